@@ -1,0 +1,274 @@
+"""Bytes to events and back: total in both directions.
+
+Decoding runs in three stages, and each failure says which it was:
+
+    bytes ──size, UTF-8, JSON──▶ object ──envelope, hash──▶ Event ──kind, content──▶ body
+              DecodeError                  DecodeError             Unrecognised (keeps its place)
+
+Any bytes give an `Event` or a `DecodeError`, never another exception: the size is capped before parsing, duplicate
+keys and NaN are refused, and the parser's recursion limit is caught (`json` raises RecursionError on deep nesting).
+Bodies are decoded by their annotations (`structure`). Unknown fields are ignored (younger agents may send more),
+missing ones are not.
+
+Source: the outside contract, sections 3 and 6.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import cast
+
+from edge_agent.wire.chain import canonical, link_hash
+from edge_agent.wire.event import (
+    BODY_KINDS,
+    KIND_OF,
+    WIRE_VERSION,
+    Body,
+    ClockState,
+    Event,
+    EventKind,
+    Json,
+    Observation,
+    Unrecognised,
+)
+from edge_agent.wire.structure import Misfit, plain, structure
+from edge_agent.wire.topics import ID_PATTERN
+
+PAYLOAD_MAX_BYTES = 48 * 1024
+"""No payload above this leaves an agent (the outside contract, section 3); creation asserts it."""
+
+DECODE_MAX_BYTES = 64 * 1024
+"""A receiver looks at no payload above this: room for younger versions, a bound for everybody else."""
+
+INTEGER_MAX = 2**53 - 1
+"""Largest magnitude that every JSON reader keeps exact (RFC 8785)."""
+
+_HASH = re.compile(r"[0-9a-f]{64}")
+_EPOCH = re.compile(r"[0-9A-Za-z]{10,40}")
+_AT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z")
+_ENVELOPE = ("v", "site", "agent", "epoch", "seq", "boot", "mono_ms", "at", "clock", "kind", "prev", "hash")
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeError:
+    """Why bytes are no event: a sentence for the quarantine page."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What the store adds when it mints an event: identity, place, time. `at` is RFC 3339 UTC with microseconds."""
+
+    site: str
+    agent: str
+    epoch: str
+    seq: int
+    boot: str
+    mono_ms: int
+    at: str
+    clock: ClockState
+    prev: str
+
+
+def seal(stamp: Stamp, body: Body) -> Event:
+    """The event that `body` becomes at this place in the chain, with its hash and its canonical bytes.
+
+    Raises `ValueError` when it would exceed `PAYLOAD_MAX_BYTES` or hold what canonical JSON cannot (a float, an
+    integer beyond 2^53−1, a non-ASCII key): a programming error, since sizes are bounded by the configuration check.
+    """
+    kind = KIND_OF[type(body)]
+    document: dict[str, Json] = {
+        "v": WIRE_VERSION,
+        "site": stamp.site,
+        "agent": stamp.agent,
+        "epoch": stamp.epoch,
+        "seq": stamp.seq,
+        "boot": stamp.boot,
+        "mono_ms": stamp.mono_ms,
+        "at": stamp.at,
+        "clock": stamp.clock.value,
+        "kind": kind.value,
+        "prev": stamp.prev,
+        **body_document(body),
+    }
+    _demand_canonical(document, "event")
+    digest = link_hash(stamp.prev, document)
+    document["hash"] = digest
+    payload = canonical(document)
+    if len(payload) > PAYLOAD_MAX_BYTES:
+        raise ValueError(f"an event of {len(payload)} bytes exceeds {PAYLOAD_MAX_BYTES}: {kind.value}")
+    return Event(
+        stamp.site,
+        stamp.agent,
+        stamp.epoch,
+        stamp.seq,
+        stamp.boot,
+        stamp.mono_ms,
+        stamp.at,
+        stamp.clock,
+        kind.value,
+        stamp.prev,
+        digest,
+        body,
+        payload,
+    )
+
+
+def body_document(body: Body) -> dict[str, Json]:
+    """The fields of a body as they stand in the event object; an observation's detail stands beside its `what`."""
+    if isinstance(body, Observation):
+        return {**{key: plain(value) for key, value in body.detail.items()}, "what": body.what}
+    return {item.name: plain(getattr(body, item.name)) for item in fields(body)}
+
+
+def decode(payload: bytes) -> Event | DecodeError:
+    """The event in `payload`, its hash verified, or why there is none. Never raises."""
+    document = parse_object(payload)
+    if isinstance(document, DecodeError):
+        return document
+    try:
+        stamp, kind, digest = _envelope(document)
+    except Misfit as misfit:
+        return DecodeError(f"no readable envelope: {misfit}")
+    try:
+        unhashed = {key: value for key, value in document.items() if key != "hash"}
+        if link_hash(stamp.prev, unhashed) != digest:
+            return DecodeError("the hash does not match the content")
+    except (UnicodeEncodeError, ValueError, RecursionError) as error:
+        return DecodeError(f"no canonical form: {error}")
+    return Event(
+        stamp.site,
+        stamp.agent,
+        stamp.epoch,
+        stamp.seq,
+        stamp.boot,
+        stamp.mono_ms,
+        stamp.at,
+        stamp.clock,
+        kind,
+        stamp.prev,
+        digest,
+        _body(kind, document),
+        payload,
+    )
+
+
+def parse_object(payload: bytes) -> dict[str, Json] | DecodeError:
+    """A JSON object from untrusted bytes: size-capped, no NaN, no duplicate keys. Never raises."""
+    if len(payload) > DECODE_MAX_BYTES:
+        return DecodeError(f"{len(payload)} bytes exceed the limit of {DECODE_MAX_BYTES}")
+    try:
+        document = json.loads(
+            payload.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_unique_keys
+        )
+    except UnicodeDecodeError as error:
+        return DecodeError(f"not UTF-8: {error.reason} at byte {error.start}")
+    except RecursionError:
+        return DecodeError("nested too deeply")
+    except ValueError as error:
+        return DecodeError(f"not JSON: {error}")
+    if not isinstance(document, dict):
+        return DecodeError("not a JSON object")
+    return document
+
+
+def _refuse_constant(name: str) -> Json:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _unique_keys(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return document
+
+
+def _envelope(document: Mapping[str, Json]) -> tuple[Stamp, str, str]:
+    missing = [key for key in _ENVELOPE if key not in document]
+    if missing:
+        raise Misfit(f"missing {', '.join(missing)}")
+    if not isinstance(document["v"], int) or isinstance(document["v"], bool):
+        raise Misfit("v is no integer")
+    stamp = Stamp(
+        site=_matching(document, "site", ID_PATTERN),
+        agent=_matching(document, "agent", ID_PATTERN),
+        epoch=_matching(document, "epoch", _EPOCH),
+        seq=_integer(document, "seq", 1),
+        boot=_text(document, "boot"),
+        mono_ms=_integer(document, "mono_ms", 0),
+        at=_matching(document, "at", _AT),
+        clock=ClockState.SYNCED if document["clock"] == "synced" else _unsynced(document["clock"]),
+        prev=_matching(document, "prev", _HASH),
+    )
+    return stamp, _text(document, "kind"), _matching(document, "hash", _HASH)
+
+
+def _unsynced(value: Json) -> ClockState:
+    if value != ClockState.UNSYNCED.value:
+        raise Misfit("clock is neither synced nor unsynced")
+    return ClockState.UNSYNCED
+
+
+def _text(document: Mapping[str, Json], key: str, length_max: int = 128) -> str:
+    value = document[key]
+    if not isinstance(value, str) or not 0 < len(value) <= length_max:
+        raise Misfit(f"{key} is no text of 1 to {length_max} characters")
+    return value
+
+
+def _matching(document: Mapping[str, Json], key: str, pattern: re.Pattern[str]) -> str:
+    value = _text(document, key)
+    if not pattern.fullmatch(value):
+        raise Misfit(f"{key} has not the form {pattern.pattern}")
+    return value
+
+
+def _integer(document: Mapping[str, Json], key: str, least: int) -> int:
+    value = document[key]
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= INTEGER_MAX:
+        raise Misfit(f"{key} is no integer from {least} to 2^53-1")
+    return value
+
+
+def _body(kind: str, document: Mapping[str, Json]) -> Body | Unrecognised:
+    if document["v"] != WIRE_VERSION:
+        return Unrecognised(f"version {document['v']} is not known here")
+    try:
+        body_type = BODY_KINDS[EventKind(kind)]
+    except ValueError:
+        return Unrecognised(f"kind {kind[:48]!r} is not known here")
+    content = {key: value for key, value in document.items() if key not in _ENVELOPE}
+    try:
+        _demand_canonical(content, kind)
+        if body_type is Observation:
+            detail = {key: value for key, value in content.items() if key != "what"}
+            return Observation(what=_text(content, "what"), detail=detail)
+        return cast("Body", structure(body_type, content, kind))
+    except KeyError as missing:
+        return Unrecognised(f"{kind}: missing {missing}")
+    except ValueError as misfit:
+        return Unrecognised(str(misfit))
+
+
+def _demand_canonical(value: object, where: str) -> None:
+    """Refuse what has no canonical form that every reader shares: floats, huge integers, non-ASCII keys."""
+    match value:
+        case None | bool() | str():
+            return
+        case int():
+            if abs(value) > INTEGER_MAX:
+                raise Misfit(f"{where}: an integer beyond 2^53-1 travels as a decimal string")
+        case list():
+            for item in value:
+                _demand_canonical(item, where)
+        case dict():
+            for key, item in value.items():
+                if not key.isascii():
+                    raise Misfit(f"{where}: a key is not ASCII")
+                _demand_canonical(item, f"{where}.{key}")
+        case _:
+            raise Misfit(f"{where}: {type(value).__name__} does not travel in an event")
