@@ -34,7 +34,7 @@ from edge_agent.wire.event import (
     Observation,
     Unrecognised,
 )
-from edge_agent.wire.structure import Misfit, plain, structure
+from edge_agent.wire.structure import MisfitError, plain, structure
 from edge_agent.wire.topics import ID_PATTERN
 
 PAYLOAD_MAX_BYTES = 48 * 1024
@@ -132,7 +132,7 @@ def decode(payload: bytes) -> Event | DecodeError:
         return document
     try:
         stamp, kind, digest = _envelope(document)
-    except Misfit as misfit:
+    except MisfitError as misfit:
         return DecodeError(f"no readable envelope: {misfit}")
     try:
         unhashed = {key: value for key, value in document.items() if key != "hash"}
@@ -190,9 +190,9 @@ def _unique_keys(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
 def _envelope(document: Mapping[str, Json]) -> tuple[Stamp, str, str]:
     missing = [key for key in _ENVELOPE if key not in document]
     if missing:
-        raise Misfit(f"missing {', '.join(missing)}")
+        raise MisfitError(f"missing {', '.join(missing)}")
     if not isinstance(document["v"], int) or isinstance(document["v"], bool):
-        raise Misfit("v is no integer")
+        raise MisfitError("v is no integer")
     stamp = Stamp(
         site=_matching(document, "site", ID_PATTERN),
         agent=_matching(document, "agent", ID_PATTERN),
@@ -209,28 +209,28 @@ def _envelope(document: Mapping[str, Json]) -> tuple[Stamp, str, str]:
 
 def _unsynced(value: Json) -> ClockState:
     if value != ClockState.UNSYNCED.value:
-        raise Misfit("clock is neither synced nor unsynced")
+        raise MisfitError("clock is neither synced nor unsynced")
     return ClockState.UNSYNCED
 
 
 def _text(document: Mapping[str, Json], key: str, length_max: int = 128) -> str:
     value = document[key]
     if not isinstance(value, str) or not 0 < len(value) <= length_max:
-        raise Misfit(f"{key} is no text of 1 to {length_max} characters")
+        raise MisfitError(f"{key} is no text of 1 to {length_max} characters")
     return value
 
 
 def _matching(document: Mapping[str, Json], key: str, pattern: re.Pattern[str]) -> str:
     value = _text(document, key)
     if not pattern.fullmatch(value):
-        raise Misfit(f"{key} has not the form {pattern.pattern}")
+        raise MisfitError(f"{key} has not the form {pattern.pattern}")
     return value
 
 
 def _integer(document: Mapping[str, Json], key: str, least: int) -> int:
     value = document[key]
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= INTEGER_MAX:
-        raise Misfit(f"{key} is no integer from {least} to 2^53-1")
+        raise MisfitError(f"{key} is no integer from {least} to 2^53-1")
     return value
 
 
@@ -261,14 +261,14 @@ def _demand_canonical(value: object, where: str) -> None:
             return
         case int():
             if abs(value) > INTEGER_MAX:
-                raise Misfit(f"{where}: an integer beyond 2^53-1 travels as a decimal string")
+                raise MisfitError(f"{where}: an integer beyond 2^53-1 travels as a decimal string")
         case list():
             for item in value:
                 _demand_canonical(item, where)
         case dict():
             for key, item in value.items():
                 if not key.isascii():
-                    raise Misfit(f"{where}: a key is not ASCII")
+                    raise MisfitError(f"{where}: a key is not ASCII")
                 _demand_canonical(item, f"{where}.{key}")
         case _:
-            raise Misfit(f"{where}: {type(value).__name__} does not travel in an event")
+            raise MisfitError(f"{where}: {type(value).__name__} does not travel in an event")

@@ -17,7 +17,7 @@ from typing import cast
 from edge_agent.wire.chain import canonical
 from edge_agent.wire.codec import DecodeError, parse_object
 from edge_agent.wire.event import ClockState, GuardState, Json, Position, Quality
-from edge_agent.wire.structure import Misfit, plain, structure
+from edge_agent.wire.structure import MisfitError, plain, structure
 
 KEEPALIVE_S = 5
 """MQTT keepalive of every agent: a hung one is noticed within twice this (the outside contract, section 3)."""
@@ -218,5 +218,5 @@ def _decode(kind: type, payload: bytes) -> object:
         return document
     try:
         return structure(kind, document, kind.__name__)
-    except Misfit as misfit:
+    except MisfitError as misfit:
         return DecodeError(str(misfit))

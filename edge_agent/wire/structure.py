@@ -1,7 +1,7 @@
 """Annotations as schema: JSON values to frozen dataclasses and back.
 
 A type annotation (scalar, `X | None`, `StrEnum`, tuple, mapping, dataclass) is turned into a checking function once
-and kept. A value that does not fit raises `Misfit`, whose text names the field; callers turn that into their own
+and kept. A value that does not fit raises `MisfitError`, whose text names the field; callers turn that into their own
 outcome, so that no exception leaves the codec.
 """
 
@@ -16,12 +16,12 @@ from typing import Union, cast, get_args, get_origin, get_type_hints
 from edge_agent.wire.event import Json
 
 
-class Misfit(ValueError):
+class MisfitError(ValueError):
     """A value does not fit its annotation; the text says where and why."""
 
 
 def structure(hint: object, value: object, where: str = "value") -> object:
-    """`value` (parsed JSON) checked against and converted to the annotation `hint`. Raises `Misfit`."""
+    """`value` (parsed JSON) checked against and converted to the annotation `hint`. Raises `MisfitError`."""
     return _converter(hint)(value, where)
 
 
@@ -92,7 +92,7 @@ def _optional(inner: _Converter) -> _Converter:
 def _sequence(inner: _Converter) -> _Converter:
     def convert(value: object, where: str) -> object:
         if not isinstance(value, list):
-            raise Misfit(f"{where} is no list")
+            raise MisfitError(f"{where} is no list")
         return tuple(inner(item, f"{where}[{index}]") for index, item in enumerate(value))
 
     return convert
@@ -101,7 +101,7 @@ def _sequence(inner: _Converter) -> _Converter:
 def _fixed(inners: list[_Converter]) -> _Converter:
     def convert(value: object, where: str) -> object:
         if not isinstance(value, list) or len(value) != len(inners):
-            raise Misfit(f"{where} is no list of {len(inners)}")
+            raise MisfitError(f"{where} is no list of {len(inners)}")
         return tuple(inner(item, where) for inner, item in zip(inners, value, strict=True))
 
     return convert
@@ -110,7 +110,7 @@ def _fixed(inners: list[_Converter]) -> _Converter:
 def _mapping(inner: _Converter) -> _Converter:
     def convert(value: object, where: str) -> object:
         if not isinstance(value, dict):
-            raise Misfit(f"{where} is no object")
+            raise MisfitError(f"{where} is no object")
         return {key: inner(item, f"{where}.{key}") for key, item in value.items()}
 
     return convert
@@ -121,7 +121,7 @@ def _enum(kind: type[StrEnum]) -> _Converter:
         try:
             return kind(cast("str", value))
         except ValueError:
-            raise Misfit(f"{where} is none of {', '.join(kind)}") from None
+            raise MisfitError(f"{where} is none of {', '.join(kind)}") from None
 
     return convert
 
@@ -129,7 +129,7 @@ def _enum(kind: type[StrEnum]) -> _Converter:
 def _scalar(kind: type[str | int | bool]) -> _Converter:
     def convert(value: object, where: str) -> object:
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise Misfit(f"{where} is no {kind.__name__}")
+            raise MisfitError(f"{where} is no {kind.__name__}")
         return value
 
     return convert
@@ -144,13 +144,13 @@ def _dataclass(kind: type) -> _Converter:
 
     def convert(value: object, where: str) -> object:
         if not isinstance(value, dict):
-            raise Misfit(f"{where} is no object")
+            raise MisfitError(f"{where} is no object")
         arguments: dict[str, object] = {}
         for name, inner, required in items:
             if name in value:
                 arguments[name] = inner(value[name], f"{where}.{name}")
             elif required:
-                raise Misfit(f"{where}: missing {name}")
+                raise MisfitError(f"{where}: missing {name}")
         return kind(**arguments)
 
     return convert
