@@ -128,11 +128,15 @@ class GuardStatus:
 
 @dataclass(frozen=True, slots=True)
 class GuardModel:
-    """A guard in a birth certificate. `rules`: rule name → key into the machine's `rule_parameters`; `detect_ms` per rule."""
+    """A guard in a birth certificate. `rules`: rule name → key into the machine's `rule_parameters`; `detect_ms` per rule.
+
+    `devices` feed it: its data is as old as the oldest of theirs.
+    """
 
     labels: Mapping[str, str]
     kind: str
     stale_ms: int
+    devices: tuple[str, ...]
     rules: Mapping[str, str]
     detect_ms: Mapping[str, int]
 

@@ -1,0 +1,125 @@
+"""What the gateway needs from outside, as protocols; adapters implement them, services use them.
+
+The one writer. All state lives in one database behind `Journal`; one thread owns its writing connection. A service
+hands it a piece of work, and gets a `Recording`: it appends entries, the folds (alarm book, plant) see each at once,
+everything that follows (rows, notices) joins the same transaction, and only after COMMIT do the folds adopt what they
+saw. A failed commit leaves memory as it was. Reads go through a second engine and never wait for the writer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol, TypeVar
+
+from edge_agent.wire.event import Json, Position
+from gateway.domain.journal import Entry, EntryBody
+
+T = TypeVar("T")
+
+
+class Clock(Protocol):
+    """The gateway's time: wall time that never runs back within the journal, and monotonic time for waiting."""
+
+    def utc_ms(self) -> int:
+        """Milliseconds since 1970 UTC, clamped never to run back, advanced by the monotonic clock."""
+        ...
+
+    def monotonic_ms(self) -> int:
+        """Milliseconds of a clock that never steps."""
+        ...
+
+
+class Fold(Protocol):
+    """State that is a pure function of the journal: staged entry by entry, adopted after COMMIT."""
+
+    def stage(self, entry: Entry, recording: Recording) -> None:
+        """Take in one entry; write the rows that follow from it through `recording`."""
+        ...
+
+    def adopt(self) -> None:
+        """The transaction committed: staged changes are the state now."""
+        ...
+
+    def discard(self) -> None:
+        """The transaction failed: forget what was staged."""
+        ...
+
+    def snapshot(self) -> Json:
+        """The adopted state as JSON, from which `restore` rebuilds it exactly."""
+        ...
+
+    def restore(self, snapshot: Json) -> None:
+        """Adopt the state that `snapshot` gave."""
+        ...
+
+
+class Recording(Protocol):
+    """One transaction of the writer: append entries; look things up; write what follows."""
+
+    @property
+    def now_ms(self) -> int:
+        """The gateway's time of this transaction: every entry in it carries it."""
+        ...
+
+    def append(self, body: EntryBody) -> Entry:
+        """Put `body` at the next position and let every fold see it, in this transaction."""
+        ...
+
+    def find_event(self, site: str, agent: str, epoch: str, seq: int) -> tuple[str, int] | None:
+        """Hash and journal position of an event that is held, or None."""
+        ...
+
+    def last_held(self, site: str, agent: str, epoch: str) -> Position | None:
+        """The last event held of one epoch."""
+        ...
+
+    def newest_held(self, site: str, agent: str) -> Position | None:
+        """The event of this agent that was journaled last."""
+        ...
+
+
+class Journal(Protocol):
+    """The gateway's database, as services see it."""
+
+    async def transact(self, work: Callable[[Recording], T]) -> T:
+        """Run `work` in the writer thread in one transaction; returns after COMMIT (fsync).
+
+        Raises what `work` raises, after ROLLBACK; `JournalUnavailable` when the database cannot be written.
+        """
+        ...
+
+    def entries_after(self, position: int, limit: int) -> Sequence[Entry]:
+        """Up to `limit` entries after `position`, in order (blocking; call in a thread)."""
+        ...
+
+    def subscribe(self, listener: Callable[[Sequence[Entry]], None]) -> Callable[[], None]:
+        """Call `listener` with the entries of each commit, after adoption, on the event loop; returns the way to stop."""
+        ...
+
+
+class JournalUnavailable(Exception):  # noqa: N818 - a state of the world, not a mistake
+    """The journal cannot be written now; nothing was stored, nothing may be acknowledged."""
+
+
+class Message(Protocol):
+    """One MQTT message in hand, not yet acknowledged to the broker."""
+
+    topic: str
+    payload: bytes
+    retain: bool
+
+
+class Intake(Protocol):
+    """The broker side: messages in batches, acknowledged only when told to."""
+
+    async def batch(self) -> Sequence[Message]:
+        """The next messages, at least one."""
+        ...
+
+    def done(self, messages: Iterable[Message]) -> None:
+        """PUBACK them, if their connection still stands."""
+        ...
+
+    def publish_retained(self, topic: str, payload: bytes) -> None:
+        """Publish retained at QoS 1 while connected; dropped when not (the protocol says it again)."""
+        ...
