@@ -13,6 +13,7 @@ API.
 """
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -24,6 +25,9 @@ _SYSTEM_FOLDERS = (Path("/usr/sbin"), Path("/usr/local/sbin"))
 
 _VERSION_TIMEOUT_S = 20.0
 """A cold start of the 130 MB influxd on a busy machine takes a second or two; beyond this it is broken."""
+
+_INFLUXD_2 = re.compile(r"InfluxDB (v?2\.|dev\b)")
+"""What `influxd version` begins with; `dev` is a plain build of version 2 (one of version 1 says `vunknown`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,7 @@ def is_influxd_2(path: Path) -> bool:
         )
     except (OSError, subprocess.TimeoutExpired):
         return False
-    return done.stdout.startswith(("InfluxDB v2.", "InfluxDB 2."))
+    return _INFLUXD_2.match(done.stdout) is not None
 
 
 def _on_path(name: str) -> ServerBinary | None:

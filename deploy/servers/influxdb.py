@@ -119,15 +119,8 @@ def _build(target: Path) -> None:
     say(f"influxdb: building influxd {VERSION} (3 of 3); this takes four to six minutes, once per machine")
     build_env = {**env, "PKG_CONFIG": str(bin_folder / "pkg-config"), "CARGO": str(lax)}
     fresh = scratch / "influxd"
-    build: list[str | Path] = [
-        tools.go,
-        "build",
-        "-trimpath",
-        "-tags",
-        "sqlite_foreign_keys,sqlite_json",
-        "-o",
-        fresh,
-    ]
+    build: list[str | Path] = [tools.go, "build", "-trimpath", "-tags", "sqlite_foreign_keys,sqlite_json"]
+    build += ["-ldflags", f"-s -w -X main.version=v{VERSION}", "-o", fresh]
     run(
         [*build, f"{_MODULE}/cmd/influxd"],
         mend=f"{_MEND} (whole output: {log})",
