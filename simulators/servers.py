@@ -23,6 +23,9 @@ from pathlib import Path
 _SYSTEM_FOLDERS = (Path("/usr/sbin"), Path("/usr/local/sbin"))
 """Debian installs daemons here; an ordinary user's PATH has neither."""
 
+_DEBIAN_POSTGRES = Path("/usr/lib/postgresql")
+"""Debian keeps PostgreSQL's servers out of everyone's PATH, a folder for each major version."""
+
 _VERSION_TIMEOUT_S = 20.0
 """A cold start of the 130 MB influxd on a busy machine takes a second or two; beyond this it is broken."""
 
@@ -67,18 +70,18 @@ def find_postgres() -> ServerBinary | None:
     on_path = _on_path("postgres")
     if on_path and (on_path.path.parent / "initdb").exists():
         return on_path
-    installed = _newest(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    for initdb in installed:
+    for initdb in _newest(_DEBIAN_POSTGRES.glob("*/bin/initdb")):
         return ServerBinary(initdb.with_name("postgres"))
     return next(_in_cache("postgresql", "usr/lib/postgresql/*/bin/postgres"), None)
 
 
 def find_chromium() -> ServerBinary | None:
-    """A Chromium that a test may drive, or None."""
-    on_path = _on_path("chromium")
-    if on_path:
-        return on_path
-    return next(_in_cache("chromium", "usr/lib/chromium/chromium"), None)
+    """A Chromium that a test may drive, with the Chinese font that was unpacked for it, or None."""
+    found = _on_path("chromium") or next(_in_cache("chromium", "usr/lib/chromium/chromium"), None)
+    fonts = _newest(cache_folder().glob("fonts-*/fonts.conf"))
+    if found and fonts:
+        return ServerBinary(found.path, {**found.env, "FONTCONFIG_FILE": str(fonts[0])})
+    return found
 
 
 def find_mbpoll() -> ServerBinary | None:
@@ -112,7 +115,7 @@ def _in_cache(name: str, pattern: str) -> Iterator[ServerBinary]:
 
 
 def _unpacked_environment(folder: Path) -> dict[str, str]:
-    """What programs of unpacked Debian packages need to find their own libraries and fonts."""
+    """What programs of unpacked Debian packages need to find their own libraries."""
     libraries = [
         str(found) for part in ("usr/lib", "lib") for found in sorted((folder / part).glob("*-linux-gnu*"))
     ]
@@ -120,9 +123,6 @@ def _unpacked_environment(folder: Path) -> dict[str, str]:
     if libraries:
         inherited = os.environ.get("LD_LIBRARY_PATH")
         env["LD_LIBRARY_PATH"] = os.pathsep.join([*libraries, *([inherited] if inherited else [])])
-    fonts = folder / "fonts.conf"
-    if fonts.exists():
-        env["FONTCONFIG_FILE"] = str(fonts)
     return env
 
 
@@ -132,14 +132,5 @@ def _newest(paths: Iterator[Path]) -> list[Path]:
 
 def _version_key(path: Path) -> list[tuple[int, int, str]]:
     """Order `x-2.10` after `x-2.9`: runs of digits compare as numbers."""
-    key: list[tuple[int, int, str]] = []
-    digits = ""
-    for letter in f"{path}/":
-        if letter.isdigit():
-            digits += letter
-            continue
-        if digits:
-            key.append((1, int(digits), ""))
-            digits = ""
-        key.append((0, 0, letter))
-    return key
+    parts = re.findall(r"\d+|\D", str(path))
+    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts]
