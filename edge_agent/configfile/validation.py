@@ -84,10 +84,8 @@ def _sentence(
         return f"`{name}` must be {wanted}, not {shown}", mend
     if kind in _BOUNDS:
         key, words = _BOUNDS[kind]
-        return (
-            f"`{name}` is {shown}, but must be {words} {context[key]}",
-            f"write a number {words} {context[key]}",
-        )
+        bound = f"{words} {context[key]:.12g}"
+        return f"`{name}` is {shown}, but must be {bound}", f"write a number {bound}"
     if kind in ("enum", "literal_error", "union_tag_invalid"):
         allowed = (
             str(context.get("expected") or context.get("expected_tags", ""))
