@@ -9,9 +9,10 @@ saw. A failed commit leaves memory as it was. Reads go through a second engine a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from edge_agent.wire.event import Json, Position
+from edge_agent.wire.event import Basis, Json, Position, Priority
 from gateway.domain.journal import Entry, EntryBody
 
 T = TypeVar("T")
@@ -32,8 +33,12 @@ class Clock(Protocol):
 class Fold(Protocol):
     """State that is a pure function of the journal: staged entry by entry, adopted after COMMIT."""
 
-    def stage(self, entry: Entry, recording: Recording) -> None:
-        """Take in one entry; write the rows that follow from it through `recording`."""
+    def stage(self, entry: Entry, recording: Recording | None) -> None:
+        """Take in one entry; write the rows that follow from it through `recording`.
+
+        None while the journal is folded again (at start, in a deep verification): the rows are there already. What
+        is staged must not depend on rows, or the fold would not be a function of the journal.
+        """
         ...
 
     def adopt(self) -> None:
@@ -53,17 +58,8 @@ class Fold(Protocol):
         ...
 
 
-class Recording(Protocol):
-    """One transaction of the writer: append entries; look things up; write what follows."""
-
-    @property
-    def now_ms(self) -> int:
-        """The gateway's time of this transaction: every entry in it carries it."""
-        ...
-
-    def append(self, body: EntryBody) -> Entry:
-        """Put `body` at the next position and let every fold see it, in this transaction."""
-        ...
+class StreamRows(Protocol):
+    """What the writer holds of the agents' streams, inside a transaction."""
 
     def find_event(self, site: str, agent: str, epoch: str, seq: int) -> tuple[str, int] | None:
         """Hash and journal position of an event that is held, or None."""
@@ -75,6 +71,49 @@ class Recording(Protocol):
 
     def newest_held(self, site: str, agent: str) -> Position | None:
         """The event of this agent that was journaled last."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRow:
+    """A violation of an agent that is open here. `raised_position` is the journal position of its raise.
+
+    `machine`, `guard` and `device` are None as in the raise it came from.
+    """
+
+    occurrence: str
+    rule: str
+    machine: str | None
+    guard: str | None
+    device: str | None
+    priority: Priority
+    basis: Basis
+    hidden_by: str | None
+    raised_position: int
+
+
+class AlarmRows(Protocol):
+    """What the writer holds of violations and alarms, inside a transaction, staged entries included."""
+
+    def open_occurrences(self, site: str, agent: str) -> Sequence[OpenRow]:
+        """The open violations that this agent reported (`origin: agent`), the gateway's own findings excluded."""
+        ...
+
+    def find_violation(self, occurrence: str) -> bool | None:
+        """Whether the violation of this very id is open (True), cleared (False) or unknown here (None)."""
+        ...
+
+
+class Recording(StreamRows, AlarmRows, Protocol):
+    """One transaction of the writer: append entries; look things up; write what follows."""
+
+    @property
+    def now_ms(self) -> int:
+        """The gateway's time of this transaction: every entry in it carries it."""
+        ...
+
+    def append(self, body: EntryBody) -> Entry:
+        """Put `body` at the next position and let every fold see it, in this transaction."""
         ...
 
 

@@ -28,6 +28,7 @@ class EntryKind(StrEnum):
 
     EDGE_EVENT = "edge_event"
     RECONCILED_RAISE = "reconciled_raise"
+    RECONCILED_CHANGE = "reconciled_change"
     RECONCILED_CLEAR = "reconciled_clear"
     FINDING_RAISED = "finding_raised"
     FINDING_CLEARED = "finding_cleared"
@@ -77,6 +78,19 @@ class ReconciledRaise:
     occurrence: str
     listed: OpenOccurrence
     continues: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReconciledChange:
+    """An occurrence open here is listed with another priority, basis or hiding: its change was lost in a final gap.
+
+    `occurrence` is the id it goes by here; `listed` is how it stands now (folds treat it as a `violation_changed`).
+    """
+
+    site: str
+    agent: str
+    occurrence: str
+    listed: OpenOccurrence
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +259,7 @@ class ConfigRefused:
 EntryBody: TypeAlias = (
     EdgeEvent
     | ReconciledRaise
+    | ReconciledChange
     | ReconciledClear
     | FindingRaised
     | FindingCleared
@@ -264,6 +279,7 @@ EntryBody: TypeAlias = (
 _BODIES: Mapping[EntryKind, type[EntryBody]] = {
     EntryKind.EDGE_EVENT: EdgeEvent,
     EntryKind.RECONCILED_RAISE: ReconciledRaise,
+    EntryKind.RECONCILED_CHANGE: ReconciledChange,
     EntryKind.RECONCILED_CLEAR: ReconciledClear,
     EntryKind.FINDING_RAISED: FindingRaised,
     EntryKind.FINDING_CLEARED: FindingCleared,

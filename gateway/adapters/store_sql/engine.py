@@ -1,0 +1,90 @@
+"""Engines: one that writes, one that only reads, for SQLite and PostgreSQL.
+
+SQLAlchemy's SQLite defaults lose updates silently (the driver begins a transaction at the first write, after the
+read), and a half-failed migration is not rolled back. Therefore the driver's own transaction handling is switched off
+and every transaction begins here: `BEGIN IMMEDIATE` for the writer, plain `BEGIN` for readers.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+
+BUSY_TIMEOUT_MS = 5000
+"""How long the writer waits for SQLite's lock: a reader's checkpoint or `verify` beside it lasts milliseconds."""
+
+
+class StoreError(Exception):
+    """The database is not what a journal needs; the text says why and how to mend it."""
+
+
+class _Cursor(Protocol):
+    def execute(self, statement: str, /) -> object: ...
+    def fetchone(self) -> tuple[object, ...] | None: ...
+    def close(self) -> None: ...
+
+
+class _DriverConnection(Protocol):
+    isolation_level: str | None
+
+    def cursor(self) -> _Cursor: ...
+
+
+def open_writer(url: str) -> Engine:
+    """The engine of the writer thread: one connection. Raises `StoreError` for an unknown kind of database."""
+    target = _with_driver(url)
+    if target.get_backend_name() == "sqlite":
+        if target.database:
+            Path(target.database).parent.mkdir(parents=True, exist_ok=True)
+        return _sqlite(target, "BEGIN IMMEDIATE", {"journal_mode": "wal", "synchronous": "2"}, pool_size=1)
+    return create_engine(target, pool_size=1, max_overflow=0, pool_pre_ping=False)
+
+
+def open_readers(url: str) -> Engine:
+    """An engine that cannot write. Raises `StoreError` for an unknown kind of database."""
+    target = _with_driver(url)
+    if target.get_backend_name() == "sqlite":
+        return _sqlite(target, "BEGIN", {"query_only": "1"}, pool_size=8)
+    readers = create_engine(target, pool_size=8, pool_pre_ping=True)
+    return readers.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+
+def _with_driver(url: str) -> URL:
+    target = make_url(url)
+    match target.get_backend_name():
+        case "sqlite":
+            return target.set(drivername="sqlite")
+        case "postgresql":
+            return target.set(drivername="postgresql+psycopg")
+        case other:
+            raise StoreError(
+                f"a journal in {other} is not known — use sqlite:///PATH or postgresql://HOST/NAME"
+            )
+
+
+def _sqlite(target: URL, begin: str, pragmas: dict[str, str], pool_size: int) -> Engine:
+    engine = create_engine(target, pool_size=pool_size, max_overflow=0)
+
+    def prepare(connection: _DriverConnection, _record: object) -> None:
+        connection.isolation_level = None  # transactions begin below, not when the driver thinks so
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+        for name, wanted in pragmas.items():
+            cursor.execute(f"PRAGMA {name}={wanted}")
+            cursor.execute(f"PRAGMA {name}")
+            found = cursor.fetchone()
+            if found is None or str(found[0]) != wanted:
+                raise StoreError(
+                    f"SQLite does not keep {name}={wanted} for {target.database} (it says {found}) — put the"
+                    " journal on a local disk"
+                )
+        cursor.close()
+
+    def begin_transaction(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    event.listen(engine, "connect", prepare)
+    event.listen(engine, "begin", begin_transaction)
+    return engine

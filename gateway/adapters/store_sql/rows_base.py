@@ -1,0 +1,18 @@
+"""What every row mixin of a `SqlRecording` stands on."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection
+
+
+class RowsBase:
+    """The connection of the writer's transaction, and its time. Mixins never commit and never keep the connection."""
+
+    def __init__(self, connection: Connection, now_ms: int) -> None:
+        self._connection = connection
+        self._now_ms = now_ms
+
+    @property
+    def now_ms(self) -> int:
+        """The gateway's time of this transaction, in epoch milliseconds."""
+        return self._now_ms
