@@ -108,7 +108,8 @@ class SignalPlan:
 
     `machine`/`guard` are None for what belongs to a device. `number` is the 0-based PDU address, `bit` 0 = least
     significant (None where the whole item is the value). Analog value = raw × scale + offset, in `unit`.
-    `map`: raw integer → word (a mode); a raw value it lacks is unknown. `line` points into the configuration.
+    `map`: raw integer → word (a mode); a raw value it lacks is unknown. `sentinel`: raw values by which the device says
+    that it does not know (65535 of a broken sensor); they are unknown too.
     """
 
     id: SignalId
@@ -131,6 +132,17 @@ class SignalPlan:
     rated: float | None = None
     limit: float | None = None
     grade: Grade = Grade.C
+    sentinel: tuple[int, ...] = ()
+
+    @property
+    def is_bit(self) -> bool:
+        """Whether one bit is the value: a coil, a discrete input, or a bit of a register."""
+        return self.type is ValueType.BIT
+
+    @property
+    def end(self) -> int:
+        """The address after its last item."""
+        return self.number + self.type.registers
 
     @property
     def path(self) -> str:
