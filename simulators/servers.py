@@ -111,10 +111,10 @@ def _in_cache(name: str, pattern: str) -> Iterator[ServerBinary]:
     for folder in _newest(cache_folder().glob(f"{name}-*")):
         for executable in _newest(folder.glob(pattern)):
             if os.access(executable, os.X_OK):
-                yield ServerBinary(executable, _unpacked_environment(folder))
+                yield ServerBinary(executable, unpacked_environment(folder))
 
 
-def _unpacked_environment(folder: Path) -> dict[str, str]:
+def unpacked_environment(folder: Path) -> dict[str, str]:
     """What programs of unpacked Debian packages need to find their own libraries."""
     libraries = [
         str(found) for part in ("usr/lib", "lib") for found in sorted((folder / part).glob("*-linux-gnu*"))

@@ -6,6 +6,8 @@ politely, `kill` is SIGKILL to its whole process group: what a crash or a pulled
 managers and need no pytest. A missing binary is an error that names `make servers`, never a skip.
 """
 
+import base64
+import hashlib
 import itertools
 import json
 import os
@@ -13,7 +15,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import psycopg
@@ -31,6 +33,23 @@ __all__ = [
     "accepts_connections",
     "free_port",
 ]
+
+_PASSWORD_ROUNDS = 101
+"""What mosquitto_passwd 2.0 uses."""
+
+
+def write_password_file(path: Path, passwords: Mapping[str, str]) -> Path:
+    """Write what `mosquitto_passwd` would write (PBKDF2-SHA512), for `Mosquitto(password_file=…)`."""
+    lines = []
+    for user, password in passwords.items():
+        salt = hashlib.sha256(user.encode()).digest()[:12]
+        key = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, _PASSWORD_ROUNDS)
+        lines.append(
+            f"{user}:$7${_PASSWORD_ROUNDS}${base64.b64encode(salt).decode()}${base64.b64encode(key).decode()}\n"
+        )
+    path.write_text("".join(lines))
+    path.chmod(0o600)
+    return path
 
 
 class Mosquitto(Server):

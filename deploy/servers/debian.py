@@ -9,6 +9,7 @@ mirror). The first is seen beforehand, the second only by failing: both are mend
 ordinary user into lists of his own within the cache.
 """
 
+import functools
 import os
 import re
 import shutil
@@ -58,46 +59,44 @@ def install(packages: Sequence[str]) -> None:
         f"DPkg::Lock::Timeout={_LOCK_WAIT_S}",
     ]
     if not _has_lists(_SYSTEM_LISTS):
-        _update([])
+        _update()
     with _no_service_starts():
         try:
             run([*command, *packages], mend=by_hand, env=_QUIET)
         except ServerUnavailableError:
-            _update([])
+            _update()
             run([*command, *packages], mend=f"mend apt, then: {by_hand}", env=_QUIET)
 
 
 def _unpack(name: str, packages: Sequence[str]) -> None:
     _need_apt(packages)
-    options: list[str] = []
-    if not _has_lists(_SYSTEM_LISTS):
-        options = _own_lists()
+    options = () if _has_lists(_SYSTEM_LISTS) else _own_lists()
     try:
         _download_and_extract(name, packages, options)
     except ServerUnavailableError:
-        options = _own_lists()
-        _update(options)
-        _download_and_extract(name, packages, options)
+        if options:
+            raise
+        _download_and_extract(name, packages, _own_lists())
 
 
-def _own_lists() -> list[str]:
-    """Options that make apt keep its lists in the cache; the lists are fetched when there are none."""
+def _own_lists() -> tuple[str, ...]:
+    """Options that make apt keep its lists in the cache; the lists are fetched."""
     base = cache_folder() / "apt"
-    lists = base / "lists"
-    (lists / "partial").mkdir(parents=True, exist_ok=True)
+    (base / "lists" / "partial").mkdir(parents=True, exist_ok=True)
     (base / "cache" / "archives" / "partial").mkdir(parents=True, exist_ok=True)
-    options = ["-o", f"Dir::State::lists={lists}", "-o", f"Dir::Cache={base / 'cache'}"]
-    if not _has_lists(lists):
-        _update(options)
+    options = ("-o", f"Dir::State::lists={base / 'lists'}", "-o", f"Dir::Cache={base / 'cache'}")
+    _update(options)
     return options
 
 
-def _update(options: Sequence[str]) -> None:
+@functools.cache
+def _update(options: tuple[str, ...] = ()) -> None:
+    """Fetch the package lists; once in a run is enough, however many packages fail."""
     say("apt: fetching the package lists")
     run(["apt-get", *options, "update"], mend=_MEND, env=_QUIET)
 
 
-def _download_and_extract(name: str, packages: Sequence[str], options: Sequence[str]) -> None:
+def _download_and_extract(name: str, packages: Sequence[str], options: tuple[str, ...]) -> None:
     simulate = [
         "apt-get",
         *options,

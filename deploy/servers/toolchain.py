@@ -10,7 +10,7 @@ from pathlib import Path
 
 from deploy.servers import debian
 from deploy.servers.process import ServerUnavailableError, run, say
-from simulators.servers import cache_folder
+from simulators.servers import cache_folder, unpacked_environment
 
 _GO_MIN = (1, 23)
 """What InfluxDB 2.7.12's go.mod asks for."""
@@ -30,27 +30,37 @@ class Toolchain:
 
 def provide() -> Toolchain:
     """Find or get go, cargo, a C compiler and pkg-config. Raises ServerUnavailableError when one is out of reach."""
-    _provide_from_debian()
+    missing = [package for package, is_there in _debian_needs().items() if not is_there]
+    if "gcc" in missing:
+        # a compiler cannot be unpacked: it looks for the C library's headers in /usr/include
+        debian.install([*missing, "libc6-dev"])
+    elif missing:
+        say(f"influxdb: its build needs Debian's {' '.join(missing)}")
+        debian.provide("toolchain", missing)
     go = _provide_go()
-    env = {
-        "PATH": f"{go.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    }  # the build calls `go` by name too
+    # the build calls all of them by name, go too
+    env = _with_unpacked({"PATH": f"{go.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"})
     if shutil.which("rustup"):
         env["RUSTUP_TOOLCHAIN"] = "stable"
     return Toolchain(go, env)
 
 
-def _provide_from_debian() -> None:
-    missing = []
-    if shutil.which("cc") is None:
-        missing += ["gcc", "libc6-dev"]
-    if shutil.which("pkg-config") is None:
-        missing.append("pkg-config")
-    if not _is_new_enough("cargo", ["--version"], _CARGO_MIN):
-        missing.append("cargo-web")
-    if missing:
-        say(f"influxdb: its build needs {' '.join(missing)}")
-        debian.install(missing)
+def _debian_needs() -> dict[str, bool]:
+    """Debian's package for each tool, and whether the machine has that tool already."""
+    unpacked = any(cache_folder().glob("toolchain-*"))
+    return {
+        "cargo-web": unpacked or _is_new_enough("cargo", ["--version"], _CARGO_MIN),
+        "pkg-config": unpacked or shutil.which("pkg-config") is not None,
+        "gcc": shutil.which("cc") is not None,
+    }
+
+
+def _with_unpacked(env: dict[str, str]) -> dict[str, str]:
+    """Add the folders of an unpacked toolchain to PATH and LD_LIBRARY_PATH."""
+    for folder in cache_folder().glob("toolchain-*"):
+        env = env | unpacked_environment(folder)
+        env["PATH"] = f"{folder / 'usr' / 'bin'}{os.pathsep}{env['PATH']}"
+    return env
 
 
 def _provide_go() -> Path:
