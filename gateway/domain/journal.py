@@ -222,13 +222,18 @@ class MachineRemoved:
 
 @dataclass(frozen=True, slots=True)
 class PresenceChanged:
-    """An agent's heartbeat came (`online`) or stayed away; `reason` says how it was noticed."""
+    """An agent's heartbeat came (`online`) or stayed away; `reason` says how it was noticed.
+
+    `seq` is the last event of `epoch` that the beat said is stored: until it is journaled too, what is known of the
+    agent's guards is older than the agent knows, and is not shown as a state. 0: nothing stored, or not said.
+    """
 
     site: str
     agent: str
     online: bool
     epoch: str | None
     reason: str
+    seq: int = 0
 
 
 @dataclass(frozen=True, slots=True)
