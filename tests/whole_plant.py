@@ -108,9 +108,7 @@ class Agent(Program):
 class WholePlant:
     """Everything from contact to mailbox. Parts: `broker`, `plant`, `gateway`, `agent`; InfluxDB when given a bucket."""
 
-    def __init__(
-        self, folder: Path, influx: Influx | None = None, bucket: InfluxBucket | None = None
-    ) -> None:
+    def __init__(self, folder: Path, bucket: InfluxBucket | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.mailbox = Mailbox()
