@@ -34,7 +34,7 @@ demo: setup broker  ## a stand-in plant, broker, agent, gateway and board on thi
 	$(BIN)/guardwatch-demo
 
 check: setup  ## format, lint, types, layers and the fast tests (90 s at most)
-	@$(MAKE) --no-print-directory -j2 --output-sync=target fast-tests types layers lint format
+	@$(MAKE) --no-print-directory -j2 --keep-going --output-sync=target fast-tests types layers lint format
 
 format:
 	$(BIN)/ruff format --check
@@ -52,7 +52,7 @@ fast-tests:
 	$(PYTEST) -m "not integration and not browser"
 
 test: setup servers  ## all checks and all tests, real servers and browser included; a skipped test fails it
-	@$(MAKE) --no-print-directory -j2 --output-sync=target types layers lint format
+	@$(MAKE) --no-print-directory -j2 --keep-going --output-sync=target types layers lint format
 	GUARDWATCH_NO_SKIPS=1 $(PYTEST)
 
 bench: setup servers  ## the benchmarks
