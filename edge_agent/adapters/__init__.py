@@ -1,0 +1,1 @@
+"""The agent's outside world: Modbus links, the store, the broker, the clock. Vendors live here and nowhere else."""

@@ -1,0 +1,158 @@
+"""The store as a file: who may open it, how durable it is, what happens to one that is damaged.
+
+SQLite promises what its pragmas say, so they are read back: with `synchronous=NORMAL` a power cut takes every commit
+since the last checkpoint, and a file system that cannot do WAL silently keeps another journal. The lock is a file of
+its own, because closing any descriptor of the database would drop SQLite's own POSIX locks on it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import sqlite3
+from pathlib import Path
+from typing import Final
+
+SCHEMA_VERSION: Final = 1
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS event (
+    n INTEGER PRIMARY KEY, epoch TEXT NOT NULL, seq INTEGER NOT NULL, hash TEXT NOT NULL, payload BLOB NOT NULL,
+    UNIQUE (epoch, seq)
+) STRICT;
+CREATE TABLE IF NOT EXISTS epoch (epoch TEXT PRIMARY KEY, first_n INTEGER NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS memory (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS gone (first_n INTEGER PRIMARY KEY, last_n INTEGER NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS fact (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+"""
+
+_SYNCHRONOUS_FULL: Final = 2
+_BALLAST_BYTES: Final = 256 * 1024
+"""Given up when the disk is full: room for the record of the loss and a few hundred events."""
+
+_DAMAGE_CODES: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+IN_MEMORY: Final = Path(":memory:")
+"""A store without a file, for simulation."""
+
+
+class StoreRefusedError(Exception):
+    """The store cannot be used by this agent; the text says why, and how to mend it."""
+
+
+def primary_code(error: sqlite3.Error) -> int:
+    """SQLite's result code without its extension (the low byte), 0 when the error has none."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether the file itself is spoilt."""
+    return primary_code(error) in _DAMAGE_CODES
+
+
+class FileLock:
+    """Keeps a second agent out of the same store, for as long as the process lives."""
+
+    def __init__(self, store: Path) -> None:
+        path = store.with_name(store.name + ".lock")
+        self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._handle)
+            raise StoreRefusedError(f"{store}: another agent has this store open — stop it first") from None
+
+    def release(self) -> None:
+        """Let others in."""
+        os.close(self._handle)
+
+
+class Ballast:
+    """A file that only takes up room, to be given up when the disk is full."""
+
+    def __init__(self, store: Path) -> None:
+        self._path = store.with_name(store.name + ".reserve")
+
+    def fill(self) -> None:
+        """Take the room, if it is there to be had."""
+        if self._path.exists():
+            return
+        try:
+            with self._path.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, _BALLAST_BYTES)
+        except OSError as error:
+            self._path.unlink(missing_ok=True)
+            if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+                raise
+
+    def release(self) -> bool:
+        """Give the room up; False when it was given up before."""
+        try:
+            self._path.unlink()
+        except FileNotFoundError:
+            return False
+        return True
+
+
+def open_connection(path: Path) -> tuple[sqlite3.Connection, str | None]:
+    """The store's one connection, and what had to be moved aside to get it (None: nothing).
+
+    Raises `StoreRefusedError` when the file cannot be opened, written, or made durable.
+    """
+    try:
+        return _connect(path), None
+    except sqlite3.Error as error:
+        if not is_damage(error):
+            raise StoreRefusedError(
+                f"{path}: cannot open the store: {error} — check path and rights"
+            ) from error
+        moved = move_aside(path)
+        return _connect(path), f"{moved.name}: {error}"
+
+
+def move_aside(path: Path) -> Path:
+    """Rename a damaged store, its log with it, so that nothing is thrown away; its new path."""
+    number = 1
+    while (target := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    path.rename(target)
+    for suffix in ("-wal", "-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            path.with_name(path.name + suffix).rename(target.with_name(target.name + suffix))
+    return target
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        _make_durable(database, path)
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+        _refuse_younger(path, version)
+        if version < SCHEMA_VERSION:
+            database.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version={SCHEMA_VERSION};COMMIT;")
+        database.execute("SELECT * FROM event ORDER BY n DESC LIMIT 1").fetchone()
+        for table in ("epoch", "memory", "gone", "fact"):
+            database.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608 — names from the line above
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _refuse_younger(path: Path, version: int) -> None:
+    if version > SCHEMA_VERSION:
+        raise StoreRefusedError(f"{path}: written by a younger version ({version}) — start that one")
+
+
+def _make_durable(database: sqlite3.Connection, path: Path) -> None:
+    (journal,) = database.execute("PRAGMA journal_mode=WAL").fetchone()
+    database.execute("PRAGMA synchronous=FULL")
+    (synchronous,) = database.execute("PRAGMA synchronous").fetchone()
+    if path == IN_MEMORY:
+        return
+    if journal != "wal" or synchronous != _SYNCHRONOUS_FULL:
+        raise StoreRefusedError(
+            f"{path}: this file system keeps no durable log (journal {journal}, synchronous {synchronous}) — "
+            "name a store on a local disk"
+        )

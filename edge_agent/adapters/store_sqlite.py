@@ -1,0 +1,424 @@
+"""The agent's store: outbox, evidence ledger and memory in one SQLite file, so that they can never disagree.
+
+Theory of operation. Events stand in one chain, numbered by place `n` across epochs. A commit mints `seq`, `prev`,
+`hash` and `at` and writes rows and memory in one transaction (WAL, synchronous=FULL: a power cut loses nothing that
+was committed). One connection, used by one thread at a time, does all of it; another process is kept out by a file
+lock, another site or agent by the identity bound at creation.
+
+    store ─┬─ event    n │ epoch seq │ hash │ payload     the payload is what travels, byte for byte
+           ├─ epoch    epoch │ first_n                    every epoch this store ever had
+           ├─ memory   key │ JSON                         what the engine and the runtime remember
+           ├─ gone     first_n last_n                     places found unreadable: never sent, named in health
+           └─ fact     key │ value                        identity, acked, clean stop, pending overflow
+
+What goes wrong, and what comes of it:
+
+    StoreRefusedError   opened by another agent, for another site or agent, no durable mode   (exit 2: mend and start)
+    not a database      moved aside beside itself, a new store begun, said in `store_damaged`
+    damaged row         `gone`, said in `store_damaged`; the rest is sent on
+    disk full           `StoreFull`: rolled back; a ballast file is given up so that a record of the loss has room
+    any other I/O error `StoreBrokenError`: unknown what is on disk; the process ends and the next one reads
+
+Never-acked events fill the store up to `size_max_mb`. What does not fit gets no `seq`: it is counted in `fact`, and
+an `outbox_overflow` says so in room kept free for it, as soon as events fit again.
+
+Sources: the delivery protocol §1, §2; the outside contract, sections 3 and 6.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from edge_agent.adapters.minting import Head, Minter, Run, is_p1_raise
+from edge_agent.adapters.store_file import (
+    Ballast,
+    FileLock,
+    StoreRefusedError,
+    is_damage,
+    open_connection,
+    primary_code,
+)
+from edge_agent.adapters.ulid import mint_ulid
+from edge_agent.domain.delivery import NOT_PLACED, Match, Placed, Span, spans
+from edge_agent.domain.units import NS_PER_S, MonoNs, UtcNs
+from edge_agent.domain.wall import WallPair, parse_rfc3339
+from edge_agent.ports import Committed, Draft, Loss, Reading, StoreBrokenError, StoreFull, StoreStatus
+from edge_agent.wire.chain import seed_hash
+from edge_agent.wire.codec import DecodeError, decode
+from edge_agent.wire.event import (
+    AgentStarted,
+    Body,
+    Checkpoint,
+    Event,
+    Json,
+    Observation,
+    OutboxOverflow,
+    Position,
+)
+from edge_agent.wire.status import GoneRange
+
+CHECKPOINT_PERIOD_NS: Final = 3600 * NS_PER_S
+"""A signed checkpoint at least this often (the outside contract, section 6)."""
+
+_ROW_BYTES: Final = 200
+"""What a row costs beside its payload: keys, hash, index entry, page overhead."""
+
+_RESERVED_BYTES: Final = 64 * 1024
+"""Kept free below `size_max_mb` for `agent_started`, checkpoints and the record of an overflow."""
+
+_MIB: Final = 1024 * 1024
+
+
+class _DiskFullError(Exception):
+    """A transaction was rolled back for want of room."""
+
+
+class EventStore:
+    """A store, opened. Use from one thread at a time; `store_threaded` gives it a thread of its own.
+
+    Raises `StoreRefusedError` at construction (see the module), `StoreBrokenError` from any method.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        run: Run,
+        *,
+        size_max_mb: int,
+        sign: Callable[[bytes], str],
+        draw: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self._run = run
+        self._minter = Minter(run, sign)
+        self._draw = draw
+        self._limit_bytes = size_max_mb * _MIB - _RESERVED_BYTES
+        is_file = path.name != ":memory:"
+        if is_file:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(path) if is_file else None
+        self._ballast = Ballast(path) if is_file else None
+        try:
+            self._db, self._damage = open_connection(path)
+            self._bind(path)
+        except BaseException:
+            self._release()
+            raise
+        self._acked = int(self._fact("acked", "0"))
+        self._ever_acked = int(self._fact("ever_acked", "0"))
+        self._unacked_bytes = self._count_bytes(self._ever_acked + 1, None)
+        self._head = self._read_head()
+        self._checkpoint_at: MonoNs | None = None  # None: the next commit holds one
+        self._has_begun = False
+        if self._ballast:
+            self._ballast.fill()
+
+    @property
+    def acked(self) -> int:
+        """The furthest place kept as acked, 0 for none."""
+        return self._acked
+
+    @property
+    def tail(self) -> int:
+        """The last place, 0 in a new store."""
+        return self._head.n if self._head else 0
+
+    @property
+    def epoch(self) -> str:
+        """The present epoch; only after `begin_epoch`."""
+        assert self._head is not None, "no epoch has begun"
+        return self._head.epoch
+
+    @property
+    def gone(self) -> list[Span]:
+        """Places that can no longer be read."""
+        return [Span(*row) for row in self._db.execute("SELECT first_n, last_n FROM gone ORDER BY first_n")]
+
+    @property
+    def memory(self) -> dict[str, Json]:
+        """Everything remembered."""
+        return {key: json.loads(value) for key, value in self._db.execute("SELECT key, value FROM memory")}
+
+    def begin_epoch(self, pair: WallPair) -> Committed | StoreFull:
+        """A new epoch, so that no restored image or clone ever mints a key twice; seq 1 is `agent_started`."""
+        is_clean = self._head is None or self._has_begun or self._fact("clean_stop", "0") == "1"
+        after = Position(self._head.epoch, self._head.seq, self._head.hash) if self._head else None
+        started = AgentStarted(after, self._run.version, self._run.config_hash, is_clean)
+        bodies: list[tuple[MonoNs, Body]] = [(pair.mono, started)]
+        if self._damage is not None:
+            bodies.append((pair.mono, Observation("store_damaged", {"moved_aside": self._damage[:500]})))
+        epoch = mint_ulid(pair.utc, self._draw)
+        seed = seed_hash(self._run.site, self._run.agent, epoch)
+        head = self._head or Head(0, epoch, 0, seed, UtcNs(0))
+        self._has_begun = True
+        self._checkpoint_at = self._checkpoint_at or pair.mono
+        return self._write(replace(head, epoch=epoch, seq=0), bodies, {}, pair, {"clean_stop": "0"})
+
+    def commit(
+        self, drafts: Sequence[Draft], memory: Mapping[str, Json], pair: WallPair, loss: Loss | None = None
+    ) -> Committed | StoreFull:
+        """Mint and store the drafts, in this order, and the memory that goes with them, or nothing at all.
+
+        A checkpoint follows in the same transaction when one of them raises a P1, or an hour has passed. Drafts that
+        find the store full are counted instead (the module says how).
+        """
+        head = self._head
+        assert head is not None, "no epoch has begun"
+        bodies = [(draft.observed, draft.body) for draft in drafts]
+        if bodies and self._unacked_bytes >= self._limit_bytes:
+            times = [observed for observed, _ in bodies]
+            loss = _join(loss, Loss(len(bodies), min(times), max(times)))
+            bodies = []
+        overflow = self._overflow(loss, pair)
+        facts: dict[str, str | None] = {}
+        if overflow is not None and self._unacked_bytes < self._limit_bytes:
+            bodies.insert(0, (pair.mono, overflow))
+            facts["overflow"] = None
+        elif overflow is not None:
+            facts["overflow"] = json.dumps([overflow.dropped, overflow.since, overflow.until])
+        return self._write(head, bodies, memory, pair, facts)
+
+    def stop_clean(self, pair: WallPair) -> Committed | StoreFull:
+        """A last checkpoint, and the mark that this run stopped cleanly."""
+        assert self._head is not None, "no epoch has begun"
+        self._checkpoint_at = None
+        return self._write(self._head, [], {}, pair, {"clean_stop": "1"})
+
+    def place(self, position: Position) -> Placed:
+        """How a position lies in this store's chain. Damaged rows are unknown."""
+        row = self._db.execute("SELECT first_n FROM epoch WHERE epoch=?", (position.epoch,)).fetchone()
+        if row is None or position.seq < 1:
+            return NOT_PLACED
+        n: int = row[0] + position.seq - 1
+        (after,) = self._db.execute("SELECT min(first_n) FROM epoch WHERE first_n>?", row).fetchone()
+        end: int = self.tail if after is None else after - 1
+        if n > end:
+            return Placed(Match.BEYOND, end)
+        try:
+            found = self._db.execute("SELECT hash FROM event WHERE n=?", (n,)).fetchone()
+        except sqlite3.DatabaseError as error:
+            self._demand_damage(error)
+            return NOT_PLACED
+        if found is None:
+            return NOT_PLACED
+        return Placed(Match.HELD if found[0] == position.hash else Match.OTHER_HASH, n)
+
+    def read(self, places: Sequence[int]) -> Reading:
+        """The stored bytes at these ascending places, each verified by its hash; the rest is gone from now on."""
+        payloads: dict[int, bytes] = {}
+        for span in spans(places):
+            payloads |= self._read_span(span)
+        damaged = spans(place for place in places if place not in payloads)
+        if damaged:
+            with self._transaction():
+                rows = [(span.first, span.last) for span in damaged]
+                self._db.executemany("INSERT OR REPLACE INTO gone VALUES (?, ?)", rows)
+        return Reading(payloads, tuple(damaged))
+
+    def set_acked(self, acked: int, ever_acked: int) -> Position | None:
+        """Keep how far the receiver has got. A full disk is no reason to fail here: it is only progress."""
+        if (acked, ever_acked) != (self._acked, self._ever_acked):
+            try:
+                with self._transaction():
+                    self._set_facts({"acked": str(acked), "ever_acked": str(ever_acked)})
+            except _DiskFullError:
+                return self._position(self._acked)
+            self._unacked_bytes -= self._count_bytes(self._ever_acked + 1, ever_acked)
+            self._acked, self._ever_acked = acked, ever_acked
+        if self._ballast:
+            self._ballast.fill()
+        return self._position(acked)
+
+    def status(self) -> StoreStatus:
+        """What health says about the store."""
+        row = self._db.execute("SELECT epoch, seq, hash FROM event ORDER BY n LIMIT 1").fetchone()
+        gone = tuple(item for span in self.gone for item in self._gone_ranges(span))
+        pct = min(100, self._unacked_bytes * 100 // self._limit_bytes)
+        return StoreStatus(Position(*row) if row else None, gone, pct)
+
+    def close(self) -> None:
+        """Close the file and let others in. Committed is committed: nothing is written here."""
+        self._db.close()
+        self._release()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def _bind(self, path: Path) -> None:
+        """Bind a new store to its site and agent; refuse another's."""
+        owner = (self._fact("site", ""), self._fact("agent", ""))
+        own = (self._run.site, self._run.agent)
+        if owner == ("", ""):
+            with self._transaction():
+                self._set_facts({"site": own[0], "agent": own[1]})
+        elif owner != own:
+            raise StoreRefusedError(
+                f"{path}: this store belongs to {'/'.join(owner)}, not {'/'.join(own)} — "
+                "drain it first, or name a new store"
+            )
+
+    def _write(
+        self,
+        head: Head,
+        bodies: Sequence[tuple[MonoNs, Body]],
+        memory: Mapping[str, Json],
+        pair: WallPair,
+        facts: Mapping[str, str | None],
+    ) -> Committed | StoreFull:
+        """One transaction, tried again without the ballast when the disk is full."""
+        first = head.n + 1
+        events: list[Event] = []
+        for observed, body in bodies:
+            head = self._minter.mint(head, body, observed, pair, events)
+        if self._is_checkpoint_due(pair.mono) or any(map(is_p1_raise, events)):
+            head = self._minter.mint(head, self._minter.checkpoint(head), pair.mono, pair, events)
+        if events or memory or facts:
+            try:
+                self._store(first, events, memory, facts)
+            except _DiskFullError:
+                if self._ballast is None or not self._ballast.release():
+                    return StoreFull()
+                try:
+                    self._store(first, events, memory, facts)
+                except _DiskFullError:
+                    return StoreFull()
+        if events:
+            self._head = head
+            self._damage = None
+            self._unacked_bytes += sum(len(event.payload) + _ROW_BYTES for event in events)
+            if isinstance(events[-1].body, Checkpoint):
+                self._checkpoint_at = pair.mono
+        return Committed(first, self.tail, tuple(events))
+
+    def _store(
+        self, first: int, events: list[Event], memory: Mapping[str, Json], facts: Mapping[str, str | None]
+    ) -> None:
+        with self._transaction():
+            rows = [
+                (n, event.epoch, event.seq, event.hash, event.payload)
+                for n, event in enumerate(events, first)
+            ]
+            self._db.executemany("INSERT INTO event VALUES (?, ?, ?, ?, ?)", rows)
+            begun = [(event.epoch, n) for n, event in enumerate(events, first) if event.seq == 1]
+            self._db.executemany("INSERT INTO epoch VALUES (?, ?)", begun)
+            for key, value in memory.items():
+                self._set("memory", key, None if value is None else json.dumps(value, sort_keys=True))
+            self._set_facts(facts)
+
+    def _is_checkpoint_due(self, now: MonoNs) -> bool:
+        return self._checkpoint_at is None or now - self._checkpoint_at >= CHECKPOINT_PERIOD_NS
+
+    def _overflow(self, loss: Loss | None, pair: WallPair) -> OutboxOverflow | None:
+        """What could not be stored up to now: the kept record and `loss` together."""
+        kept = self._fact("overflow", "")
+        dropped, since, until = json.loads(kept) if kept else (0, "", "")
+        if loss is None:
+            return OutboxOverflow(dropped, since, until) if kept else None
+        return OutboxOverflow(dropped + loss.dropped, since or pair.label(loss.since), pair.label(loss.until))
+
+    def _read_span(self, span: Span) -> dict[int, bytes]:
+        query = "SELECT n, epoch, seq, hash, payload FROM event WHERE n BETWEEN ? AND ?"
+        try:
+            rows = self._db.execute(query, (span.first, span.last)).fetchall()
+        except sqlite3.DatabaseError as error:
+            self._demand_damage(error)
+            if span.first == span.last:
+                return {}
+            middle = (span.first + span.last) // 2
+            return self._read_span(Span(span.first, middle)) | self._read_span(Span(middle + 1, span.last))
+        return {n: payload for n, *key, payload in rows if _is_sound(key, payload)}
+
+    def _read_head(self) -> Head | None:
+        row = self._db.execute(
+            "SELECT n, epoch, seq, hash, payload FROM event ORDER BY n DESC LIMIT 1"
+        ).fetchone()
+        if row is None:
+            return None
+        n, epoch, seq, digest, payload = row
+        last = decode(payload)
+        at = UtcNs(0) if isinstance(last, DecodeError) else parse_rfc3339(last.at)
+        return Head(n, epoch, seq, digest, at)
+
+    def _position(self, n: int) -> Position | None:
+        try:
+            row = self._db.execute("SELECT epoch, seq, hash FROM event WHERE n=?", (n,)).fetchone()
+        except sqlite3.DatabaseError as error:
+            self._demand_damage(error)
+            return None
+        return Position(*row) if row else None
+
+    def _gone_ranges(self, span: Span) -> Iterator[GoneRange]:
+        """A span in keys; it may reach over several epochs."""
+        starts = self._db.execute("SELECT epoch, first_n FROM epoch ORDER BY first_n").fetchall()
+        ends = [first - 1 for _, first in starts[1:]] + [self.tail]
+        for (epoch, start), end in zip(starts, ends, strict=True):
+            low, high = max(span.first, start), min(span.last, end)
+            if low <= high:
+                yield GoneRange(epoch, low - start + 1, high - start + 1)
+
+    def _count_bytes(self, first: int, last: int | None) -> int:
+        query = "SELECT coalesce(sum(length(payload) + ?), 0) FROM event WHERE n BETWEEN ? AND ?"
+        try:
+            (total,) = self._db.execute(query, (_ROW_BYTES, first, last or 1 << 62)).fetchone()
+        except sqlite3.DatabaseError as error:
+            self._demand_damage(error)
+            return 0
+        return int(total)
+
+    def _fact(self, key: str, default: str) -> str:
+        row = self._db.execute("SELECT value FROM fact WHERE key=?", (key,)).fetchone()
+        return str(row[0]) if row else default
+
+    def _set_facts(self, facts: Mapping[str, str | None]) -> None:
+        for key, value in facts.items():
+            self._set("fact", key, value)
+
+    def _set(self, table: str, key: str, value: str | None) -> None:
+        if value is None:
+            self._db.execute(f"DELETE FROM {table} WHERE key=?", (key,))  # noqa: S608 — our own table names
+        else:
+            self._db.execute(f"INSERT OR REPLACE INTO {table} VALUES (?, ?)", (key, value))  # noqa: S608
+
+    @staticmethod
+    def _demand_damage(error: sqlite3.DatabaseError) -> None:
+        """Damage is expected and answered; any other failure of storage ends the process."""
+        if not is_damage(error):
+            raise StoreBrokenError(f"the store failed: {error}") from error
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            yield
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._roll_back()
+            if primary_code(error) == sqlite3.SQLITE_FULL:
+                raise _DiskFullError from error
+            raise StoreBrokenError(f"the store failed: {error}") from error
+        except BaseException:
+            self._roll_back()
+            raise
+
+    def _roll_back(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+
+
+def _is_sound(key: Sequence[str | int], payload: bytes) -> bool:
+    event = decode(payload)
+    return isinstance(event, Event) and [event.epoch, event.seq, event.hash] == list(key)
+
+
+def _join(loss: Loss | None, more: Loss) -> Loss:
+    if loss is None:
+        return more
+    return Loss(loss.dropped + more.dropped, min(loss.since, more.since), max(loss.until, more.until))
