@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from edge_agent.wire.event import Basis, Json, Position, Priority
+from gateway.domain.access import Principal, Refusal, SignedIn
 from gateway.domain.journal import Entry, EntryBody
 
 T = TypeVar("T")
@@ -162,3 +163,35 @@ class Intake(Protocol):
     def publish_retained(self, topic: str, payload: bytes) -> None:
         """Publish retained at QoS 1 while connected; dropped when not (the protocol says it again)."""
         ...
+
+
+class Accounts(Protocol):
+    """Who is signed in. Every method may raise `AccountsUnavailable`."""
+
+    async def sign_in_with_password(self, name: str, password: str, address: str) -> SignedIn | Refusal:
+        """A session for a user, or why not; `address` is where the attempt comes from."""
+        ...
+
+    async def sign_in_with_token(self, token: str, address: str) -> SignedIn | Refusal:
+        """A session that lasts as long as the API token does, or why not."""
+        ...
+
+    async def sign_in_with_link(self, code: str, address: str) -> SignedIn | Refusal:
+        """A session for a one-time link, which is spent by it, or why not."""
+        ...
+
+    async def session(self, secret: str) -> Principal | None:
+        """Whom a session belongs to now; None when it is over."""
+        ...
+
+    async def bearer(self, token: str) -> Principal | None:
+        """Whom an API token belongs to; None when it is not in force."""
+        ...
+
+    async def sign_out(self, secret: str) -> None:
+        """End a session."""
+        ...
+
+
+class AccountsUnavailable(Exception):  # noqa: N818 - a state of the world, not a mistake
+    """Users, tokens and sessions cannot be read or written now."""

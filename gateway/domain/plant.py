@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TypeAlias
 
-from edge_agent.wire.event import Basis, GuardState, Priority, Quality
+from edge_agent.wire.event import GUARD_CODES, QUALITY_CODES, Basis, GuardState, Priority, Quality
 from edge_agent.wire.status import AgentModel, MachineModel
 
 AgentKey: TypeAlias = tuple[str, str]
@@ -121,3 +121,25 @@ class PlantState:
         """Whether the agent's last words may be shown as the state now."""
         known = self.agents.get((site, agent))
         return known is not None and known.is_trusted
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What an agent says of a guard."""
+
+    state: GuardState
+    bypass: bool | None
+    locked: bool | None
+    quality: Quality
+
+
+def read_code(code: str) -> Said:
+    """What a state report's four letters say; what is unreadable is unknown."""
+    padded = f"{code}----"
+    flags: Mapping[str, bool] = {"1": True, "0": False}
+    return Said(
+        GUARD_CODES.get(padded[0], GuardState.UNKNOWN),
+        flags.get(padded[1]),
+        flags.get(padded[2]),
+        QUALITY_CODES.get(padded[3], Quality.STALE),
+    )

@@ -18,8 +18,6 @@ from dataclasses import dataclass, replace
 from typing import Generic, TypeVar, cast
 
 from edge_agent.wire.event import (
-    GUARD_CODES,
-    QUALITY_CODES,
     AgentStarted,
     Basis,
     GuardChanged,
@@ -57,20 +55,12 @@ from gateway.domain.plant import (
     OpenViolation,
     Past,
     PlantState,
+    Said,
+    read_code,
 )
 
 K = TypeVar("K")
 V = TypeVar("V")
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """What an agent says of a guard."""
-
-    state: GuardState
-    bypass: bool | None
-    locked: bool | None
-    quality: Quality
 
 
 _NOTHING = Said(GuardState.UNKNOWN, None, None, Quality.STALE)
@@ -395,15 +385,3 @@ class _Draft:
                 self._put_said(replace(known, agent=agent), read_code(code), at)
         for machine, motion in report.machines.items():
             self._put_machine(self._know_machine(site, agent, machine), motion, at)
-
-
-def read_code(code: str) -> Said:
-    """What a state report's four letters say; what is unreadable is unknown."""
-    padded = f"{code}----"
-    flags: Mapping[str, bool] = {"1": True, "0": False}
-    return Said(
-        GUARD_CODES.get(padded[0], GuardState.UNKNOWN),
-        flags.get(padded[1]),
-        flags.get(padded[2]),
-        QUALITY_CODES.get(padded[3], Quality.STALE),
-    )
