@@ -1,0 +1,44 @@
+"""When an event happened, told by a clock that can be believed.
+
+An agent's wall clock may be unset or wrong (no battery, no time server); its monotonic clock never is. So a time is
+the event's `at` when its clock was synchronised; else it is rebuilt from the monotonic distance to a synchronised
+event of the same boot; else it is the time of receipt.
+
+Source: the outside contract, section 5 (`occurred_at`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from edge_agent.wire.event import ClockState, Event
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """A synchronised event of a boot: its wall time `at` (RFC 3339) and its monotonic time."""
+
+    at: str
+    mono_ms: int
+
+
+def anchor_of(event: Event) -> Anchor | None:
+    """The anchor that `event` gives to its boot, None when its clock was not synchronised."""
+    return Anchor(event.at, event.mono_ms) if event.clock is ClockState.SYNCED else None
+
+
+def occurred_at(event: Event, anchor: Anchor | None, received_at: str) -> str:
+    """RFC 3339 time of `event`; `anchor` is one of its boot, or None where the boot has none (yet)."""
+    if event.clock is ClockState.SYNCED:
+        return event.at
+    if anchor is None:
+        return received_at
+    try:
+        at = datetime.fromisoformat(anchor.at) + timedelta(milliseconds=event.mono_ms - anchor.mono_ms)
+    except (
+        ValueError,
+        OverflowError,
+    ):  # a date that no calendar has: the form of `at` is checked, its sense is not
+        return received_at
+    return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -1,0 +1,261 @@
+"""Is this event the next one? The gateway's side of the delivery protocol, as functions of values.
+
+Theory of operation. An agent sends its store's chain in order and starts again wherever the gateway says (go-back-N);
+the broker between them may lose, double, delay or forget anything. So the gateway accepts exactly one event at a time
+of each epoch, the *next*, and answers with the last one it holds; whatever else comes is a duplicate, a conflict, or
+ahead of its turn and dropped, because it will come again. What will never come again (pruned, damaged, the tail of a
+lost store) the agent's newest health states, or a new store implies; then the next event is the one after the hole,
+and the hole is a final gap.
+
+    judge ─┬─ held already ─┬─ same hash ──▶ Duplicate
+           │                └─ other hash ─▶ Conflict        (quarantined, the held one stays)
+           ├─ in its turn ─────────────────▶ Next            (journaled; doubts and losses stated in it)
+           ├─ after a stated loss ─────────▶ Next(lost=…)
+           └─ otherwise ───────────────────▶ Ahead(missing)  (dropped; a gap that may still fill)
+
+Nothing here is ever stuck: every event of a chain is the next one as soon as what lies before it is held or stated to
+be gone. Nothing is lost unstated: an answer names an event only when everything before it is held or in a `Lost`.
+
+Source: the delivery protocol, sections 3.1 to 3.5 (README).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from edge_agent.wire.chain import seed_hash
+from edge_agent.wire.event import AgentStarted, Event, Position, Unrecognised
+from edge_agent.wire.status import Ack, GoneRange, Health
+
+
+class Holdings(Protocol):
+    """What the gateway holds of one agent's stream."""
+
+    def hash_at(self, epoch: str, seq: int) -> str | None:
+        """The hash of an event that is held, or None."""
+        ...
+
+    def last(self, epoch: str) -> Position | None:
+        """The last event held of one epoch, or None."""
+        ...
+
+    def newest(self) -> Position | None:
+        """The event of this agent that was journaled last, or None."""
+        ...
+
+    def latest_epoch(self) -> str | None:
+        """The epoch of this agent that began last here, or None."""
+        ...
+
+    def find_hash(self, digest: str) -> Position | None:
+        """The event held with this hash, or None (rare and slow: only for beginnings that cannot be read)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Events of `epoch` from `from_seq` to `to_seq` (None: open end) that are missing; `reason` is for people."""
+
+    epoch: str
+    from_seq: int
+    to_seq: int | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """The event takes its place in the journal.
+
+    `chain_broken`: its `prev` is not our hash of the event before it. `lost`: final gaps that end here. `forked`: its
+    epoch takes up elsewhere than at the end (a restored or cloned image). `contradicts`: it takes up after an event
+    that is held here with another hash. `second_agent`: another epoch has already followed this one, so two agents
+    run with one identity.
+    """
+
+    chain_broken: bool = False
+    lost: tuple[Lost, ...] = ()
+    forked: bool = False
+    contradicts: bool = False
+    second_agent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """It is held already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Its key is held with another hash, `held_hash`: the one that is held stays."""
+
+    held_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """It is not its turn: dropped. `missing` is the hole before it, None where nobody can tell."""
+
+    missing: Lost | None
+
+
+Verdict: TypeAlias = Next | Duplicate | Conflict | Ahead
+
+
+def judge(event: Event, held: Holdings, health: Health | None) -> Verdict:
+    """What becomes of `event`, given what is held and the agent's newest health (None: none yet) (§3.1, §3.3–5)."""
+    known = held.hash_at(event.epoch, event.seq)
+    if known is not None:
+        return Duplicate() if known == event.hash else Conflict(known)
+    last = held.last(event.epoch)
+    if last is not None and event.seq == last.seq + 1:
+        return Next(chain_broken=event.prev != last.hash, second_agent=_is_followed(event.epoch, held))
+    if last is None and event.seq == 1:
+        start = _judge_start(event, held)
+        if start is not None:
+            return start
+    return _judge_after_loss(event, held, health) or Ahead(_missing_before(event, held))
+
+
+def answer(held: Holdings, events: Sequence[Event]) -> Ack:
+    """The cumulative ack for a batch of one epoch (§3.1): the last event of it that is held now.
+
+    A batch wholly dropped is answered with the last held of that epoch, else of the agent. Never a reset, so that a
+    late duplicate of a batch cannot move an agent back.
+    """
+    epoch = events[-1].epoch
+    for event in reversed(events):
+        digest = held.hash_at(event.epoch, event.seq)
+        if digest is not None:
+            return _ack(epoch, Position(event.epoch, event.seq, digest), reset=False)
+    return _ack(epoch, held.last(epoch) or held.newest(), reset=False)
+
+
+def demand_reset(held: Holdings, health: Health) -> Ack | None:
+    """The reset that a health calls for: it shows an `acked` that is not held with that hash (§3.2).
+
+    It names the newest event held, of the health's own epoch where there is one (a clone's would mean nothing to this
+    agent), or nothing.
+    """
+    acked = health.acked
+    if not health.online or acked is None or held.hash_at(acked.epoch, acked.seq) == acked.hash:
+        return None
+    return _ack(health.epoch, held.last(health.epoch) or held.newest(), reset=True)
+
+
+def _ack(to: str, position: Position | None, *, reset: bool) -> Ack:
+    if position is None:
+        return Ack(to, None, None, None, reset)
+    return Ack(to, position.epoch, position.seq, position.hash, reset)
+
+
+def _is_followed(epoch: str, held: Holdings) -> bool:
+    """Has another epoch begun after this one? A single agent sends all of an epoch before it begins the next (§3.5)."""
+    return held.latest_epoch() != epoch
+
+
+def _judge_start(event: Event, held: Holdings) -> Next | None:
+    """Seq 1 of an epoch that is not held: a first store, a replaced one, or a restart of a chain that is held."""
+    if isinstance(event.body, AgentStarted):
+        after = event.body.after
+    elif isinstance(event.body, Unrecognised) and event.prev != seed_hash(
+        event.site, event.agent, event.epoch
+    ):
+        after = held.find_hash(event.prev)  # a younger agent's start: its link says what its content would
+        if after is None:
+            return None
+    else:
+        after = None
+    if after is None:
+        broken = event.prev != seed_hash(event.site, event.agent, event.epoch)
+        return Next(chain_broken=broken, lost=_tail_of_replaced_store(held))
+    digest = held.hash_at(after.epoch, after.seq)
+    if digest is None:
+        return None
+    end = held.last(after.epoch)
+    forked = end is None or end.seq != after.seq or _is_followed(after.epoch, held)
+    return Next(chain_broken=event.prev != digest, forked=forked, contradicts=digest != after.hash)
+
+
+def _tail_of_replaced_store(held: Holdings) -> tuple[Lost, ...]:
+    return _open_tail(held, "the agent's store was replaced: what it had not yet delivered is lost")
+
+
+def _open_tail(held: Holdings, reason: str) -> tuple[Lost, ...]:
+    """The rest, of unknown length, of the epoch that began last here; nothing where nothing is held."""
+    latest = held.latest_epoch()
+    last = None if latest is None else held.last(latest)
+    return () if last is None else (Lost(last.epoch, last.seq + 1, None, reason),)
+
+
+def _judge_after_loss(event: Event, held: Holdings, health: Health | None) -> Next | None:
+    """The event that the newest health's `first` or `gone` makes the next one; `prev` is taken as given (§3.3)."""
+    if health is None:
+        return None
+    if health.first == event.position:
+        lost = _lost_before_first(event, held)
+    else:
+        lost = _lost_to_damage(event, held, health.gone)
+        if not lost:
+            return None
+    is_known = held.last(event.epoch) is not None
+    return Next(lost=lost, second_agent=is_known and _is_followed(event.epoch, held))
+
+
+def _lost_before_first(event: Event, held: Holdings) -> tuple[Lost, ...]:
+    reason = "pruned by the agent before it was delivered here"
+    last = held.last(event.epoch)
+    if last is not None:
+        return _range(event.epoch, last.seq + 1, event.seq - 1, reason)
+    after = event.body.after if isinstance(event.body, AgentStarted) else None
+    if after is not None:
+        end = held.last(after.epoch)
+        return _range(after.epoch, 1 if end is None else end.seq + 1, after.seq, reason)
+    return _open_tail(held, reason) + _range(event.epoch, 1, event.seq - 1, reason)
+
+
+def _lost_to_damage(event: Event, held: Holdings, gone: Iterable[GoneRange]) -> tuple[Lost, ...]:
+    """What `gone` takes away right before `event`, empty where it does not explain the whole hole."""
+    reason = "damaged in the agent's store"
+    epoch, upto = event.epoch, event.seq - 1
+    if event.seq == 1:
+        after = event.body.after if isinstance(event.body, AgentStarted) else None
+        if after is None:
+            return ()
+        epoch, upto = after.epoch, after.seq
+    last = held.last(epoch)
+    start = 1 if last is None else last.seq + 1
+    if _skip(start, epoch, gone) <= upto or start > upto:
+        return ()
+    tail = (
+        _open_tail(held, reason) if last is None else ()
+    )  # the epoch's own beginning, and with it its link, is gone
+    return tail + _range(epoch, start, upto, reason)
+
+
+def _skip(seq: int, epoch: str, gone: Iterable[GoneRange]) -> int:
+    """The first event at or after `seq` that no range of `gone` covers."""
+    for item in sorted(gone, key=lambda item: item.from_seq):
+        if item.epoch == epoch and item.from_seq <= seq <= item.to_seq:
+            seq = item.to_seq + 1
+    return seq
+
+
+def _range(epoch: str, from_seq: int, to_seq: int, reason: str) -> tuple[Lost, ...]:
+    return (Lost(epoch, from_seq, to_seq, reason),) if from_seq <= to_seq else ()
+
+
+def _missing_before(event: Event, held: Holdings) -> Lost | None:
+    """The hole that keeps `event` waiting, as far as it can be told."""
+    reason = "not delivered yet"
+    last = held.last(event.epoch)
+    if last is not None or event.seq > 1:
+        found = _range(event.epoch, 1 if last is None else last.seq + 1, event.seq - 1, reason)
+        return found[0] if found else None
+    after = event.body.after if isinstance(event.body, AgentStarted) else None
+    if after is None:
+        return None
+    end = held.last(after.epoch)
+    found = _range(after.epoch, 1 if end is None else end.seq + 1, after.seq, reason)
+    return found[0] if found else None
