@@ -1,4 +1,4 @@
-"""What the plant looks like after an entry of the journal: plain values, never changed in place.
+"""What the plant looks like after an entry of the journal, in plain values.
 
 What an agent last said about a guard is kept as said; whether it may still be shown is `AgentNow.is_trusted`:
 
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TypeAlias
 
 from edge_agent.wire.event import GUARD_CODES, QUALITY_CODES, Basis, GuardState, Priority, Quality
@@ -109,13 +108,13 @@ class OpenViolation:
 
 @dataclass(frozen=True, slots=True)
 class PlantState:
-    """The plant after the entry at `position`; immutable."""
+    """The plant after the entry at `position`."""
 
     position: int = 0
-    agents: Mapping[AgentKey, AgentNow] = field(default_factory=lambda: MappingProxyType({}))
-    machines: Mapping[MachineKey, MachineNow] = field(default_factory=lambda: MappingProxyType({}))
-    guards: Mapping[GuardKey, GuardNow] = field(default_factory=lambda: MappingProxyType({}))
-    violations: Mapping[str, OpenViolation] = field(default_factory=lambda: MappingProxyType({}))
+    agents: Mapping[AgentKey, AgentNow] = field(default_factory=dict)
+    machines: Mapping[MachineKey, MachineNow] = field(default_factory=dict)
+    guards: Mapping[GuardKey, GuardNow] = field(default_factory=dict)
+    violations: Mapping[str, OpenViolation] = field(default_factory=dict)
 
     def is_trusted(self, site: str, agent: str) -> bool:
         """Whether the agent's last words may be shown as the state now."""

@@ -1,8 +1,7 @@
 """The plant as a fold over the journal.
 
-Theory of operation. `Plant` stages each entry of a transaction in a draft over the adopted state and, after COMMIT,
-swaps in a new `PlantState` with one assignment. A state is never changed in place, so a reader in another thread
-holds a consistent picture for as long as it likes.
+Theory of operation. `Plant` lays what each entry of a transaction changes over the adopted state (`layer.Layer`) and
+merges it after COMMIT. Its records are values: whoever holds one holds it as it was.
 
 A restart (`agent_started`) makes everything of that agent unknown until the new run reports it: the old run cannot
 speak for the new one. Events and birth certificates may come in any order; a guard known by events alone has a place
@@ -15,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar, cast
+from typing import cast
 
 from edge_agent.wire.event import (
     AgentStarted,
@@ -45,6 +44,7 @@ from gateway.domain.journal import (
     ReconciledClear,
     ReconciledRaise,
 )
+from gateway.domain.layer import Layer
 from gateway.domain.plant import (
     AgentKey,
     AgentNow,
@@ -58,10 +58,6 @@ from gateway.domain.plant import (
     Said,
     read_code,
 )
-
-K = TypeVar("K")
-V = TypeVar("V")
-
 
 _NOTHING = Said(GuardState.UNKNOWN, None, None, Quality.STALE)
 """What a run that has just begun has said."""
@@ -78,55 +74,43 @@ class _Snapshot:
     violations: tuple[OpenViolation, ...]
 
 
-class _Layer(Generic[K, V]):
-    """Changes over a mapping that stays as it is; None marks what is taken out."""
-
-    def __init__(self, base: Mapping[K, V]) -> None:
-        self._base = base
-        self._changes: dict[K, V | None] = {}
-
-    def get(self, key: K) -> V | None:
-        return self._changes[key] if key in self._changes else self._base.get(key)
-
-    def put(self, key: K, value: V) -> None:
-        self._changes[key] = value
-
-    def drop(self, key: K) -> None:
-        self._changes[key] = None
-
-    def values(self) -> list[V]:
-        return list(self.merged().values())
-
-    def merged(self) -> Mapping[K, V]:
-        if not self._changes:
-            return self._base
-        merged = {key: self._changes.get(key, value) for key, value in self._base.items()}
-        merged.update(self._changes)
-        return {key: value for key, value in merged.items() if value is not None}
-
-
 class Plant:
-    """The fold. `state` is the adopted picture, safe to read from any thread."""
+    """The fold. `state` is the adopted picture; read it on the event loop, where folds are adopted."""
 
     def __init__(self) -> None:
-        self.state = PlantState()
-        self._draft: _Draft | None = None
+        self._adopted_position = 0
+        self._position = 0
+        self._agents: Layer[AgentKey, AgentNow] = Layer()
+        self._machines: Layer[MachineKey, MachineNow] = Layer()
+        self._guards: Layer[GuardKey, GuardNow] = Layer()
+        self._violations: Layer[str, OpenViolation] = Layer()
 
-    def stage(self, entry: Entry, recording: object) -> None:  # noqa: ARG002 - this fold writes no rows
-        """Take in one entry."""
-        if self._draft is None:
-            self._draft = _Draft(self.state)
-        self._draft.take(entry)
+    @property
+    def state(self) -> PlantState:
+        """The plant after the newest committed entry: a view, which the next commit changes."""
+        return PlantState(
+            self._adopted_position,
+            self._agents.adopted(),
+            self._machines.adopted(),
+            self._guards.adopted(),
+            self._violations.adopted(),
+        )
 
     def adopt(self) -> None:
         """The transaction committed."""
-        if self._draft is not None:
-            self.state = self._draft.finished()
-            self._draft = None
+        self._adopted_position = self._position
+        self._agents.adopt()
+        self._machines.adopt()
+        self._guards.adopt()
+        self._violations.adopt()
 
     def discard(self) -> None:
         """The transaction failed."""
-        self._draft = None
+        self._position = self._adopted_position
+        self._agents.discard()
+        self._machines.discard()
+        self._guards.discard()
+        self._violations.discard()
 
     def snapshot(self) -> Json:
         """The adopted state as JSON."""
@@ -144,36 +128,14 @@ class Plant:
     def restore(self, snapshot: Json) -> None:
         """Adopt what `snapshot` gave. Raises `MisfitError` for what it never gave."""
         kept = cast("_Snapshot", structure(_Snapshot, snapshot, "plant"))
-        self._draft = None
-        self.state = PlantState(
-            kept.position,
-            {(item.site, item.agent): item for item in kept.agents},
-            {(item.site, item.machine): item for item in kept.machines},
-            {(item.site, item.machine, item.guard): item for item in kept.guards},
-            {item.occurrence: item for item in kept.violations},
-        )
+        self._position = self._adopted_position = kept.position
+        self._agents.replace({(item.site, item.agent): item for item in kept.agents})
+        self._machines.replace({(item.site, item.machine): item for item in kept.machines})
+        self._guards.replace({(item.site, item.machine, item.guard): item for item in kept.guards})
+        self._violations.replace({item.occurrence: item for item in kept.violations})
 
-
-class _Draft:
-    """The state as the staged entries leave it."""
-
-    def __init__(self, base: PlantState) -> None:
-        self._position = base.position
-        self._agents: _Layer[AgentKey, AgentNow] = _Layer(base.agents)
-        self._machines: _Layer[MachineKey, MachineNow] = _Layer(base.machines)
-        self._guards: _Layer[GuardKey, GuardNow] = _Layer(base.guards)
-        self._violations: _Layer[str, OpenViolation] = _Layer(base.violations)
-
-    def finished(self) -> PlantState:
-        return PlantState(
-            self._position,
-            self._agents.merged(),
-            self._machines.merged(),
-            self._guards.merged(),
-            self._violations.merged(),
-        )
-
-    def take(self, entry: Entry) -> None:
+    def stage(self, entry: Entry, recording: object) -> None:  # noqa: ARG002 - this fold writes no rows
+        """Take in one entry."""
         self._position = entry.position
         match entry.body:
             case EdgeEvent() as edge:
@@ -300,13 +262,13 @@ class _Draft:
         until = at if silent_ms is None else iso_utc(silent_ms)
         for guard in self._guards_of(site, agent):
             self._put_said(guard, _NOTHING, at, until)
-        for machine in self._machines.values():
+        for machine in tuple(self._machines.values()):
             if (machine.site, machine.agent) == (site, agent) and machine.moving is not None:
                 unknown = replace(machine, moving=None, mode=None, since=at)
                 self._machines.put((site, machine.machine), unknown)
 
     def _guards_of(self, site: str, agent: str) -> list[GuardNow]:
-        return [guard for guard in self._guards.values() if (guard.site, guard.agent) == (site, agent)]
+        return [guard for guard in tuple(self._guards.values()) if (guard.site, guard.agent) == (site, agent)]
 
     def _take_agent_model(self, site: str, agent: str, document: Mapping[str, Json]) -> None:
         try:
@@ -322,7 +284,7 @@ class _Draft:
             return
         known = self._machines.get((site, machine)) or MachineNow(site, agent, machine)
         self._machines.put((site, machine), replace(known, agent=agent, model=model))
-        for guard in self._guards.values():
+        for guard in tuple(self._guards.values()):
             if (guard.site, guard.machine) == (site, machine) and guard.guard not in model.guards:
                 self._guards.drop((site, machine, guard.guard))
         for name in model.guards:
@@ -331,7 +293,7 @@ class _Draft:
 
     def _remove_machine(self, site: str, machine: str) -> None:
         self._machines.drop((site, machine))
-        for guard in self._guards.values():
+        for guard in tuple(self._guards.values()):
             if (guard.site, guard.machine) == (site, machine):
                 self._guards.drop((site, machine, guard.guard))
 
