@@ -19,6 +19,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from datetime import datetime
 from typing import cast
 
 from edge_agent.wire.chain import canonical, link_hash
@@ -200,7 +201,7 @@ def _envelope(document: Mapping[str, Json]) -> tuple[Stamp, str, str]:
         seq=_integer(document, "seq", 1),
         boot=_text(document, "boot"),
         mono_ms=_integer(document, "mono_ms", 0),
-        at=_matching(document, "at", _AT),
+        at=_instant(document["at"], "at"),
         clock=ClockState.SYNCED if document["clock"] == "synced" else _unsynced(document["clock"]),
         prev=_matching(document, "prev", _HASH),
     )
@@ -227,6 +228,17 @@ def _matching(document: Mapping[str, Json], key: str, pattern: re.Pattern[str]) 
     return value
 
 
+def _instant(value: Json, where: str) -> str:
+    """RFC 3339 in UTC, and a date that the calendar has: whoever reads it later may rely on that."""
+    if not isinstance(value, str) or not _AT.fullmatch(value):
+        raise MisfitError(f"{where} has not the form {_AT.pattern}")
+    try:
+        datetime.fromisoformat(value)
+    except ValueError as error:
+        raise MisfitError(f"{where}: {error}") from None
+    return value
+
+
 def _integer(document: Mapping[str, Json], key: str, least: int) -> int:
     value = document[key]
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= INTEGER_MAX:
@@ -247,11 +259,32 @@ def _body(kind: str, document: Mapping[str, Json]) -> Body | Unrecognised:
         if body_type is Observation:
             detail = {key: value for key, value in content.items() if key != "what"}
             return Observation(what=_text(content, "what"), detail=detail)
+        _demand_instants(content, kind)
         return cast("Body", structure(body_type, content, kind))
     except KeyError as missing:
         return Unrecognised(f"{kind}: missing {missing}")
     except ValueError as misfit:
         return Unrecognised(str(misfit))
+
+
+_INSTANT_KEYS = frozenset({"since", "until"})
+"""Fields that hold a time wherever they stand in a body (null where there is none), free-form evidence excepted."""
+
+
+def _demand_instants(value: Json, where: str) -> None:
+    """Refuse a time in a body that is none, so that no reader of the journal ever stumbles over it."""
+    match value:
+        case list():
+            for item in value:
+                _demand_instants(item, where)
+        case dict():
+            for key, item in value.items():
+                if key in _INSTANT_KEYS and item is not None:
+                    _instant(item, f"{where}.{key}")
+                elif key != "evidence":
+                    _demand_instants(item, f"{where}.{key}")
+        case _:
+            pass
 
 
 def _demand_canonical(value: object, where: str) -> None:

@@ -72,15 +72,15 @@ def watch(known: Presence, now_ms: int) -> Presence:
 
 
 def is_lost(known: Presence, now_ms: int) -> bool:
-    """Has it been silent long enough for a finding?"""
+    """Whether it has been silent long enough for a finding."""
     return not known.online and now_ms - known.alive_ms >= LOST_MS
 
 
 def is_clock_off(health: Health) -> bool:
-    """Is the agent's clock further off than a label may be?"""
+    """Whether its clock is further off than a label may be."""
     return health.clock_offset_ms is not None and abs(health.clock_offset_ms) > CLOCK_OFFSET_MAX_MS
 
 
 def is_store_filling(health: Health, *, was_filling: bool) -> bool:
-    """Is the agent's store filling up with what it could not deliver?"""
+    """Whether its store is filling up with what it could not deliver."""
     return health.outbox_pct >= (STORE_RELIEVED_PCT if was_filling else STORE_FILLING_PCT)
