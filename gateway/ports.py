@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from edge_agent.wire.event import Basis, Json, Position, Priority
+from edge_agent.wire.event import Basis, Event, Json, Position, Priority
 from gateway.domain.access import Principal, Refusal, SignedIn
-from gateway.domain.journal import Entry, EntryBody
+from gateway.domain.journal import Entry, EntryBody, GapFound
+from gateway.domain.occurred import Anchor
 
 T = TypeVar("T")
 
@@ -74,6 +75,54 @@ class StreamRows(Protocol):
         """The event of this agent that was journaled last."""
         ...
 
+    def latest_epoch(self, site: str, agent: str) -> str | None:
+        """The epoch of this agent that began last here."""
+        ...
+
+    def find_hash(self, site: str, agent: str, digest: str) -> Position | None:
+        """The event held with this hash: a scan of the agent's events, for rare cases only."""
+        ...
+
+    def load_event(self, site: str, agent: str, epoch: str, seq: int) -> Event | None:
+        """An event that is held, decoded."""
+        ...
+
+    def store_began(self, site: str, agent: str, epoch: str) -> int:
+        """The journal position at which the store that `epoch` belongs to began here; 0 where it is not held."""
+        ...
+
+    def open_gaps(self, site: str, agent: str) -> Sequence[GapFound]:
+        """Gaps of this agent that are neither filled nor final."""
+        ...
+
+    def boot_anchor(self, site: str, agent: str, boot: str) -> Anchor | None:
+        """A synchronised event of this boot of the agent's machine, or None."""
+        ...
+
+
+class IntakeRows(Protocol):
+    """What the writer keeps of payloads beside the streams, inside a transaction."""
+
+    def put_in_quarantine(self, topic: str, payload: bytes, reason: str) -> int:
+        """Keep a refused payload raw, the oldest making room; returns its id. The entry is the caller's to append."""
+        ...
+
+    def model_digest(self, site: str, agent: str, machine: str | None) -> str | None:
+        """The digest of the last journaled birth certificate of an agent (`machine` None) or of one of its machines."""
+        ...
+
+    def modelled_machines(self, site: str, agent: str) -> Sequence[str]:
+        """The machines of this agent that have a birth certificate."""
+        ...
+
+    def online_agents(self) -> Sequence[tuple[str, str]]:
+        """Site and agent of those whose last journaled presence is online."""
+        ...
+
+    def known_agents(self) -> Sequence[tuple[str, str]]:
+        """Site and agent of all that were ever heard."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class OpenRow:
@@ -105,12 +154,17 @@ class AlarmRows(Protocol):
         ...
 
 
-class Recording(StreamRows, AlarmRows, Protocol):
+class Recording(StreamRows, IntakeRows, AlarmRows, Protocol):
     """One transaction of the writer: append entries; look things up; write what follows."""
 
     @property
     def now_ms(self) -> int:
         """The gateway's time of this transaction: every entry in it carries it."""
+        ...
+
+    @property
+    def next_position(self) -> int:
+        """The position that the next entry takes: for ids that are unique for ever."""
         ...
 
     def append(self, body: EntryBody) -> Entry:

@@ -7,13 +7,14 @@ from collections.abc import Iterable
 from sqlalchemy import Connection, insert
 
 from edge_agent.wire.event import Unrecognised
+from gateway.adapters.store_sql.intake_rows import SqlIntakeRows
 from gateway.adapters.store_sql.schema import JOURNAL
 from gateway.adapters.store_sql.stream_rows import SqlStreamRows
 from gateway.domain.journal import EdgeEvent, Entry, EntryBody, store_body
 from gateway.ports import Fold
 
 
-class SqlRecording(SqlStreamRows):
+class SqlRecording(SqlStreamRows, SqlIntakeRows):
     """`gateway.ports.Recording` over one Core connection; add a mixin by adding a base."""
 
     def __init__(self, connection: Connection, now_ms: int, position: int, folds: Iterable[Fold]) -> None:
@@ -21,6 +22,11 @@ class SqlRecording(SqlStreamRows):
         self._position = position
         self._folds = tuple(folds)
         self.entries: list[Entry] = []
+
+    @property
+    def next_position(self) -> int:
+        """The position that the next entry takes."""
+        return self._position + 1
 
     def append(self, body: EntryBody) -> Entry:
         """Put `body` at the next position and let every fold see it, in this transaction."""
@@ -50,11 +56,11 @@ def journal_row(entry: Entry) -> dict[str, object]:
     if isinstance(body, EdgeEvent):
         event = body.event
         row |= {"site": event.site, "agent": event.agent, "epoch": event.epoch, "seq": event.seq}
-        row |= {"hash": event.hash}
+        row |= {"hash": event.hash, "event_kind": event.kind}
         subject = None if isinstance(event.body, Unrecognised) else event.body
     else:
         row |= {"site": getattr(body, "site", None), "agent": getattr(body, "agent", None)}
-        row |= {"epoch": None, "seq": None, "hash": None}
+        row |= {"epoch": None, "seq": None, "hash": None, "event_kind": None}
     for name in ("machine", "guard", "occurrence"):
         row[name] = getattr(subject, name, None)
     return row

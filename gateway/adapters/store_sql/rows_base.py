@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
+from gateway.domain.journal import Entry
+
 
 class RowsBase:
     """The connection of the writer's transaction, and its time. Mixins never commit and never keep the connection."""
@@ -16,3 +18,6 @@ class RowsBase:
     def now_ms(self) -> int:
         """The gateway's time of this transaction, in epoch milliseconds."""
         return self._now_ms
+
+    def note_entry(self, entry: Entry) -> None:
+        """Keep derived rows in step with an entry just appended; a mixin that overrides this calls `super()` first."""

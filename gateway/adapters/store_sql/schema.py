@@ -47,6 +47,7 @@ JOURNAL = Table(
     Column("marks", Text, nullable=False),
     Column("site", Text),
     Column("agent", Text),
+    Column("event_kind", Text),
     Column("epoch", Text),
     Column("seq", BigInteger),
     Column("hash", Text),
@@ -55,9 +56,11 @@ JOURNAL = Table(
     Column("occurrence", Text),
     UniqueConstraint("site", "agent", "epoch", "seq"),
     Index(None, "site", "machine", "guard", "position"),
+    Index(None, "site", "agent", "event_kind", "position"),
+    Index(None, "recorded_at_ms"),
     Index(None, "occurrence"),
 )
-"""Every entry. `epoch`, `seq`, `hash` stand for agents' events only, and there once each."""
+"""Every entry. `event_kind`, `epoch`, `seq`, `hash` stand for agents' events only, and a key there once."""
 
 EPOCHS = Table(
     "epochs",
@@ -70,11 +73,41 @@ EPOCHS = Table(
     Column("last_position", POSITION, nullable=False),
     Column("first_position", POSITION, nullable=False),
     Column("store_position", POSITION, nullable=False),
-    Column("is_followed", Boolean, nullable=False),
     Index(None, "site", "agent", "last_position"),
 )
-"""How far each epoch is held. `store_position` is the journal position where its store begins; `is_followed` says that
-another epoch has taken up after its last event."""
+"""How far each epoch is held. `store_position` is the journal position where its store begins here."""
+
+BOOTS = Table(
+    "boots",
+    METADATA,
+    Column("site", Text, primary_key=True),
+    Column("agent", Text, primary_key=True),
+    Column("boot", Text, primary_key=True),
+    Column("at", Text, nullable=False),
+    Column("mono_ms", BigInteger, nullable=False),
+)
+"""One synchronised event of each boot of an agent's machine: what tells the time of those before and after it."""
+
+MODELS = Table(
+    "models",
+    METADATA,
+    Column("site", Text, primary_key=True),
+    Column("agent", Text, primary_key=True),
+    Column("machine", Text, primary_key=True),
+    Column("digest", Text, nullable=False),
+)
+"""What birth certificates are in force; `machine` is empty for the agent's own."""
+
+PRESENCES = Table(
+    "presences",
+    METADATA,
+    Column("site", Text, primary_key=True),
+    Column("agent", Text, primary_key=True),
+    Column("online", Boolean, nullable=False),
+    Column("epoch", Text),
+    Column("since_ms", MILLISECONDS, nullable=False),
+)
+"""Every agent that was ever heard, and whether it was last found online."""
 
 GAPS = Table(
     "gaps",

@@ -1,31 +1,42 @@
-"""Rows of the agents' streams: how far each epoch is held."""
+"""Rows of the agents' streams: how far each epoch is held, its gaps, and what tells the time of a boot."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
 from sqlalchemy import insert, select, update
 
-from edge_agent.wire.event import Position
+from edge_agent.wire.codec import DecodeError, decode
+from edge_agent.wire.event import AgentStarted, Event, Position
 from gateway.adapters.store_sql.rows_base import RowsBase
-from gateway.adapters.store_sql.schema import EPOCHS, JOURNAL
-from gateway.domain.journal import EdgeEvent, Entry
+from gateway.adapters.store_sql.schema import BOOTS, EPOCHS, GAPS, JOURNAL
+from gateway.domain.journal import EdgeEvent, Entry, GapClosed, GapFound
+from gateway.domain.occurred import Anchor, anchor_of
+
+ANCHOR_AGE_MAX = timedelta(hours=1)
+"""A boot's anchor is renewed after this: a quartz drifts some 100 ms in an hour, and a write an hour costs nothing."""
 
 
 class SqlStreamRows(RowsBase):
     """`gateway.ports.StreamRows` over SQL."""
 
     def note_entry(self, entry: Entry) -> None:
-        """Keep the derived rows in step with an entry just appended."""
-        if not isinstance(entry.body, EdgeEvent):
-            return
-        event = entry.body.event
-        key = (
-            (EPOCHS.c.site == event.site) & (EPOCHS.c.agent == event.agent) & (EPOCHS.c.epoch == event.epoch)
-        )
-        last = {"last_seq": event.seq, "last_hash": event.hash, "last_position": entry.position}
-        if self._connection.execute(update(EPOCHS).where(key).values(last)).rowcount == 0:
-            row = {"site": event.site, "agent": event.agent, "epoch": event.epoch, **last}
-            row |= {"first_position": entry.position, "store_position": entry.position, "is_followed": False}
-            self._connection.execute(insert(EPOCHS), row)
+        """Keep epochs, anchors and gaps in step."""
+        super().note_entry(entry)
+        match entry.body:
+            case EdgeEvent(event=event):
+                self._note_epoch(event, entry.position)
+                self._note_boot(event)
+            case GapFound() as found:
+                self._note_gap(found)
+            case GapClosed() as closed:
+                column = "filled_at_ms" if closed.filled else "final_at_ms"
+                self._connection.execute(
+                    update(GAPS).where(GAPS.c.gap == closed.gap).values({column: self.now_ms})
+                )
+            case _:
+                pass
 
     def find_event(self, site: str, agent: str, epoch: str, seq: int) -> tuple[str, int] | None:
         """Hash and journal position of an event that is held, or None."""
@@ -57,3 +68,107 @@ class SqlStreamRows(RowsBase):
             .limit(1)
         ).first()
         return None if found is None else Position(found.epoch, found.last_seq, found.last_hash)
+
+    def latest_epoch(self, site: str, agent: str) -> str | None:
+        """The epoch of this agent that began last here."""
+        epoch: str | None = self._connection.execute(
+            select(EPOCHS.c.epoch)
+            .where(EPOCHS.c.site == site, EPOCHS.c.agent == agent)
+            .order_by(EPOCHS.c.first_position.desc())
+            .limit(1)
+        ).scalar()
+        return epoch
+
+    def find_hash(self, site: str, agent: str, digest: str) -> Position | None:
+        """The event held with this hash: a scan of the agent's events, for rare cases only."""
+        found = self._connection.execute(
+            select(JOURNAL.c.epoch, JOURNAL.c.seq)
+            .where(JOURNAL.c.site == site, JOURNAL.c.agent == agent, JOURNAL.c.hash == digest)
+            .limit(1)
+        ).first()
+        return None if found is None else Position(found.epoch, found.seq, digest)
+
+    def load_event(self, site: str, agent: str, epoch: str, seq: int) -> Event | None:
+        """An event that is held, decoded."""
+        payload = self._connection.execute(
+            select(JOURNAL.c.payload).where(
+                JOURNAL.c.site == site,
+                JOURNAL.c.agent == agent,
+                JOURNAL.c.epoch == epoch,
+                JOURNAL.c.seq == seq,
+            )
+        ).scalar()
+        event = None if payload is None else decode(payload)
+        return None if isinstance(event, DecodeError) else event
+
+    def store_began(self, site: str, agent: str, epoch: str) -> int:
+        """The journal position at which the store that `epoch` belongs to began here; 0 where it is not held."""
+        position: int | None = self._connection.execute(
+            select(EPOCHS.c.store_position).where(
+                EPOCHS.c.site == site, EPOCHS.c.agent == agent, EPOCHS.c.epoch == epoch
+            )
+        ).scalar()
+        return position or 0
+
+    def open_gaps(self, site: str, agent: str) -> Sequence[GapFound]:
+        """Gaps of this agent that are neither filled nor final."""
+        rows = self._connection.execute(
+            select(GAPS).where(
+                GAPS.c.site == site,
+                GAPS.c.agent == agent,
+                GAPS.c.filled_at_ms.is_(None),
+                GAPS.c.final_at_ms.is_(None),
+            )
+        )
+        return [
+            GapFound(
+                site, agent, row.gap, row.epoch, row.from_seq, row.to_seq, final=False, reason=row.reason
+            )
+            for row in rows
+        ]
+
+    def boot_anchor(self, site: str, agent: str, boot: str) -> Anchor | None:
+        """A synchronised event of this boot of the agent's machine, or None."""
+        found = self._connection.execute(
+            select(BOOTS.c.at, BOOTS.c.mono_ms).where(
+                BOOTS.c.site == site, BOOTS.c.agent == agent, BOOTS.c.boot == boot
+            )
+        ).first()
+        return None if found is None else Anchor(found.at, found.mono_ms)
+
+    def _note_epoch(self, event: Event, position: int) -> None:
+        key = (
+            (EPOCHS.c.site == event.site) & (EPOCHS.c.agent == event.agent) & (EPOCHS.c.epoch == event.epoch)
+        )
+        last = {"last_seq": event.seq, "last_hash": event.hash, "last_position": position}
+        if self._connection.execute(update(EPOCHS).where(key).values(last)).rowcount:
+            return
+        after = event.body.after if isinstance(event.body, AgentStarted) else None
+        began = 0 if after is None else self.store_began(event.site, event.agent, after.epoch)
+        row = {"site": event.site, "agent": event.agent, "epoch": event.epoch, **last}
+        row |= {"first_position": position, "store_position": began or position}
+        self._connection.execute(insert(EPOCHS), row)
+
+    def _note_boot(self, event: Event) -> None:
+        fresh = anchor_of(event)
+        if fresh is None:
+            return
+        known = self.boot_anchor(event.site, event.agent, event.boot)
+        values = {"at": fresh.at, "mono_ms": fresh.mono_ms}
+        if known is None:
+            row = {"site": event.site, "agent": event.agent, "boot": event.boot, **values}
+            self._connection.execute(insert(BOOTS), row)
+        elif datetime.fromisoformat(fresh.at) - datetime.fromisoformat(known.at) >= ANCHOR_AGE_MAX:
+            key = (BOOTS.c.site == event.site) & (BOOTS.c.agent == event.agent) & (BOOTS.c.boot == event.boot)
+            self._connection.execute(update(BOOTS).where(key).values(values))
+
+    def _note_gap(self, found: GapFound) -> None:
+        row: dict[str, object] = {
+            "gap": found.gap,
+            "site": found.site,
+            "agent": found.agent,
+            "epoch": found.epoch,
+        }
+        row |= {"from_seq": found.from_seq, "to_seq": found.to_seq, "reason": found.reason}
+        row |= {"found_at_ms": self.now_ms, "final_at_ms": self.now_ms if found.final else None}
+        self._connection.execute(insert(GAPS), row)
