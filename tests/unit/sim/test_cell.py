@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from simulators.acts import FIELDS, Act, Verb
 from simulators.cell import Cell
-from simulators.machine import BOUNCE_MS_MAX
+from simulators.machine import BOUNCE_MS_MAX, UNLOCK_DELAY_MS
 from simulators.plant import (
     DEVICES,
+    DI_LOCK_CMD,
     DI_LOCKED,
     DI_RUN_FB,
     DI_SAFETY_OUT,
@@ -201,6 +202,30 @@ def test_the_auxiliary_release_unlocks_a_moving_machine_and_trips_it() -> None:
     do(cell, Verb.AUX_RESTORE, "door-2")
     advance_by(cell, 200)
     assert bits(cell)[DI_LOCKED]
+
+
+def test_a_start_while_the_bolt_is_leaving_starts_nothing() -> None:
+    """The solenoid is driven, the bolt not out yet: a start now would open the lock on a moving machine."""
+    cell = Cell(1)
+    do(cell, Verb.UNLOCK, "door-2")
+    cell.advance(UNLOCK_DELAY_MS)
+    assert bits(cell)[DI_LOCK_CMD]
+    assert bits(cell)[DI_LOCKED]
+    do(cell, Verb.START)
+    advance_by(cell, 1_000)
+    assert not bits(cell)[DI_LOCKED]
+    assert cell.log.of(Fact(MIXER, "", "moving"), value=True) == []
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_door_slammed_at_once_ends_closed_on_both_channels(seed: int) -> None:
+    """What the contacts had still to do for the opening is overtaken by the closing."""
+    cell = Cell(seed)
+    do(cell, Verb.OPEN, "door-1")
+    advance_by(cell, 3)
+    do(cell, Verb.CLOSE, "door-1")
+    advance_by(cell, 1_000)
+    assert bits(cell)[:2] == (True, True)
 
 
 def test_an_emergency_stop_opens_both_its_channels_and_stops() -> None:
