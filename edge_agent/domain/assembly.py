@@ -1,0 +1,242 @@
+"""From the compiled plan to the judges that watch it, in the order in which they must step.
+
+Order of dependence: devices, machines, channel pairs (R09), guards, lost monitoring (R29, the parent), then the rules
+whose raises it may hide (R01, R17, R22), and last the keeper that refreshes the memory of long occurrences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from edge_agent.domain.device import DEVICE_KEY_PREFIX, DeviceWatch, Feed
+from edge_agent.domain.findings import Findings
+from edge_agent.domain.guard import GUARD_KEY_PREFIX, GuardWatch
+from edge_agent.domain.machine import MACHINE_KEY_PREFIX, MachineWatch
+from edge_agent.domain.node import Node
+from edge_agent.domain.occurrence import Place
+from edge_agent.domain.plan import CellPlan, GuardPlan, MachinePlan, RuleName, RulePlan
+from edge_agent.domain.quality import BlockState
+from edge_agent.domain.rule import Rule
+from edge_agent.domain.rule_bypass import BypassActive
+from edge_agent.domain.rule_discrepancy import ChannelDiscrepancy
+from edge_agent.domain.rule_estop import EmergencyStop
+from edge_agent.domain.rule_guard_open import GuardOpenMotion
+from edge_agent.domain.rule_monitoring import MonitoringLost
+from edge_agent.domain.signal import Signal
+from edge_agent.domain.units import NS_PER_S, DeviceId, MachineId, MonoNs
+from edge_agent.wire.event import Json
+
+PERMIT_SIGNALS = ("permit_setup", "permit_open")
+"""The machine's signals that can prove a permit, by their configuration names."""
+
+HEALTHY_SUFFIX = "_ok"
+"""Signals so named are 1 when healthy (the catalogue's polarity rule), like every guard channel."""
+
+REFRESH_NS = 60 * NS_PER_S
+"""The memory of open occurrences is written again this often: a killed agent loses at most so much known duration."""
+
+
+class MemoryKeeper(Node):
+    """Refreshes what the memory holds of open occurrences whose known duration grows."""
+
+    def __init__(self, rules: tuple[Rule, ...], start: MonoNs) -> None:
+        super().__init__(())
+        self._rules = rules
+        self.due = MonoNs(start + REFRESH_NS)
+
+    def step(self, now: MonoNs, *, sampled: bool) -> bool:  # noqa: ARG002 — time is all it waits for
+        """Write, and wait again."""
+        for rule in self._rules:
+            if rule.occurrence is not None and rule.occurrence.known_from is not None:
+                rule.remember(now)
+        self.due = MonoNs(now + REFRESH_NS)
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """All judges of one agent; `nodes` in stepping order."""
+
+    devices: Mapping[DeviceId, DeviceWatch]
+    machines: Mapping[MachineId, MachineWatch]
+    guards: tuple[GuardWatch, ...]
+    rules: tuple[Rule, ...]
+    nodes: tuple[Node, ...]
+    memory_keys: frozenset[str]
+
+
+class Assembler:
+    """Builds the judges of `plan` around its signals; what an earlier run remembered is in `memory`."""
+
+    def __init__(
+        self,
+        plan: CellPlan,
+        signals: tuple[Signal, ...],
+        blocks: tuple[BlockState, ...],
+        findings: Findings,
+        memory: Mapping[str, Json],
+    ) -> None:
+        self._plan = plan
+        self._signals = signals
+        self._findings = findings
+        self._memory = memory
+        self._devices = {
+            device.id: DeviceWatch(
+                device,
+                [signal for signal in signals if signal.plan.device == device.id],
+                [blocks[block] for block in device.blocks],
+                findings,
+                memory.get(DEVICE_KEY_PREFIX + device.id),
+            )
+            for device in plan.devices.values()
+        }
+        self._machines = {
+            machine.id: MachineWatch(
+                machine,
+                {name: signals[signal] for name, signal in machine.signals.items()},
+                findings,
+                memory.get(MACHINE_KEY_PREFIX + machine.id),
+            )
+            for machine in plan.machines.values()
+        }
+
+    def assemble(self, start: MonoNs) -> Assembly:
+        """Everything, indexed and connected."""
+        pairs: list[ChannelDiscrepancy] = []
+        guards: list[GuardWatch] = []
+        judges: list[Rule] = []
+        for machine in self._plan.machines.values():
+            for plan in machine.guards:
+                pair = self._pair(plan)
+                guard = self._guard(plan, pair)
+                guards.append(guard)
+                if pair is not None:
+                    pair.readers = (guard,)
+                    pairs.append(pair)
+                judges.extend(self._rules_of(machine, guard))
+        self._connect_machines(judges)
+        monitoring = self._monitoring(guards, judges)
+        rules: tuple[Rule, ...] = (*pairs, *monitoring, *judges)
+        nodes: tuple[Node, ...] = (
+            *self._devices.values(),
+            *self._machines.values(),
+            *pairs,
+            *guards,
+            *monitoring,
+            *judges,
+            MemoryKeeper(rules, start),
+        )
+        for index, node in enumerate(nodes):
+            node.index = index
+        keys = [DEVICE_KEY_PREFIX + item for item in self._devices]
+        keys += [MACHINE_KEY_PREFIX + item for item in self._machines]
+        keys += [GUARD_KEY_PREFIX + guard.plan.path for guard in guards]
+        return Assembly(self._devices, self._machines, tuple(guards), rules, nodes, frozenset(keys))
+
+    def _pair(self, guard: GuardPlan) -> ChannelDiscrepancy | None:
+        rule = _rule_named(guard.rules, RuleName.CHANNEL_DISCREPANCY)
+        if rule is None or len(guard.channels) != 2:
+            return None
+        a, b = (self._signals[channel] for channel in guard.channels)
+        place = Place(guard.machine, guard.id, None)
+        return ChannelDiscrepancy(rule, place, (a, b), self._devices, self._findings)
+
+    def _guard(self, plan: GuardPlan, pair: ChannelDiscrepancy | None) -> GuardWatch:
+        return GuardWatch(
+            plan,
+            tuple(self._signals[channel] for channel in plan.channels),
+            locked=None if plan.locked is None else self._signals[plan.locked],
+            bypass=None if plan.bypass is None else self._signals[plan.bypass],
+            discrepancy=pair,
+            findings=self._findings,
+            memory=self._memory.get(GUARD_KEY_PREFIX + plan.path),
+        )
+
+    def _rules_of(self, machine_plan: MachinePlan, guard: GuardWatch) -> list[Rule]:
+        machine = self._machines[machine_plan.id]
+        rules: list[Rule] = []
+        for rule in guard.plan.rules:
+            match rule.name:
+                case RuleName.GUARD_OPEN_MOTION if machine.has_motion_source:
+                    rules.append(GuardOpenMotion(rule, guard, machine, self._devices, self._findings))
+                case RuleName.BYPASS_ACTIVE if guard.plan.bypass is not None:
+                    bypass = self._signals[guard.plan.bypass]
+                    permits = self._permits(machine_plan)
+                    rules.append(
+                        BypassActive(
+                            rule,
+                            guard,
+                            bypass,
+                            machine,
+                            permits=permits,
+                            devices=self._devices,
+                            findings=self._findings,
+                        )
+                    )
+                case RuleName.ESTOP:
+                    healthy = self._healthy(machine_plan)
+                    rules.append(EmergencyStop(rule, guard, healthy, self._devices, self._findings))
+                case _:
+                    pass
+        return rules
+
+    def _permits(self, machine: MachinePlan) -> tuple[Signal, ...]:
+        return tuple(
+            self._signals[machine.signals[name]] for name in PERMIT_SIGNALS if name in machine.signals
+        )
+
+    def _healthy(self, machine: MachinePlan) -> tuple[Signal, ...]:
+        """The machine's 1 = healthy signals, its guards' channels among them."""
+        ids = [channel for guard in machine.guards for channel in guard.channels]
+        for named in (machine.signals, *(guard.signals for guard in machine.guards)):
+            ids += [signal for name, signal in named.items() if name.endswith(HEALTHY_SUFFIX)]
+        return tuple(self._signals[signal] for signal in dict.fromkeys(ids))
+
+    def _connect_machines(self, judges: list[Rule]) -> None:
+        for machine in self._machines.values():
+            machine.readers = tuple(
+                judge
+                for judge in judges
+                if judge.place.machine == machine.plan.id
+                and isinstance(judge, GuardOpenMotion | BypassActive)
+            )
+
+    def _monitoring(self, guards: list[GuardWatch], judges: list[Rule]) -> list[MonitoringLost]:
+        rules: list[MonitoringLost] = []
+        for device in self._devices.values():
+            device.feeds = tuple(self._feeds(guards, judges, device))
+            plan = _rule_named(device.plan.rules, RuleName.MONITORING_LOST)
+            if plan is None:
+                continue
+            own = device.plan.id
+            children = tuple(j for j in judges if any(s.plan.device == own for s in j.inputs))
+            machines = [m for m in self._machines.values() if any(s.plan.device == own for s in m.inputs)]
+            rule = MonitoringLost(
+                plan,
+                device,
+                machines,
+                self._findings,
+                feeds_motion_rule=any(isinstance(child, GuardOpenMotion) for child in children),
+            )
+            rule.children = children
+            device.readers = (rule,)
+            rules.append(rule)
+        return rules
+
+    def _feeds(self, guards: list[GuardWatch], judges: list[Rule], device: DeviceWatch) -> list[Feed]:
+        read: dict[tuple[str | None, str | None], list[Signal]] = {
+            (guard.plan.machine, guard.plan.id): list(guard.inputs) for guard in guards
+        }
+        for judge in judges:
+            read[judge.place.machine, judge.place.guard].extend(judge.inputs)
+        feeds = []
+        for guard in guards:
+            inputs = tuple(dict.fromkeys(read[guard.plan.machine, guard.plan.id]))
+            if any(signal.plan.device == device.plan.id for signal in inputs):
+                feeds.append(Feed(guard.plan.path, inputs))
+        return feeds
+
+
+def _rule_named(rules: tuple[RulePlan, ...], name: RuleName) -> RulePlan | None:
+    return next((rule for rule in rules if rule.name is name), None)

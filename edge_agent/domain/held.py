@@ -1,0 +1,112 @@
+"""What a timed rule needs: HELD, the clock of a raise on unknown, and the run of good samples that clears.
+
+HELD(c, t) adds up the time between consecutive samples that are both true. False ends it. A lost reply or an unknown
+adds nothing for the interval it touches and resets nothing, for at most `hold_gap_ms` since the last true sample;
+after that it starts anew. It fires at the first true sample with sum ≥ t, so t = 0 is the first good sample.
+(One lost reply every 0.9 s would otherwise silence a 1 s rule for ever.)
+
+The clock of a U-raise runs on time, not on samples: there may be none. Clearing runs on samples: only data that says
+"over" may end a violation.
+
+Source: the rule catalogue's evaluation semantics, HELD, G2–G4 (README, map of rules).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edge_agent.domain.kleene import Tri
+from edge_agent.domain.quality import BlockState
+from edge_agent.domain.units import NS_PER_MS, MonoNs
+
+
+class Held:
+    """HELD(c, t) over the samples of some blocks; `first` is the first true sample, `sum_ns` the proven time since."""
+
+    __slots__ = ("_blocks", "_gap_ns", "_interrupted", "_last", "_need_ns", "first", "met_unknown", "sum_ns")
+
+    def __init__(self, need_ms: int, gap_ms: int, blocks: Sequence[BlockState]) -> None:
+        self._need_ns = need_ms * NS_PER_MS
+        self._gap_ns = gap_ms * NS_PER_MS
+        self._blocks = blocks
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything: the condition was false."""
+        self.first: MonoNs | None = None
+        self.sum_ns = 0
+        self.met_unknown = False
+        self._last: MonoNs | None = None
+        self._interrupted = False
+
+    def step(self, condition: Tri, now: MonoNs, *, sampled: bool) -> bool:
+        """The condition as it stands now, `sampled` when a good reply brought it. Says whether it fires here."""
+        if condition is False:
+            self.reset()
+            return False
+        if condition is None:
+            self._interrupted = self.met_unknown = self._last is not None
+            return False
+        if not sampled:
+            return False
+        self._add(now)
+        return self.sum_ns >= self._need_ns
+
+    def _add(self, now: MonoNs) -> None:
+        if self._last is not None:
+            last = self._last
+            lost = self._interrupted or any(block.lost_since(last) for block in self._blocks)
+            if not lost:
+                self.sum_ns += now - last
+            elif now - last > self._gap_ns:
+                self.reset()
+        if self.first is None:
+            self.first = now
+        self._last = now
+        # A block that is still failing has not yet ended its gap: the next interval does not count either.
+        self._interrupted = any(block.failure is not None for block in self._blocks)
+
+    def known_ns(self, now: MonoNs) -> int:
+        """How much of the time since `first` is known: all of it, unless something was unknown in between."""
+        if self.first is None:
+            return 0
+        return self.sum_ns if self.met_unknown else now - self.first
+
+
+class UnknownClock:
+    """How long a result has been unknown in a row of its truth table that raises."""
+
+    __slots__ = ("since",)
+
+    def __init__(self) -> None:
+        self.since: MonoNs | None = None
+
+    def step(self, delay_ms: int | None, now: MonoNs) -> MonoNs | None:
+        """When to raise, or None in no raising row. A change between raising rows keeps the clock."""
+        if delay_ms is None:
+            self.since = None
+            return None
+        if self.since is None:
+            self.since = now
+        return MonoNs(self.since + delay_ms * NS_PER_MS)
+
+
+class ClearRun:
+    """A run of samples that all say "over"; true or unknown interrupts it."""
+
+    __slots__ = ("_first", "_need_ns")
+
+    def __init__(self, need_ms: int) -> None:
+        self._need_ns = need_ms * NS_PER_MS
+        self._first: MonoNs | None = None
+
+    def step(self, condition: Tri, now: MonoNs, *, sampled: bool) -> bool:
+        """Says whether this is the first sample with `off_delay_ms` since the first false one of the run."""
+        if condition is not False:
+            self._first = None
+            return False
+        if not sampled:
+            return False
+        if self._first is None:
+            self._first = now
+        return now - self._first >= self._need_ns

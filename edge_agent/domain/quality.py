@@ -1,0 +1,144 @@
+"""Quality and age, kept per block and read by the signals that live in it.
+
+A block's supply goes
+
+    PENDING ──good reply──▶ GOOD ◀──good reply── LOST
+       │                     │ ▲                  ▲
+       └── stale_ms ─────────┼─┼── stale_ms ──────┘
+                             ▼ │ good reply, heartbeat moving again
+                            FROZEN
+
+Age counts from the *request* of the last good reply, since the content may be as old as that. A failed read is no
+sample: it moves nothing but the name that the loss will have (`comm_bad` instead of `stale`). PENDING is the time
+before the first reply of a run: unknown, but nothing to complain about until `stale_ms` have gone by.
+
+Source: the outside contract, section 2 ("Unknown").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import Enum, auto
+from typing import TypeAlias
+
+from edge_agent.domain.plan import ReadBlock, Table
+from edge_agent.domain.units import NS_PER_MS, MonoNs
+from edge_agent.wire.event import Quality
+
+BadReason: TypeAlias = str
+"""Why a read gave no sample: `timeout`, `exception:N`, `short`, `link`, … as the fieldbus names it."""
+
+SHORT: BadReason = "short"
+"""A reply of the wrong length: refused, whoever lets it through."""
+
+
+class Supply(Enum):
+    """Whether a block's content may be used."""
+
+    PENDING = auto()
+    GOOD = auto()
+    LOST = auto()
+    FROZEN = auto()
+
+
+_SEVERITY: tuple[Quality, ...] = (
+    Quality.GOOD,
+    Quality.SIMULATED,
+    Quality.CONFLICT,
+    Quality.STALE,
+    Quality.COMM_BAD,
+    Quality.FROZEN,
+    Quality.CONFIG_BAD,
+)
+"""From best to worst: what needs the more deliberate repair is worse."""
+
+
+def worst(qualities: Iterable[Quality]) -> Quality:
+    """The worst of several qualities; good for none."""
+    return max(qualities, key=_SEVERITY.index, default=Quality.GOOD)
+
+
+class BlockState:
+    """One block as last read; while `quiet`, an equal reply only moves `requested_at` (the hot path)."""
+
+    __slots__ = (
+        "data",
+        "debouncing",
+        "failed_at",
+        "failure",
+        "has_heartbeat",
+        "key",
+        "plan",
+        "quiet",
+        "requested_at",
+        "stale_ns",
+        "supply",
+        "watchers",
+    )
+
+    def __init__(self, plan: ReadBlock, stale_ms: int, start: MonoNs, *, has_heartbeat: bool) -> None:
+        self.plan = plan
+        self.key = f"{plan.device}/{plan.table.value}/{plan.start}"
+        self.stale_ns = stale_ms * NS_PER_MS
+        self.requested_at = start
+        self.data: bytes | None = None
+        self.supply = Supply.PENDING
+        self.failure: BadReason | None = None
+        self.failed_at: MonoNs | None = None
+        self.has_heartbeat = has_heartbeat
+        self.watchers = 0
+        self.debouncing = 0
+        self.quiet = False
+
+    @property
+    def stale_at(self) -> MonoNs:
+        """When its content becomes unknown unless a younger reply comes."""
+        return MonoNs(self.requested_at + self.stale_ns)
+
+    @property
+    def quality(self) -> Quality:
+        """What a signal that lives here has at best."""
+        match self.supply:
+            case Supply.GOOD:
+                return Quality.GOOD
+            case Supply.FROZEN:
+                return Quality.FROZEN
+            case _:
+                return Quality.STALE if self.failure is None else Quality.COMM_BAD
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether this run has neither had a reply nor waited long enough for one."""
+        return self.supply is Supply.PENDING
+
+    def settle_quiet(self) -> None:
+        """Work out `quiet` again after anything it depends on has changed.
+
+        A heartbeat's block is never quiet: that its counter does *not* move is the finding.
+        """
+        self.quiet = (
+            self.supply is Supply.GOOD
+            and self.failure is None
+            and self.watchers == 0
+            and self.debouncing == 0
+            and not self.has_heartbeat
+        )
+
+    def lost_since(self, since: MonoNs) -> bool:
+        """Whether a read has failed at or after `since`, or the last one did."""
+        return self.failure is not None or (self.failed_at is not None and self.failed_at >= since)
+
+
+def age_ms(block: BlockState, now: MonoNs) -> int | None:
+    """Milliseconds since the request of the last good reply; None before the first."""
+    return None if block.data is None else (now - block.requested_at) // NS_PER_MS
+
+
+def raw_hex(block: BlockState, number: int, count: int) -> str:
+    """`count` items from PDU address `number` as hex: whole registers, or the bytes that hold the bits."""
+    if block.data is None:
+        return ""
+    offset = number - block.plan.start
+    if block.plan.table in (Table.COIL, Table.DISCRETE_INPUT):
+        return block.data[offset // 8 : (offset + count + 7) // 8].hex()
+    return block.data[offset * 2 : (offset + count) * 2].hex()

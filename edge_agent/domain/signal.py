@@ -1,0 +1,84 @@
+"""One interpreted point: its accepted value, its quality, its debouncing.
+
+A signal's value is what the rules see: None while unknown. Debouncing is driven by samples: a new value is accepted
+at the first sample at which the content has differed from the accepted value for `debounce_ms`. From unknown, the
+first good content is accepted at once, because there is no value to protect from bouncing; content that the decoder
+refuses (None) makes the signal unknown at once, because the last value must not outlive a reply that contradicts it.
+"""
+
+from __future__ import annotations
+
+from edge_agent.domain.decode import Value
+from edge_agent.domain.plan import SignalPlan
+from edge_agent.domain.quality import BlockState
+from edge_agent.domain.units import NS_PER_MS, MonoNs
+from edge_agent.wire.event import Quality
+
+
+class Signal:
+    """The present state of one signal; `fell_at` is when it last went from true to false with nothing unknown between."""
+
+    __slots__ = ("_debounce_ns", "_differs_since", "_offered", "block", "fell_at", "plan", "quality", "value")
+
+    def __init__(self, plan: SignalPlan, block: BlockState) -> None:
+        self.plan = plan
+        self.block = block
+        self.value: Value = None
+        self.quality = block.quality
+        self.fell_at: MonoNs | None = None
+        self._debounce_ns = plan.debounce_ms * NS_PER_MS
+        self._differs_since: MonoNs | None = None
+        self._offered: Value = None
+
+    @property
+    def is_good(self) -> bool:
+        """Whether its value may be believed."""
+        return self.quality is Quality.GOOD
+
+    @property
+    def truth(self) -> bool | None:
+        """Its value as three-valued truth; None when unknown."""
+        return None if self.value is None else bool(self.value)
+
+    def take(self, content: Value, now: MonoNs) -> bool:
+        """New content from a good reply. Says whether value or quality changed."""
+        self._offered = content
+        if content is None:
+            return self._become(None, Quality.CONFIG_BAD, now)
+        if self.value is None or not self._debounce_ns:
+            return self._become(content, Quality.GOOD, now)
+        if content == self.value:
+            self._end_debouncing()
+            return False
+        if self._differs_since is None:
+            self._differs_since = now
+            self.block.debouncing += 1
+            return False
+        return self.ripen(now)
+
+    def ripen(self, now: MonoNs) -> bool:
+        """A further sample with the same content: accept it when it has differed long enough."""
+        if self._differs_since is None or now - self._differs_since < self._debounce_ns:
+            return False
+        return self._become(self._offered, Quality.GOOD, now)
+
+    def blind(self, quality: Quality) -> bool:
+        """Its block's content may no longer be used. Says whether value or quality changed."""
+        self._end_debouncing()
+        changed = self.value is not None or quality is not self.quality
+        self.value, self.quality = None, quality
+        return changed
+
+    def _become(self, value: Value, quality: Quality, now: MonoNs) -> bool:
+        self._end_debouncing()
+        if value == self.value and quality is self.quality:
+            return False
+        if value is False and self.value is True:
+            self.fell_at = now
+        self.value, self.quality = value, quality
+        return True
+
+    def _end_debouncing(self) -> None:
+        if self._differs_since is not None:
+            self._differs_since = None
+            self.block.debouncing -= 1

@@ -1,0 +1,368 @@
+"""The edge's brain: samples and time in, findings out. No clock, no I/O, no log, no await (sans-IO).
+
+Theory of operation. The shell calls `receive_block` with every good reply, `receive_failure` with every read that
+brought none, and `handle_timer` when `next_deadline` has come; it takes `take_effects` after each. Every call first
+runs all deadlines up to its `now`, each at its own time, in order; so it makes no difference how late a timer fires.
+
+    receive_block ─▶ [ equal bytes, nobody waiting: only the age moves ]
+          │ changed bytes
+          ▼
+     changed signals ─▶ mark the nodes that read them ─▶ step marked nodes in order of dependence ─▶ findings
+          ▲                                                        │ may arm a deadline
+     one deadline heap: blocks going stale, nodes' timers ◀────────┘
+
+The hot path is a comparison: bytes equal to the last good ones, on a block that no node is waiting on (`quiet`), move
+`requested_at` and nothing else. A block's deadline is therefore queued once and, when it comes up, queued again for
+the age that the block really has. A node's deadline is queued only when it is earlier than the one queued already.
+
+Everything is deterministic: nodes step by index, deadlines by time and index, and no set is ever iterated.
+Memory (see `Findings`) is what a later engine needs to go on: open occurrences, last guard and machine states, lost
+devices. Occurrences whose place left the configuration are cleared at the start (`removed`).
+
+Source: house rules for sans-IO cores (h11, aioquic); the outside contract, sections 2 and 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from heapq import heappop, heappush
+
+from edge_agent.domain.assembly import Assembler
+from edge_agent.domain.decode import Value, compile_decoder
+from edge_agent.domain.device import DEVICE_KEY_PREFIX, DeviceWatch
+from edge_agent.domain.findings import DeviceView, Effect, Findings, GuardView, MachineView
+from edge_agent.domain.guard import GUARD_KEY_PREFIX
+from edge_agent.domain.machine import MACHINE_KEY_PREFIX
+from edge_agent.domain.node import Node
+from edge_agent.domain.occurrence import OPEN_KEY_PREFIX, recalled
+from edge_agent.domain.plan import CellPlan
+from edge_agent.domain.quality import SHORT, BadReason, BlockState, Supply
+from edge_agent.domain.report import pack_report
+from edge_agent.domain.rule import REMOVED
+from edge_agent.domain.signal import Signal
+from edge_agent.domain.units import BlockId, GuardId, MachineId, MonoNs, SignalId
+from edge_agent.domain.wall import WallPair
+from edge_agent.wire.event import Json, StateReport
+
+_OWN_PREFIXES = (OPEN_KEY_PREFIX, GUARD_KEY_PREFIX, MACHINE_KEY_PREFIX, DEVICE_KEY_PREFIX)
+
+
+class EdgeEngine:
+    """One agent's whole judgement. Times are monotonic nanoseconds; `wall` makes labels and decides nothing."""
+
+    def __init__(
+        self,
+        plan: CellPlan,
+        *,
+        epoch: str,
+        boot: str,
+        now: MonoNs,
+        wall: WallPair,
+        memory: Mapping[str, Json],
+    ) -> None:
+        self._plan = plan
+        self._now = now
+        self._findings = Findings(epoch, boot, wall)
+        beats = [device.heartbeat.signal for device in plan.devices.values() if device.heartbeat is not None]
+        self._blocks = tuple(
+            BlockState(
+                block,
+                plan.devices[block.device].stale_ms,
+                now,
+                has_heartbeat=any(signal in beats for signal in block.signals),
+            )
+            for block in plan.blocks
+        )
+        self._decoders = tuple(compile_decoder(block, plan.signals) for block in plan.blocks)
+        self._signals = _live_signals(plan, self._blocks)
+        assembler = Assembler(plan, self._signals, self._blocks, self._findings, memory)
+        self._cell = assembler.assemble(now)
+        self._nodes = self._cell.nodes
+        self._device_of = tuple(self._cell.devices[block.device] for block in plan.blocks)
+        self._readers_of_signal = self._index_readers()
+        self._readers_of_block = tuple(
+            _in_order([node for signal in block.signals for node in self._readers_of_signal[signal]])
+            for block in plan.blocks
+        )
+        self._guards = {(guard.plan.machine, guard.plan.id): guard for guard in self._cell.guards}
+        self._heap: list[tuple[MonoNs, int]] = []
+        self._marked: list[int] = []
+        for block in self._blocks:
+            self._arm_block(block)
+        self._take_up(memory)
+        for node in self._nodes:
+            self._arm(node)
+
+    # What comes in.
+
+    def set_wall(self, wall: WallPair) -> None:
+        """A younger paired reading of both clocks, for labels from now on."""
+        self._findings.wall = wall
+
+    def begin_epoch(self, epoch: str) -> None:
+        """Occurrences minted from now on carry this epoch (after an epoch fork)."""
+        self._findings.epoch = epoch
+
+    def receive_block(self, block: BlockId, data: bytes, requested_at: MonoNs, now: MonoNs) -> None:
+        """A good reply: `data` was asked for at `requested_at` and has come at `now`.
+
+        One that is `stale_ms` old already, or older than the last one, is no sample.
+        """
+        heap = self._heap
+        if heap and heap[0][0] <= now:
+            self._run_deadlines(now)
+        self._now = max(self._now, now)
+        state = self._blocks[block]
+        if state.quiet and data == state.data:
+            if requested_at > state.requested_at and self._now - requested_at < state.stale_ns:
+                state.requested_at = requested_at
+            return
+        self._receive(state, data, requested_at, self._now)
+
+    def receive_failure(self, block: BlockId, reason: BadReason, now: MonoNs) -> None:
+        """A read that brought no sample: no reply, a refusal, a reply that cannot be believed."""
+        self._advance(now)
+        self._fail(self._blocks[block], reason, self._now)
+
+    def handle_timer(self, now: MonoNs) -> None:
+        """Time has passed: everything due by `now` happens, each at its own time."""
+        self._advance(now)
+
+    # What goes out.
+
+    def next_deadline(self) -> MonoNs | None:
+        """When `handle_timer` should be called at the latest; it may then find that nothing is due yet."""
+        return self._heap[0][0] if self._heap else None
+
+    def take_effects(self) -> list[Effect]:
+        """What has been found since the last call: at most one `RecordEvents`, then the states to publish."""
+        return self._findings.take()
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether every block has been answered or gone stale: the first state report of a run waits for it."""
+        return not any(block.is_pending for block in self._blocks)
+
+    def state_report(self, now: MonoNs) -> list[StateReport]:
+        """The parts of a complete report as of `now`."""
+        self._advance(now)
+        occurrences = [rule.occurrence.listed() for rule in self._cell.rules if rule.occurrence is not None]
+        return pack_report(self.guard_views(), self.machine_views(), occurrences)
+
+    def guard_views(self) -> list[GuardView]:
+        """Every guard as it is to be shown, in board order."""
+        return [guard.view for guard in self._cell.guards]
+
+    def guard_view(self, machine: MachineId, guard: GuardId) -> GuardView:
+        """One guard as it is to be shown. Raises `KeyError` for one that is not configured."""
+        return self._guards[machine, guard].view
+
+    def machine_views(self) -> list[MachineView]:
+        """Every machine as it stands, in board order."""
+        return [machine.view() for machine in self._cell.machines.values()]
+
+    def device_views(self, now: MonoNs) -> list[DeviceView]:
+        """Every device as health shows it."""
+        return [device.view(now) for device in self._cell.devices.values()]
+
+    # Samples.
+
+    def _receive(self, state: BlockState, data: bytes, requested_at: MonoNs, now: MonoNs) -> None:
+        if now - requested_at >= state.stale_ns or requested_at < state.requested_at:
+            return
+        if len(data) != state.plan.length_bytes:
+            self._fail(state, SHORT, now)
+            return
+        is_fresh = state.supply is not Supply.GOOD
+        readings = self._readings(state, data, is_fresh=is_fresh)
+        state.data, state.requested_at, state.failure = data, requested_at, None
+        device = self._device_of[state.plan.id]
+        if state.has_heartbeat:
+            self._hear(device, readings, now, after_gap=is_fresh)
+        was_lost = state.supply is Supply.LOST
+        if device.is_frozen:
+            self._enter(state, Supply.FROZEN)
+        else:
+            self._enter(state, Supply.GOOD)
+            self._apply(state, readings, device, now)
+        if was_lost:
+            self._arm_block(state)
+        if state.watchers:
+            for node in self._readers_of_block[state.plan.id]:
+                if node.watching:
+                    self._mark(node)
+        self._settle(now, sampled=True)
+        state.settle_quiet()
+
+    def _readings(self, state: BlockState, data: bytes, *, is_fresh: bool) -> list[tuple[SignalId, Value]]:
+        decoder = self._decoders[state.plan.id]
+        if is_fresh or state.data is None:
+            return list(zip(state.plan.signals, decoder.decode_all(data), strict=True))
+        return [] if data == state.data else decoder.changed(state.data, data)
+
+    def _hear(
+        self, device: DeviceWatch, readings: list[tuple[SignalId, Value]], now: MonoNs, *, after_gap: bool
+    ) -> None:
+        """The block holds its device's heartbeat: freeze or thaw the device by what it says."""
+        assert device.beat is not None
+        beat = device.beat.plan.id
+        was_frozen = device.is_frozen
+        content = next((value for signal, value in readings if signal == beat), device.last_beat)
+        device.hear(content, now, after_gap=after_gap)
+        if device.is_frozen and not was_frozen:
+            for block in device.blocks:
+                if block.supply is Supply.GOOD:
+                    self._enter(block, Supply.FROZEN)
+
+    def _apply(
+        self,
+        state: BlockState,
+        readings: list[tuple[SignalId, Value]],
+        device: DeviceWatch,
+        now: MonoNs,
+    ) -> None:
+        for signal_id, content in readings:
+            signal = self._signals[signal_id]
+            quality = signal.quality
+            if signal.take(content, now):
+                self._mark_all(self._readers_of_signal[signal_id])
+            if signal.quality is not quality:
+                self._mark(device)
+        if state.debouncing:
+            for signal_id in state.plan.signals:
+                if self._signals[signal_id].ripen(now):
+                    self._mark_all(self._readers_of_signal[signal_id])
+
+    def _fail(self, state: BlockState, reason: BadReason, now: MonoNs) -> None:
+        was = state.quality
+        state.failure, state.failed_at = reason, now
+        state.quiet = False
+        if state.quality is not was:
+            self._blind(state)
+            self._settle(now, sampled=False)
+
+    # Supply.
+
+    def _enter(self, state: BlockState, supply: Supply) -> None:
+        """The block's supply becomes this; without a good one, its signals are blind."""
+        if state.supply is supply:
+            return
+        state.supply = supply
+        if supply is Supply.GOOD:
+            self._mark_all(self._readers_of_block[state.plan.id])
+            self._mark(self._device_of[state.plan.id])
+        else:
+            self._blind(state)
+
+    def _blind(self, state: BlockState) -> None:
+        quality = state.quality
+        for signal_id in state.plan.signals:
+            self._signals[signal_id].blind(quality)
+        state.settle_quiet()
+        self._mark_all(self._readers_of_block[state.plan.id])
+        self._mark(self._device_of[state.plan.id])
+
+    # Time.
+
+    def _advance(self, now: MonoNs) -> None:
+        self._run_deadlines(now)
+        self._now = max(self._now, now)
+
+    def _run_deadlines(self, now: MonoNs) -> None:
+        heap = self._heap
+        while heap and heap[0][0] <= now:
+            due = heap[0][0]
+            while heap and heap[0][0] == due:
+                index = heappop(heap)[1]
+                if index < 0:
+                    self._expire(self._blocks[index], due)
+                else:
+                    self._wake(self._nodes[index], due)
+            self._now = max(self._now, due)
+            self._settle(due, sampled=False)
+
+    def _expire(self, state: BlockState, due: MonoNs) -> None:
+        if state.stale_at > due:
+            self._arm_block(state)
+        else:
+            self._enter(state, Supply.LOST)
+
+    def _wake(self, node: Node, due: MonoNs) -> None:
+        node.armed = None
+        if node.due is not None and node.due <= due:
+            self._mark(node)
+        else:
+            self._arm(node)
+
+    def _arm_block(self, state: BlockState) -> None:
+        # Negative indices count from the end: blocks come before nodes, in their own order.
+        heappush(self._heap, (state.stale_at, state.plan.id - len(self._blocks)))
+
+    def _arm(self, node: Node) -> None:
+        due = node.due
+        if due is not None and (node.armed is None or due < node.armed):
+            node.armed = due
+            heappush(self._heap, (due, node.index))
+
+    # Stepping.
+
+    def _mark(self, node: Node) -> None:
+        if not node.is_marked:
+            node.is_marked = True
+            heappush(self._marked, node.index)
+
+    def _mark_all(self, nodes: tuple[Node, ...]) -> None:
+        for node in nodes:
+            self._mark(node)
+
+    def _settle(self, now: MonoNs, *, sampled: bool) -> None:
+        """Step what is marked, in order of dependence; a step may mark what comes after it."""
+        marked = self._marked
+        while marked:
+            node = self._nodes[heappop(marked)]
+            node.is_marked = False
+            if node.step(now, sampled=sampled):
+                self._mark_all(node.readers)
+            self._arm(node)
+
+    # Start.
+
+    def _index_readers(self) -> tuple[tuple[Node, ...], ...]:
+        """Per signal, who reads it. Devices and their R29 read qualities only: they are marked by those."""
+        readers: list[list[Node]] = [[] for _ in self._signals]
+        for node in (*self._cell.machines.values(), *self._cell.guards, *self._cell.rules):
+            for signal in node.heard:
+                readers[signal.plan.id].append(node)
+        return tuple(_in_order(nodes) for nodes in readers)
+
+    def _take_up(self, memory: Mapping[str, Json]) -> None:
+        """Go on with what an earlier run left open; close what has no place any more."""
+        rules = {rule.key: rule for rule in self._cell.rules}
+        for key in sorted(memory):
+            if not key.startswith(_OWN_PREFIXES) or key in self._cell.memory_keys:
+                continue
+            occurrence = (
+                recalled(memory[key], self._findings.boot) if key.startswith(OPEN_KEY_PREFIX) else None
+            )
+            rule = rules.get(key)
+            if occurrence is not None and rule is not None:
+                rule.restore(occurrence)
+                continue
+            self._findings.remember(key, None)
+            if occurrence is not None:
+                self._findings.note(self._now, occurrence.cleared(self._now, self._findings.wall, REMOVED))
+        known = {rule.occurrence.id for rule in self._cell.rules if rule.occurrence is not None}
+        for rule in self._cell.rules:
+            parent = None if rule.occurrence is None else rule.occurrence.hidden_by
+            if parent is not None and parent not in known:
+                rule.unhide(parent, self._now)
+
+
+def _live_signals(plan: CellPlan, blocks: tuple[BlockState, ...]) -> tuple[Signal, ...]:
+    block_of = {signal: block for block in plan.blocks for signal in block.signals}
+    return tuple(Signal(signal, blocks[block_of[signal.id].id]) for signal in plan.signals)
+
+
+def _in_order(nodes: list[Node]) -> tuple[Node, ...]:
+    """Each node once, by index."""
+    return tuple(sorted(dict.fromkeys(nodes), key=lambda node: node.index))
