@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from edge_agent.domain.delivery import Placed, Span
+from edge_agent.domain.findings import Draft
 from edge_agent.domain.plan import ReadBlock
 from edge_agent.domain.units import MonoNs
 from edge_agent.domain.wall import WallPair
-from edge_agent.wire.event import Body, Event, Json, Position
+from edge_agent.wire.event import Event, Json, Position
 from edge_agent.wire.status import GoneRange
 
 
@@ -70,20 +71,6 @@ class Fieldbus(Protocol):
 
     async def close(self) -> None:
         """Give the connection back."""
-        ...
-
-
-class Draft(Protocol):
-    """What a store turns into an event: a body and the monotonic time it was observed at."""
-
-    @property
-    def observed(self) -> MonoNs:
-        """CLOCK_BOOTTIME of the observation."""
-        ...
-
-    @property
-    def body(self) -> Body:
-        """What is stated."""
         ...
 
 
@@ -199,10 +186,11 @@ class AckArrived:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The broker's PUBACK; `refusal` is None when it took the message and had somebody to give it to."""
+    """The broker's PUBACK. `refusal` is None when it took the message; `is_heard`: and had somebody to give it to."""
 
     publication: Publication
     refusal: str | None
+    is_heard: bool
 
 
 UplinkReport: TypeAlias = LinkUp | LinkDown | AckArrived | Answered

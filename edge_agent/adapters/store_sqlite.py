@@ -47,9 +47,10 @@ from edge_agent.adapters.store_file import (
 )
 from edge_agent.adapters.ulid import mint_ulid
 from edge_agent.domain.delivery import NOT_PLACED, Match, Placed, Span, spans
+from edge_agent.domain.findings import Draft
 from edge_agent.domain.units import NS_PER_S, MonoNs, UtcNs
 from edge_agent.domain.wall import WallPair, parse_rfc3339
-from edge_agent.ports import Committed, Draft, Loss, Reading, StoreBrokenError, StoreFull, StoreStatus
+from edge_agent.ports import Committed, Loss, Reading, StoreBrokenError, StoreFull, StoreStatus
 from edge_agent.wire.chain import seed_hash
 from edge_agent.wire.codec import DecodeError, decode
 from edge_agent.wire.event import (

@@ -14,8 +14,9 @@ from typing import TypeVar
 
 from edge_agent.adapters.store_sqlite import EventStore
 from edge_agent.domain.delivery import Placed
+from edge_agent.domain.findings import Draft
 from edge_agent.domain.wall import WallPair
-from edge_agent.ports import Committed, Draft, Loss, Reading, StoreBrokenError, StoreFull, StoreStatus
+from edge_agent.ports import Committed, Loss, Reading, StoreBrokenError, StoreFull, StoreStatus
 from edge_agent.wire.event import Json, Position
 
 _Answer = TypeVar("_Answer")

@@ -202,9 +202,7 @@ class _Attempt:
         if is_websocket:
             client.ws_set_options(path=parts.path or "/mqtt")
         if parts.scheme in {"mqtts", "wss"}:
-            client.tls_set(
-                *(str(file) if file else None for file in (access.ca_file, access.cert_file, access.key_file))
-            )
+            client.tls_set(_text(access.ca_file), _text(access.cert_file), _text(access.key_file))
         if access.username is not None:
             client.username_pw_set(access.username, access.password)
         client.max_inflight_messages_set(RECEIVE_MAXIMUM_DEFAULT)
@@ -322,8 +320,9 @@ class _Attempt:
         publication = self._in_flight.pop(mid, None)
         if publication is None or self._over.done():
             return
-        is_taken = not code.is_failure and code.value != NO_MATCHING_SUBSCRIBERS
-        self._report(Answered(publication, None if is_taken else str(code)))
+        refusal = str(code) if code.is_failure else None
+        is_heard = refusal is None and code.value != NO_MATCHING_SUBSCRIBERS
+        self._report(Answered(publication, refusal, is_heard))
 
     def _end(self, reason: str) -> None:
         if not self._over.done():

@@ -1,0 +1,282 @@
+"""The agent as a whole: starts the loops, beats, stops them.
+
+    run:   begin an epoch ─▶ engine takes up its memory ─▶ all loops, until `stop`
+    stop:  no more polls ─▶ what is in the inbox is judged and committed ─▶ last checkpoint ─▶ sent, as far as
+           `DRAIN_S` allows ─▶ health says offline ─▶ DISCONNECT
+
+A drain that is cut short loses nothing: what is committed is sent by the next run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from edge_agent.domain.delivery import DeliveryMode, ReportPolicy, Sender, Span
+from edge_agent.domain.findings import GuardView
+from edge_agent.domain.plan import CellPlan
+from edge_agent.domain.wall import WallPair
+from edge_agent.engine import EdgeEngine
+from edge_agent.ports import (
+    Clock,
+    Committed,
+    Fieldbus,
+    Outbox,
+    Publication,
+    StoreBrokenError,
+    StoreFull,
+    Uplink,
+)
+from edge_agent.runtime.courier import Courier
+from edge_agent.runtime.desk import Desk, stale_topics
+from edge_agent.runtime.polling import link_schedules, poll_link
+from edge_agent.runtime.pump import Pump
+from edge_agent.runtime.watch import Pulse, feed_watchdog, watch_clock
+from edge_agent.wire.event import Json, Position
+from edge_agent.wire.status import HEALTH_PERIOD_MS, Ack, DeviceHealth, Health, encode_status
+from edge_agent.wire.topics import Channel
+
+DRAIN_S: Final = 3.0
+"""What a stop may take to send what is left; a service must be gone within 5 s (the outside contract, section 1)."""
+
+_DRAIN_LOOK_S: Final = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What the store held when it was opened: where the chain stood, and what is remembered."""
+
+    tail: int
+    acked: int
+    gone: tuple[Span, ...]
+    memory: Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The adapters of one agent. `links` by device URL; `rss_mb` and `notify` are the process's own."""
+
+    clock: Clock
+    outbox: Outbox
+    uplink: Uplink
+    links: Mapping[str, Fieldbus]
+    rss_mb: Callable[[], int | None]
+    notify: Callable[[str], None]
+
+
+class Agent:
+    """One run. Make it, `run` it once."""
+
+    def __init__(
+        self,
+        plan: CellPlan,
+        world: World,
+        stored: Stored,
+        *,
+        mode: DeliveryMode,
+        version: str,
+        public_key: str,
+    ) -> None:
+        self._plan = plan
+        self._world = world
+        self._stored = stored
+        self._mode = mode
+        self._desk = Desk(plan, version=version, public_key=public_key)
+        self._reports = ReportPolicy(plan.state_report_s)
+        self._schedules = link_schedules(plan, world.clock.mono())
+        self._acked: Position | None = None
+        self._epoch = ""
+        self._seq = 0
+        self._pump: Pump
+        self._courier: Courier
+
+    def observe(self, what: str, detail: dict[str, Json]) -> None:
+        """Put a fact into the journal; only while running."""
+        self._pump.observe(what, detail)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Begin an epoch and work until `stop`, then drain. Raises `StoreBrokenError` when storage fails."""
+        await self._begin()
+        loops = [*self._schedules, "pump", "courier", "beat", "clock"]
+        pulse = Pulse(
+            name for name in loops if name not in self._schedules or not self._schedules[name].is_empty
+        )
+        clock, pump, courier = self._world.clock, self._pump, self._courier
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(
+                    poll_link(schedule, self._world.links[url], clock, pump.accept, pulse.advance(url)),
+                    name=f"poll {url}",
+                )
+                for url, schedule in self._schedules.items()
+                if not schedule.is_empty
+            ]
+            pumping = group.create_task(
+                pump.run(courier.sender, self._reports, pulse.advance("pump")), name="pump"
+            )
+            carrying = group.create_task(courier.run(pulse.advance("courier")), name="courier")
+            tasks.append(group.create_task(self._beat(pulse.advance("beat")), name="beat"))
+            tasks.append(
+                group.create_task(
+                    watch_clock(clock, pump.pair, pump.set_wall, self._note_step, pulse.advance("clock")),
+                    name="clock",
+                )
+            )
+            tasks.append(group.create_task(feed_watchdog(pulse, self._world.notify), name="watchdog"))
+            self._world.uplink.open(self._will(), courier.report)
+            self._world.notify("READY=1")
+            await stop.wait()
+            self._world.notify("STOPPING=1")
+            await self._drain([*tasks, pumping], carrying)
+
+    async def _begin(self) -> None:
+        """A new epoch, the engine that takes up from memory, and the loops' objects."""
+        world, stored = self._world, self._stored
+        pair = world.clock.pair()
+        begun = await self._begin_epoch(pair)
+        engine = EdgeEngine(
+            self._plan,
+            epoch=self._epoch,
+            boot=world.clock.boot,
+            now=pair.mono,
+            wall=pair,
+            memory=stored.memory,
+        )
+        sender = Sender(self._mode, self._epoch, tail=begun.tail, acked=stored.acked)
+        for span in stored.gone:
+            sender.lose(span)
+        self._courier = Courier(
+            sender,
+            self._reports,
+            world.outbox,
+            world.uplink,
+            self._desk,
+            clock=world.clock,
+            on_up=self._greet,
+            on_fork=self._fork,
+            on_damage=self._note_damage,
+        )
+        self._pump = Pump(
+            engine, world.outbox, world.clock, pair, on_commit=self._committed, on_views=self._show
+        )
+        removed, memory = stale_topics(stored.memory, self._desk.own_topics())
+        self._desk.forget(removed)
+        if memory:
+            self._pump.remember(memory)
+        self._acked = await world.outbox.set_acked(sender.acked, sender.ever_acked)
+        self._desk.put_views(engine.guard_views(), pair.label(pair.mono), self._seq)
+
+    async def _begin_epoch(self, pair: WallPair) -> Committed:
+        begun = await self._world.outbox.begin_epoch(pair)
+        if isinstance(begun, StoreFull):
+            raise StoreBrokenError("no room on the disk for the first event of this run")
+        self._epoch, self._seq = begun.events[-1].epoch, begun.events[-1].seq
+        return begun
+
+    def _committed(self, committed: Committed) -> None:
+        last = committed.events[-1]
+        self._seq = last.seq
+        self._courier.extend(committed)
+
+    def _show(self, views: list[GuardView]) -> None:
+        now = self._world.clock.mono()
+        self._desk.put_views(views, self._pump.pair.label(now), self._seq)
+        self._courier.poke()
+
+    def _note_step(self, step_ms: int) -> None:
+        self._pump.observe("clock_step", {"step_ms": step_ms})
+
+    def _note_damage(self, span: Span) -> None:
+        detail: dict[str, Json] = {"places": span.last - span.first + 1, "first_place": span.first}
+        self._pump.observe("store_damaged", detail)
+
+    async def _fork(self, ack: Ack) -> None:
+        """The gateway holds another history of the present epoch: go on in a new one, and say so."""
+        begun = await self._begin_epoch(self._world.clock.pair())
+        self._pump.engine.begin_epoch(self._epoch)
+        self._courier.sender.begin_epoch(self._epoch)
+        self._courier.extend(begun)
+        self._pump.observe("epoch_fork", {"epoch": ack.epoch, "seq": ack.seq, "hash": ack.hash})
+        # the last will names the epoch: connect anew, with the new one
+        await self._world.uplink.close()
+        self._world.uplink.open(self._will(), self._courier.report)
+
+    def _will(self) -> Publication:
+        health = Health(online=False, epoch=self._epoch, boot=self._world.clock.boot)
+        return Publication(self._desk.topic(Channel.HEALTH), encode_status(health), retained=True)
+
+    async def _greet(self) -> None:
+        """A new connection: say everything again."""
+        health = await self._health()
+        self._desk.greet(self._epoch, health, self._pump.pair.label(self._world.clock.mono()), self._seq)
+
+    async def _beat(self, advance: Callable[[], None]) -> None:
+        """Health every two seconds, a share of the guard states every one."""
+        period_s = HEALTH_PERIOD_MS / 1000
+        loop = asyncio.get_running_loop()
+        due_s = loop.time()
+        while True:
+            for _ in range(int(period_s)):
+                self._desk.refresh(self._pump.pair.label(self._world.clock.mono()), self._seq)
+                self._courier.poke()
+                due_s = max(due_s + 1.0, loop.time())
+                await asyncio.sleep(due_s - loop.time())
+            self._desk.put_health(await self._health())
+            self._courier.poke()
+            if cleared := self._desk.take_cleared():
+                self._pump.remember(cleared)
+            advance()
+
+    async def _health(self) -> Health:
+        clock, pump, sender = self._world.clock, self._pump, self._courier.sender
+        self._acked = await self._world.outbox.set_acked(sender.acked, sender.ever_acked)
+        status = await self._world.outbox.status()
+        pump.outbox_pct = 100 if pump.is_full else status.outbox_pct
+        now = clock.mono()
+        counters = {name: pair for item in self._schedules.values() for name, pair in item.counters().items()}
+        devices: dict[str, DeviceHealth] = {}
+        for view in pump.engine.device_views(now):
+            polls, errors = counters.get(view.device, (0, 0))
+            devices[view.device] = DeviceHealth(view.up, view.age_ms, polls, errors)
+        return Health(
+            online=True,
+            epoch=self._epoch,
+            boot=clock.boot,
+            at=pump.pair.label(now),
+            seq=self._seq,
+            acked=self._acked,
+            first=status.first,
+            gone=status.gone,
+            outbox_pct=pump.outbox_pct,
+            polls=sum(polls for polls, _ in counters.values()),
+            overruns=sum(schedule.overruns for schedule in self._schedules.values()),
+            devices=devices,
+            clock=pump.pair.clock,
+            clock_offset_ms=clock.offset_ms(),
+            rss_mb=self._world.rss_mb(),
+        )
+
+    async def _drain(self, producers: list[asyncio.Task[None]], carrying: asyncio.Task[None]) -> None:
+        """Stop in the order of the data's way, so that nothing is produced behind what has been drained."""
+        for task in producers:
+            task.cancel()
+        await asyncio.wait(producers)
+        sender = self._courier.sender
+        await self._pump.step(sender, self._reports)
+        last = await self._world.outbox.stop_clean(self._world.clock.pair())
+        if not isinstance(last, StoreFull) and last.events:
+            self._committed(last)
+        looks = int(DRAIN_S / _DRAIN_LOOK_S)
+        while looks and sender.is_connected and sender.acked < sender.tail:
+            await asyncio.sleep(_DRAIN_LOOK_S)
+            looks -= 1
+        await self._world.outbox.set_acked(sender.acked, sender.ever_acked)
+        carrying.cancel()
+        await asyncio.wait([carrying])
+        if sender.is_connected:
+            self._world.uplink.publish(self._will())
+        await self._world.uplink.close()
+        for link in self._world.links.values():
+            await link.close()

@@ -1,0 +1,179 @@
+"""The courier: carries what the sender names to the broker, and brings back what the broker and the gateway say.
+
+One task handles the uplink's reports in order, asks the store where an ack lies, and sends. It holds the payloads of
+the latest commits, so that a live event goes out without being read back from the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from edge_agent.domain.delivery import EVENTS_AHEAD_MAX, NOT_PLACED, AckOutcome, ReportPolicy, Sender, Span
+from edge_agent.domain.units import NS_PER_S
+from edge_agent.ports import (
+    AckArrived,
+    Answered,
+    Clock,
+    Committed,
+    LinkDown,
+    LinkUp,
+    Outbox,
+    Publication,
+    Uplink,
+    UplinkReport,
+)
+from edge_agent.runtime.desk import Desk
+from edge_agent.wire.codec import DecodeError
+from edge_agent.wire.status import Ack, decode_ack
+from edge_agent.wire.topics import Channel
+
+_NAP_S: Final = 1.0
+"""The longest sleep: the watchdog is told at least this often."""
+
+_log = logging.getLogger("guardwatch.delivery")
+
+
+class Courier:
+    """Owns the sender. `on_up` is awaited at each connect, `on_fork` when the gateway holds another history."""
+
+    def __init__(
+        self,
+        sender: Sender,
+        reports: ReportPolicy,
+        outbox: Outbox,
+        uplink: Uplink,
+        desk: Desk,
+        *,
+        clock: Clock,
+        on_up: Callable[[], Awaitable[None]],
+        on_fork: Callable[[Ack], Awaitable[None]],
+        on_damage: Callable[[Span], None],
+    ) -> None:
+        self.sender = sender
+        self._reports = reports
+        self._outbox = outbox
+        self._uplink = uplink
+        self._desk = desk
+        self._clock = clock
+        self._on_up = on_up
+        self._on_fork = on_fork
+        self._on_damage = on_damage
+        self._inbox: deque[UplinkReport] = deque()
+        self._wake = asyncio.Event()
+        self._generation = 0
+        self._cache: OrderedDict[int, bytes] = OrderedDict()
+        self._last_reason = ""
+
+    def report(self, report: UplinkReport) -> None:
+        """What the uplink says, in order; called on the event loop."""
+        if isinstance(report, LinkUp | LinkDown):
+            self._generation += 1
+        self._inbox.append(report)
+        self._wake.set()
+
+    def extend(self, committed: Committed) -> None:
+        """More is stored: it can be sent."""
+        for place, event in enumerate(committed.events, committed.first):
+            self._cache[place] = event.payload
+        while len(self._cache) > EVENTS_AHEAD_MAX:
+            self._cache.popitem(last=False)
+        self.sender.extend(committed.tail)
+        self._wake.set()
+
+    def poke(self) -> None:
+        """Something is on the desk."""
+        self._wake.set()
+
+    async def run(self, advance: Callable[[], None]) -> None:
+        """Send for ever."""
+        while True:
+            await self._sleep()
+            await self.step()
+            advance()
+
+    async def step(self) -> None:
+        """Everything reported, then everything that may go out now."""
+        while self._inbox:
+            await self._handle(self._inbox.popleft())
+        self.sender.handle_timer(self._clock.mono())
+        await self._send()
+
+    async def _handle(self, report: UplinkReport) -> None:
+        match report:
+            case LinkUp(receive_maximum):
+                _log.warning("connected receive_maximum=%d", receive_maximum)
+                self._last_reason = ""
+                self.sender.connect(receive_maximum, self._clock.mono())
+                self._reports.connect()
+                await self._on_up()
+            case LinkDown(reason):
+                if reason != self._last_reason:
+                    _log.warning("not connected: %s", reason[:200])
+                self._last_reason = reason
+                self.sender.disconnect()
+            case AckArrived(payload):
+                await self._handle_ack(payload)
+            case Answered(publication, refusal, is_heard):
+                self._handle_answer(publication, refusal, is_heard=is_heard)
+
+    def _handle_answer(self, publication: Publication, refusal: str | None, *, is_heard: bool) -> None:
+        if refusal is not None and refusal != self._last_reason:
+            _log.error("refused topic=%s reason=%s", publication.topic, refusal)
+            self._last_reason = refusal
+        if publication.place is None:
+            self._desk.answered(publication, is_refused=refusal is not None)
+        self.sender.receive_puback(publication.place, self._clock.mono(), is_delivered=is_heard)
+
+    async def _handle_ack(self, payload: bytes) -> None:
+        ack = decode_ack(payload)
+        if isinstance(ack, DecodeError):
+            _log.warning("unreadable ack: %s", ack.reason[:200])
+            return
+        position = ack.position
+        placed = NOT_PLACED if position is None else await self._outbox.place(position)
+        outcome = self.sender.receive_ack(ack, placed, self._clock.mono())
+        if outcome is AckOutcome.FORKED:
+            _log.error("the gateway holds another history of this epoch: a new epoch begins")
+            await self._on_fork(ack)
+        elif outcome is AckOutcome.BACK:
+            _log.warning("the gateway asks for what follows place=%d", self.sender.acked)
+
+    async def _send(self) -> None:
+        free_slots, receive_maximum = self.sender.free_slots, self.sender.receive_maximum
+        for publication in self._desk.take(free_slots, receive_maximum) if receive_maximum else ():
+            self.sender.count_publish()
+            self._uplink.publish(publication)
+        places = self.sender.take_sends(self._clock.mono())
+        missing = [place for place in places if place not in self._cache]
+        generation = self._generation
+        payloads = {place: self._cache[place] for place in places if place in self._cache}
+        if missing:
+            reading = await self._outbox.read(missing)
+            payloads |= reading.payloads
+            for span in reading.damaged:
+                self.sender.lose(span)
+                self._on_damage(span)
+        if generation != self._generation:
+            return  # another connection by now: the sender goes back by itself
+        events_topic = self._desk.topic(Channel.EVENTS)
+        for place in places:
+            if place in payloads:
+                self._uplink.publish(Publication(events_topic, payloads[place], retained=False, place=place))
+            else:
+                self.sender.receive_puback(
+                    None, self._clock.mono(), is_delivered=False
+                )  # gone: its slot is free
+
+    async def _sleep(self) -> None:
+        deadline = self.sender.next_deadline(self._clock.mono())
+        wait_s = _NAP_S
+        if deadline is not None:
+            wait_s = min(_NAP_S, max(0, deadline - self._clock.mono()) / NS_PER_S)
+        timer = asyncio.get_running_loop().call_later(wait_s, self._wake.set)
+        await self._wake.wait()
+        timer.cancel()
+        self._wake.clear()

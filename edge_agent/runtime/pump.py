@@ -1,0 +1,203 @@
+"""The pump: replies in, engine steps, commits, then whatever must not happen before the commit.
+
+Replies gather while a commit is on its way to the disk; the next step takes them all and needs one commit for them
+(group commit without a timer, so a lone change waits for nothing). Guard states are shown only after the commit that
+holds their events. When the disk is full the agent goes on judging: findings wait here, up to a limit, then are
+counted, and the count is stored with the next commit that succeeds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from edge_agent.domain.delivery import ReportPolicy, Sender
+from edge_agent.domain.findings import Draft, GuardView, PublishState, RecordEvents
+from edge_agent.domain.units import NS_PER_S, MonoNs
+from edge_agent.domain.wall import WallPair
+from edge_agent.engine import EdgeEngine
+from edge_agent.ports import BlockOk, Clock, Committed, Loss, Outbox, StoreFull
+from edge_agent.runtime.polling import Reply
+from edge_agent.wire.event import Json, Observation
+
+INBOX_MAX: Final = 4096
+"""Replies waiting for the engine; links wait beyond it, so that a slow disk slows polling instead of filling memory."""
+
+UNSTORED_MAX: Final = 5000
+"""Findings held in memory while the disk is full: about 10 MB; what comes after is counted as lost."""
+
+NAP_S: Final = 1.0
+"""The longest the pump sleeps: a due state report is seen within this, and the watchdog is told."""
+
+IDLE_COMMIT_NS: Final = 60 * NS_PER_S
+"""An idle pump asks the store this often whether its hourly checkpoint is due."""
+
+
+@dataclass(slots=True)
+class _Unstored:
+    """What could not be committed yet."""
+
+    drafts: list[Draft] = field(default_factory=list)
+    memory: dict[str, Json] = field(default_factory=dict)
+    views: list[GuardView] = field(default_factory=list)
+    loss: Loss | None = None
+    report: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether a commit would change nothing."""
+        return not (self.drafts or self.memory or self.views or self.loss)
+
+
+class Pump:
+    """Owns the engine. `on_commit` and `on_views` are told, in this order, what has become true."""
+
+    def __init__(
+        self,
+        engine: EdgeEngine,
+        outbox: Outbox,
+        clock: Clock,
+        pair: WallPair,
+        *,
+        on_commit: Callable[[Committed], None],
+        on_views: Callable[[list[GuardView]], None],
+    ) -> None:
+        self.engine = engine
+        self.pair = pair
+        self.is_full = False
+        self.outbox_pct = 0
+        self._outbox = outbox
+        self._clock = clock
+        self._on_commit = on_commit
+        self._on_views = on_views
+        self._inbox: deque[Reply] = deque()
+        self._room = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._unstored = _Unstored()
+        self._idle_commit_at = MonoNs(0)
+        self._log = logging.getLogger("guardwatch.pump")
+
+    async def accept(self, reply: Reply) -> None:
+        """Take a reply in; waits while the inbox is full."""
+        while len(self._inbox) >= INBOX_MAX:
+            self._room.clear()
+            await self._room.wait()
+        self._inbox.append(reply)
+        self._wake.set()
+
+    def observe(self, what: str, detail: dict[str, Json]) -> None:
+        """A fact for the journal that is not the engine's."""
+        self._unstored.drafts.append(Draft(self._clock.mono(), Observation(what, detail)))
+        self._wake.set()
+
+    def remember(self, memory: dict[str, Json]) -> None:
+        """Memory of the runtime's own, kept with the next commit."""
+        self._unstored.memory |= memory
+        self._wake.set()
+
+    def set_wall(self, pair: WallPair) -> None:
+        """Label with this pair from now on."""
+        self.pair = pair
+        self.engine.set_wall(pair)
+
+    async def run(self, sender: Sender, reports: ReportPolicy, advance: Callable[[], None]) -> None:
+        """Step for ever."""
+        while True:
+            await self._sleep()
+            await self.step(sender, reports)
+            advance()
+
+    async def step(self, sender: Sender, reports: ReportPolicy) -> None:
+        """Everything in the inbox through the engine, then one commit."""
+        now = self._clock.mono()
+        self._feed(now)
+        is_due = reports.is_due(sender, now, is_settled=self.engine.is_settled, outbox_pct=self.outbox_pct)
+        if is_due and not self._unstored.report:
+            parts = self.engine.state_report(now)
+            self._unstored.drafts.extend(Draft(now, part) for part in parts)
+            self._unstored.report = True
+        committed = await self._commit()
+        if committed is not None and self._unstored.report:
+            self._unstored.report = False
+            reports.reported(committed.tail, now)
+
+    def _feed(self, now: MonoNs) -> None:
+        while self._inbox:
+            reply = self._inbox.popleft()
+            match reply.outcome:
+                case BlockOk(data):
+                    self.engine.receive_block(reply.block, data, reply.requested_at, now)
+                case failed:
+                    self.engine.receive_failure(reply.block, failed.reason, now)
+        self._room.set()
+        deadline = self.engine.next_deadline()
+        if deadline is not None and deadline <= now:
+            self.engine.handle_timer(now)
+        unstored = self._unstored
+        for effect in self.engine.take_effects():
+            match effect:
+                case RecordEvents(drafts, memory):
+                    unstored.drafts.extend(drafts)
+                    unstored.memory |= memory
+                case PublishState(view):
+                    unstored.views.append(view)
+        self._bound(unstored)
+
+    def _bound(self, unstored: _Unstored) -> None:
+        """Count what goes beyond the limit instead of keeping it."""
+        excess = unstored.drafts[UNSTORED_MAX:]
+        if not excess:
+            return
+        del unstored.drafts[UNSTORED_MAX:]
+        since = unstored.loss.since if unstored.loss else excess[0].observed
+        dropped = (unstored.loss.dropped if unstored.loss else 0) + len(excess)
+        unstored.loss = Loss(dropped, since, excess[-1].observed)
+
+    async def _commit(self) -> Committed | None:
+        """Commit what there is; None when the disk is full or there was nothing to do."""
+        now = self._clock.mono()
+        if self._unstored.is_empty and now < self._idle_commit_at:
+            return None
+        self._idle_commit_at = MonoNs(now + IDLE_COMMIT_NS)
+        taken, self._unstored = self._unstored, _Unstored(report=self._unstored.report)
+        outcome = await self._outbox.commit(taken.drafts, taken.memory, self.pair, taken.loss)
+        if isinstance(outcome, StoreFull):
+            self._keep(taken)
+            return None
+        if self.is_full:
+            self._log.warning("store has room again")
+            self.is_full = False
+        if outcome.events:
+            self._on_commit(outcome)
+        if taken.views:
+            self._on_views(taken.views)
+        return outcome
+
+    def _keep(self, taken: _Unstored) -> None:
+        """Put back what the full disk refused, before what came meanwhile."""
+        newer = self._unstored
+        taken.drafts.extend(newer.drafts)
+        taken.memory |= newer.memory
+        taken.report = newer.report
+        self._unstored = taken
+        if not self.is_full:
+            self._log.error("disk full: findings wait in memory")
+            self.is_full = True
+
+    async def _sleep(self) -> None:
+        """Until there is something to do: a reply, an observation, the engine's deadline; at most `NAP_S`."""
+        if self.is_full:
+            await asyncio.sleep(NAP_S)  # what waits is tried again at this pace
+            return
+        deadline = self.engine.next_deadline()
+        wait_s = NAP_S
+        if deadline is not None:
+            wait_s = min(NAP_S, max(0, deadline - self._clock.mono()) / NS_PER_S)
+        timer = asyncio.get_running_loop().call_later(wait_s, self._wake.set)
+        await self._wake.wait()
+        timer.cancel()
+        self._wake.clear()
