@@ -54,7 +54,7 @@ def raise_finding(subject: Subject, position: int, since: str, detail: Mapping[s
 
 
 class OpenFindings:
-    """The fold. `find` sees staged entries too, so one transaction never opens a subject twice."""
+    """The fold. `find` and `open_of` belong into a transaction: they see what it staged, so nothing is opened twice."""
 
     def __init__(self) -> None:
         self._adopted: dict[str, FindingRaised] = {}
@@ -73,6 +73,10 @@ class OpenFindings:
             for item in self._now().values()
             if item.rule is rule and (agent is None or (item.site, item.agent) == (site, agent))
         ]
+
+    def adopted_subjects(self) -> list[Subject]:
+        """What the committed open findings are about; unlike the others, for the event loop's thread."""
+        return [_subject(item) for item in self._adopted.values()]
 
     def stage(self, entry: Entry, recording: object) -> None:  # noqa: ARG002 - the port's shape; it writes no rows
         """Take in one entry."""

@@ -54,14 +54,15 @@ class Presence:
 def hear(known: Presence, health: Health, now_ms: int, *, retained: bool) -> Presence:
     """The presence after one beat or last will.
 
-    A retained payload only becomes the measure for the next one. A will counts against the run that it names.
+    A retained payload only becomes the measure for the next one, and so does the first of a new run, whose beats prove
+    nothing of it yet. A will counts against the run that it names.
     """
     if not health.online:
         return replace(known, online=False) if health.epoch == known.epoch else known
     before = known.health
-    heard = replace(known, health=health, heard_ms=now_ms)
-    is_rising = before is not None and before.epoch == health.epoch and health.polls > before.polls
-    if is_rising and not retained:
+    is_same_run = before is not None and before.epoch == health.epoch
+    heard = replace(known, health=health, heard_ms=now_ms, online=known.online and is_same_run)
+    if before is not None and is_same_run and health.polls > before.polls and not retained:
         return replace(heard, online=True, alive_ms=now_ms)
     return heard
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from hashlib import sha256
+from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, delete, func, insert, select, update
 
-from edge_agent.wire.chain import canonical
 from edge_agent.wire.codec import DECODE_MAX_BYTES
-from edge_agent.wire.event import Json
 from edge_agent.wire.topics import parse
 from gateway.adapters.store_sql.rows_base import RowsBase
 from gateway.adapters.store_sql.schema import MODELS, PRESENCES, QUARANTINE
+from gateway.domain.birth import agent_digest, machine_digest
 from gateway.domain.journal import AgentModelled, Entry, MachineModelled, MachineRemoved, PresenceChanged
 
 QUARANTINE_MAX = 2000
@@ -30,9 +28,9 @@ class SqlIntakeRows(RowsBase):
         super().note_entry(entry)
         match entry.body:
             case AgentModelled(site=site, agent=agent, model=model):
-                self._note_model(site, agent, "", model)
+                self._note_model(site, agent, "", agent_digest(model))
             case MachineModelled(site=site, agent=agent, machine=machine, model=model):
-                self._note_model(site, agent, machine, model)
+                self._note_model(site, agent, machine, machine_digest(model))
             case MachineRemoved(site=site, agent=agent, machine=machine):
                 self._connection.execute(delete(MODELS).where(self._model_key(site, agent, machine)))
             case PresenceChanged() as presence:
@@ -84,8 +82,7 @@ class SqlIntakeRows(RowsBase):
     def _model_key(self, site: str, agent: str, machine: str) -> ColumnElement[bool]:
         return (MODELS.c.site == site) & (MODELS.c.agent == agent) & (MODELS.c.machine == machine)
 
-    def _note_model(self, site: str, agent: str, machine: str, model: Mapping[str, Json]) -> None:
-        digest = sha256(canonical(model)).hexdigest()
+    def _note_model(self, site: str, agent: str, machine: str, digest: str) -> None:
         changed = update(MODELS).where(self._model_key(site, agent, machine)).values(digest=digest)
         if self._connection.execute(changed).rowcount == 0:
             row = {"site": site, "agent": agent, "machine": machine, "digest": digest}

@@ -1,0 +1,233 @@
+"""Which agents are alive, and what their beats say about clock and store: judged twice a second, journaled on change.
+
+Beats are heard in memory (`hear`) and never journaled themselves; only what follows from them is: an agent came or
+went (`PresenceChanged`), and the findings monitoring_lost, clock_offset, store_filling. At the gateway's start no
+agent is taken to be online, whatever the journal last said: a beat must rise first.
+
+Source: the outside contract, section 3 (health); `domain.presence` has the limits and their sources.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import NoReturn, TypeAlias
+
+from edge_agent.wire.event import Json
+from edge_agent.wire.status import DeviceHealth, Health, HealthPage
+from gateway.domain import presence as rules
+from gateway.domain.findings import OpenFindings, Subject, raise_finding
+from gateway.domain.instants import iso_utc
+from gateway.domain.journal import FindingCleared, GatewayRule, PresenceChanged
+from gateway.domain.presence import Presence
+from gateway.ports import Clock, Journal, JournalUnavailable, Recording
+
+AgentKey: TypeAlias = tuple[str, str]
+"""Site and agent."""
+
+TICK_S = 0.5
+"""How often silence is looked for: a twelfth of the shortest limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The newest health of an agent, all pages together, and when it came (gateway's monotonic milliseconds)."""
+
+    health: Health
+    received_ms: int
+
+
+@dataclass(slots=True)
+class _Agent:
+    """One agent in memory. `told`: the (online, epoch) that was last journaled; `reached`: (epoch, seq) journaled."""
+
+    presence: Presence
+    told: tuple[bool, str | None] | None = None
+    pages: dict[int, HealthPage] = field(default_factory=dict)
+    reached: tuple[str, int] = ("", 0)
+    behind_since_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _News:
+    """What the journal does not say yet of one agent. `tell`: its presence; `findings`: those that begin or end."""
+
+    presence: Presence
+    tell: tuple[bool, str | None] | None
+    findings: tuple[tuple[Subject, bool], ...]
+
+
+class PresenceWatch:
+    """The service. `hear`, `hear_page`, `reached` are fed by ingest; `run` belongs into the process's task group."""
+
+    def __init__(self, journal: Journal, clock: Clock, findings: OpenFindings) -> None:
+        self._journal = journal
+        self._clock = clock
+        self._findings = findings
+        self._agents: dict[AgentKey, _Agent] = {}
+
+    async def run(self) -> NoReturn:
+        """Judge twice a second, for ever."""
+        await self.start()
+        while True:
+            await asyncio.sleep(TICK_S)
+            await self.tick()
+
+    async def start(self) -> None:
+        """Take up the agents that the journal knows: none of them is online until its beats rise."""
+
+        def read(recording: Recording) -> list[AgentKey]:
+            for site, agent in recording.online_agents():
+                recording.append(
+                    PresenceChanged(site, agent, online=False, epoch=None, reason="the gateway started")
+                )
+            return list(recording.known_agents())
+
+        now = self._clock.monotonic_ms()
+        for key in await self._journal.transact(read):
+            agent = self._agents.setdefault(key, _Agent(Presence(alive_ms=now)))
+            agent.told = (False, None)
+
+    def hear(self, key: AgentKey, health: Health, *, retained: bool) -> None:
+        """Take in one beat or last will."""
+        now = self._clock.monotonic_ms()
+        agent = self._agents.setdefault(key, _Agent(Presence(alive_ms=now)))
+        if health.online and health.epoch != agent.presence.epoch:
+            agent.pages.clear()
+        agent.presence = rules.hear(agent.presence, health, now, retained=retained)
+        if health.online:
+            agent.behind_since_ms = (
+                (agent.behind_since_ms or now) if _is_behind(health, agent.reached) else None
+            )
+
+    def hear_page(self, key: AgentKey, page: HealthPage) -> None:
+        """Take in page 2 or on of a health; pages of another run mean nothing."""
+        agent = self._agents.get(key)
+        if agent is not None and page.epoch == agent.presence.epoch:
+            agent.pages[page.page] = page
+
+    def reached(self, key: tuple[str, str, str], seq: int) -> None:
+        """The journal holds everything of (site, agent, epoch) up to `seq`."""
+        site, name, epoch = key
+        agent = self._agents.get((site, name))
+        if agent is None:
+            return
+        agent.reached = (epoch, seq)
+        health = agent.presence.health
+        if health is not None and not _is_behind(health, agent.reached):
+            agent.behind_since_ms = None
+
+    def newest(self) -> Mapping[AgentKey, Health]:
+        """The newest health of each agent that was heard, as it came: what the stream is judged by."""
+        return {key: agent.presence.health for key, agent in self._agents.items() if agent.presence.health}
+
+    def health_of(self, site: str, agent: str) -> Heard | None:
+        """The newest health of one agent, with the devices of all its pages; None before the first."""
+        found = self._agents.get((site, agent))
+        if found is None or found.presence.health is None or found.presence.heard_ms is None:
+            return None
+        devices: dict[str, DeviceHealth] = dict(found.presence.health.devices)
+        for page in found.pages.values():
+            devices.update(page.devices)
+        return Heard(replace(found.presence.health, devices=devices), found.presence.heard_ms)
+
+    def lag_ms(self, site: str, agent: str) -> int:
+        """For how long the agent has had events that are not journaled here; 0 when it has none."""
+        found = self._agents.get((site, agent))
+        if found is None or found.behind_since_ms is None:
+            return 0
+        return self._clock.monotonic_ms() - found.behind_since_ms
+
+    async def tick(self) -> None:
+        """Judge every agent; journal what changed."""
+        now = self._clock.monotonic_ms()
+        is_open = frozenset(self._findings.adopted_subjects())
+        news: dict[AgentKey, _News] = {}
+        for key, agent in self._agents.items():
+            agent.presence = rules.watch(agent.presence, now)
+            found = _judge(key, agent, now, is_open)
+            if found.tell is not None or found.findings:
+                news[key] = found
+        if not news:
+            return
+
+        def note(recording: Recording) -> None:
+            for key, found in news.items():
+                _note_presence(recording, key, found, now)
+                self._note_findings(recording, found, now)
+
+        try:
+            await self._journal.transact(note)
+        except JournalUnavailable:
+            return  # nothing was stored and `told` is as before: the next tick says it again
+        for key, found in news.items():
+            self._agents[key].told = found.tell or self._agents[key].told
+
+    def _note_findings(self, recording: Recording, news: _News, now: int) -> None:
+        for subject, holds in news.findings:
+            found = self._findings.find(subject)
+            if holds and found is None:
+                since = recording.now_ms
+                if subject.rule is GatewayRule.MONITORING_LOST:
+                    since -= now - news.presence.alive_ms
+                detail = _detail(subject.rule, news.presence)
+                recording.append(raise_finding(subject, recording.next_position, iso_utc(since), detail))
+            elif not holds and found is not None:
+                recording.append(FindingCleared(found.occurrence, iso_utc(recording.now_ms), "over"))
+
+
+def _is_behind(health: Health, reached: tuple[str, int]) -> bool:
+    """Whether the agent has stored events that neither the journal is known to hold nor the agent saw acked."""
+    epoch, seq = reached
+    held = seq if epoch == health.epoch else 0
+    acked = health.acked.seq if health.acked is not None and health.acked.epoch == health.epoch else 0
+    return health.seq > max(held, acked)
+
+
+def _judge(key: AgentKey, agent: _Agent, now: int, is_open: frozenset[Subject]) -> _News:
+    """What there is to say of one agent. A lost one is found again, and its beats judged, only when proven alive."""
+    presence, health = agent.presence, agent.presence.health
+    is_lost = rules.is_lost(presence, now)
+    tell: tuple[bool, str | None] | None = None
+    if presence.online:
+        tell = (True, presence.epoch)
+    elif agent.told is not None or is_lost:  # an unproven one is given its time
+        tell = (False, None)
+    holds = {Subject(GatewayRule.MONITORING_LOST, *key): is_lost} if is_lost or presence.online else {}
+    if presence.online and health is not None:
+        filling = Subject(GatewayRule.STORE_FILLING, *key)
+        holds[filling] = rules.is_store_filling(health, was_filling=filling in is_open)
+        holds[Subject(GatewayRule.CLOCK_OFFSET, *key)] = rules.is_clock_off(health)
+    changed = tuple((subject, wanted) for subject, wanted in holds.items() if wanted != (subject in is_open))
+    return _News(presence, tell if tell != agent.told else None, changed)
+
+
+def _note_presence(recording: Recording, key: AgentKey, news: _News, now: int) -> None:
+    presence = news.presence
+    if news.tell is None:
+        return
+    if presence.online and presence.health is not None:
+        seq = presence.health.seq
+        recording.append(
+            PresenceChanged(*key, online=True, epoch=presence.epoch, reason="its beats rise", seq=seq)
+        )
+        return
+    silent_ms = now - presence.alive_ms
+    reason = (
+        f"no rising beat for {silent_ms} ms"
+        if silent_ms >= rules.OFFLINE_MS
+        else "its last will, or a new run"
+    )
+    recording.append(PresenceChanged(*key, online=False, epoch=presence.epoch, reason=reason))
+
+
+def _detail(rule: GatewayRule, presence: Presence) -> Mapping[str, Json]:
+    health = presence.health
+    match rule:
+        case GatewayRule.CLOCK_OFFSET if health is not None:
+            return {"clock_offset_ms": health.clock_offset_ms}
+        case GatewayRule.STORE_FILLING if health is not None:
+            return {"outbox_pct": health.outbox_pct}
+        case _:
+            return {"epoch": presence.epoch}
