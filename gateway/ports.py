@@ -14,8 +14,12 @@ from typing import Protocol, TypeVar
 
 from edge_agent.wire.event import Basis, Event, Json, Position, Priority
 from gateway.domain.access import Principal, Refusal, SignedIn
+from gateway.domain.alarm import Alarm
+from gateway.domain.book import BookRows
 from gateway.domain.journal import Entry, EntryBody, GapFound
+from gateway.domain.notice import Alert, DecisionRows, NoticeNow
 from gateway.domain.occurred import Anchor
+from gateway.domain.violation import Violation
 
 T = TypeVar("T")
 
@@ -142,7 +146,7 @@ class OpenRow:
     raised_position: int
 
 
-class AlarmRows(Protocol):
+class AlarmRows(BookRows, Protocol):
     """What the writer holds of violations and alarms, inside a transaction, staged entries included."""
 
     def open_occurrences(self, site: str, agent: str) -> Sequence[OpenRow]:
@@ -153,8 +157,84 @@ class AlarmRows(Protocol):
         """Whether the violation of this very id is open (True), cleared (False) or unknown here (None)."""
         ...
 
+    def load_violation(self, occurrence: str) -> Violation | None:
+        """One row of the violation log."""
+        ...
 
-class Recording(StreamRows, IntakeRows, AlarmRows, Protocol):
+    def find_alarm(self, alarm: int) -> Alarm | None:
+        """An alarm, listed or history."""
+        ...
+
+
+class NoticeRows(DecisionRows, Protocol):
+    """What the writer holds of notices, inside a transaction; "now" is the transaction's time."""
+
+    def due_notices(self, channel: str, limit: int) -> Sequence[NoticeNow]:
+        """Notices to send by `channel` now: the urgent first, and of one alarm and person only the earliest."""
+        ...
+
+    def next_try_ms(self, channel: str) -> int | None:
+        """When the next pending notice of `channel` is due, overdue ones included; None: nothing is pending."""
+        ...
+
+    def pending_channels(self) -> Sequence[str]:
+        """Every channel that a pending notice is for."""
+        ...
+
+    def note_retry(self, key: str, next_try_ms: int, outcome: str) -> None:
+        """An attempt failed, or nobody knows how it ended; it is tried again at `next_try_ms`."""
+        ...
+
+    def note_delivered(self, key: str) -> None:
+        """The receiver took it."""
+        ...
+
+    def note_dead(self, key: str, outcome: str) -> None:
+        """The receiver will never take it."""
+        ...
+
+    def withdrawn_notices(self) -> Sequence[NoticeNow]:
+        """Those that wait for the summary, in the order of decision."""
+        ...
+
+    def oldest_withdrawn_ms(self) -> int | None:
+        """When the first of them was withdrawn (gateway UTC)."""
+        ...
+
+    def note_summarised(self, key: str) -> None:
+        """A summary tells of it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """How far a projection of the journal has got, and what it needs to go on as if it had never stopped."""
+
+    position: int
+    state: Json
+
+
+class ProjectionRows(Protocol):
+    """What the writer holds of projections, inside a transaction."""
+
+    def find_cursor(self, name: str) -> Cursor | None:
+        """How far a projection has got; None before its first step."""
+        ...
+
+    def move_cursor(self, name: str, position: int, state: Json) -> None:
+        """It has got to `position`, with `state`."""
+        ...
+
+    def add_refused_line(self, line: str, reason: str) -> None:
+        """Keep a line that was refused for good."""
+        ...
+
+    def count_refused_lines(self) -> int:
+        """How many lines were refused for good so far."""
+        ...
+
+
+class Recording(StreamRows, IntakeRows, AlarmRows, NoticeRows, ProjectionRows, Protocol):
     """One transaction of the writer: append entries; look things up; write what follows."""
 
     @property
@@ -249,3 +329,69 @@ class Accounts(Protocol):
 
 class AccountsUnavailable(Exception):  # noqa: N818 - a state of the world, not a mistake
     """Users, tokens and sessions cannot be read or written now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The receiver took it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retryable:
+    """Not taken, or nobody knows: try again, with the same key."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Refused for good: the same again would be refused again."""
+
+    reason: str
+
+
+class Notifier(Protocol):
+    """One channel to people."""
+
+    async def send(self, alert: Alert) -> Delivered | Retryable | Rejected:
+        """Hand one message over; `alert.delivery` is its idempotency key. Never raises for anything outside."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Every line is stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class TooLarge:
+    """More lines than the server takes at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class BadLine:
+    """The server refuses content: at least one line is wrong; good ones beside it may be stored already."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotAllowed:
+    """The server refuses us: wrong token, organisation or bucket. Only a person can mend that."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """No answer, or one that asks to come again."""
+
+    reason: str
+
+
+class Historian(Protocol):
+    """A time-series database: a projection of the journal, never the record."""
+
+    def write(self, lines: Sequence[str]) -> Written | TooLarge | BadLine | NotAllowed | Unreachable:
+        """Write lines of line protocol with nanosecond times (blocking; call in a thread). Writing again is harmless."""
+        ...

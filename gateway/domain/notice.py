@@ -83,12 +83,16 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class NoticeNow:
-    """A notice and how far it has come. `attempts` failed so far; `next_try_ms` is when to try (again)."""
+    """A notice and how far it has come. `attempts` failed so far; `next_try_ms` is when to try (again).
+
+    `outcome` is what the receiver, or the way to it, last said.
+    """
 
     notice: Notice
     state: NoticeState
     attempts: int
     next_try_ms: int
+    outcome: str | None = None
 
 
 class DecisionRows(Protocol):

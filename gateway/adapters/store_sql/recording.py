@@ -7,14 +7,17 @@ from collections.abc import Iterable
 from sqlalchemy import Connection, insert
 
 from edge_agent.wire.event import Unrecognised
+from gateway.adapters.store_sql.alarm_rows import SqlAlarmRows
 from gateway.adapters.store_sql.intake_rows import SqlIntakeRows
+from gateway.adapters.store_sql.notice_rows import SqlNoticeRows
+from gateway.adapters.store_sql.projection_rows import SqlProjectionRows
 from gateway.adapters.store_sql.schema import JOURNAL
 from gateway.adapters.store_sql.stream_rows import SqlStreamRows
 from gateway.domain.journal import EdgeEvent, Entry, EntryBody, store_body
 from gateway.ports import Fold
 
 
-class SqlRecording(SqlStreamRows, SqlIntakeRows):
+class SqlRecording(SqlStreamRows, SqlIntakeRows, SqlAlarmRows, SqlNoticeRows, SqlProjectionRows):
     """`gateway.ports.Recording` over one Core connection; add a mixin by adding a base."""
 
     def __init__(self, connection: Connection, now_ms: int, position: int, folds: Iterable[Fold]) -> None:

@@ -1,0 +1,130 @@
+"""Rows of violations and alarms, inside the writer's transaction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from sqlalchemy import RowMapping, Table, insert, select, update
+
+from edge_agent.wire.chain import canonical
+from edge_agent.wire.event import Basis, Json, Priority
+from edge_agent.wire.structure import plain, structure
+from gateway.adapters.store_sql.alarm_tables import ALARMS, VIOLATIONS
+from gateway.adapters.store_sql.rows_base import RowsBase
+from gateway.domain.alarm import Alarm
+from gateway.domain.instants import parse_utc_ms
+from gateway.domain.violation import Origin, Violation
+from gateway.ports import OpenRow
+
+ACTIVE, CLEARED = "active", "cleared"
+"""`state` of a violation."""
+
+
+class SqlAlarmRows(RowsBase):
+    """`gateway.ports.AlarmRows` over SQL."""
+
+    def put_violation(self, violation: Violation) -> None:
+        """Insert or replace one row of the violation log."""
+        self._put(VIOLATIONS, "occurrence", violation_values(violation))
+
+    def put_alarm(self, alarm: Alarm) -> None:
+        """Insert or replace one alarm."""
+        self._put(ALARMS, "id", alarm_values(alarm))
+
+    def annotate_alarm(self, alarm: int, note: str) -> None:
+        """Set the note of an alarm that is history already."""
+        known = self.find_alarm(alarm)
+        if known is not None:
+            document = cast("dict[str, Json]", plain(known)) | {"note": note}
+            values = {"document": canonical(document).decode()}
+            self._connection.execute(update(ALARMS).where(ALARMS.c.id == alarm).values(values))
+
+    def find_alarm(self, alarm: int) -> Alarm | None:
+        """An alarm, listed or history."""
+        row = self._connection.execute(select(ALARMS.c.document).where(ALARMS.c.id == alarm)).first()
+        return None if row is None else load_alarm(row.document)
+
+    def open_occurrences(self, site: str, agent: str) -> Sequence[OpenRow]:
+        """The open violations that this agent reported, oldest first."""
+        table = VIOLATIONS.c
+        query = select(VIOLATIONS).where(
+            table.site == site,
+            table.agent == agent,
+            table.state == ACTIVE,
+            table.origin == Origin.AGENT.value,
+        )
+        return [
+            OpenRow(
+                row.occurrence,
+                row.rule,
+                row.machine,
+                row.guard,
+                row.device,
+                Priority(row.priority),
+                Basis(row.basis),
+                row.hidden_by,
+                row.raised_position,
+            )
+            for row in self._connection.execute(query.order_by(table.raised_position))
+        ]
+
+    def find_violation(self, occurrence: str) -> bool | None:
+        """Whether the violation of this very id is open (True), cleared (False) or unknown here (None)."""
+        query = select(VIOLATIONS.c.state).where(VIOLATIONS.c.occurrence == occurrence)
+        state = self._connection.execute(query).scalar()
+        return None if state is None else state == ACTIVE
+
+    def load_violation(self, occurrence: str) -> Violation | None:
+        """One row of the violation log."""
+        query = select(VIOLATIONS).where(VIOLATIONS.c.occurrence == occurrence)
+        row = self._connection.execute(query).mappings().first()
+        return None if row is None else load_violation(row)
+
+    def _put(self, table: Table, key: str, values: Mapping[str, object]) -> None:
+        at_key = table.c[key] == values[key]
+        if self._connection.execute(update(table).where(at_key).values(values)).rowcount == 0:
+            self._connection.execute(insert(table), dict(values))
+
+
+def violation_values(violation: Violation) -> dict[str, object]:
+    """A violation as a row."""
+    try:
+        since_ms = parse_utc_ms(violation.since)
+    except ValueError:
+        since_ms = violation.received_at_ms
+    names = [column.name for column in VIOLATIONS.columns if column.name not in ("since_ms", "state")]
+    values: dict[str, object] = {name: plain(getattr(violation, name)) for name in names}
+    values["evidence"] = json.dumps(values["evidence"], ensure_ascii=False, sort_keys=True)
+    return values | {"since_ms": since_ms, "state": ACTIVE if violation.is_active else CLEARED}
+
+
+def load_violation(row: RowMapping) -> Violation:
+    """The inverse of `violation_values`."""
+    fields: dict[str, Any] = {key: row[key] for key in row if key not in ("since_ms", "state")}
+    fields["priority"] = Priority(fields["priority"])
+    fields["raised_priority"] = Priority(fields["raised_priority"])
+    fields["basis"] = Basis(fields["basis"])
+    fields["origin"] = Origin(fields["origin"])
+    fields["evidence"] = json.loads(fields["evidence"])
+    return Violation(**fields)
+
+
+def alarm_values(alarm: Alarm) -> dict[str, object]:
+    """An alarm as a row."""
+    return {
+        "id": alarm.id,
+        "letter": alarm.letter.value,
+        "priority": alarm.priority.value,
+        "site": alarm.site,
+        "machine": alarm.machine,
+        "guard": alarm.guard,
+        "occurrence": alarm.occurrence,
+        "document": canonical(cast("dict[str, Json]", plain(alarm))).decode(),
+    }
+
+
+def load_alarm(document: str) -> Alarm:
+    """The inverse of `alarm_values`."""
+    return cast("Alarm", structure(Alarm, json.loads(document), "alarm"))

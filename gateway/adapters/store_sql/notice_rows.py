@@ -1,0 +1,126 @@
+"""Rows of notices: decisions written with the alarm, outcomes written after the send."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import cast
+
+from sqlalchemy import ColumnElement, RowMapping, Select, exists, func, insert, select, update
+
+from edge_agent.wire.chain import canonical
+from edge_agent.wire.event import Json
+from edge_agent.wire.structure import plain, structure
+from gateway.adapters.store_sql.alarm_tables import NOTICES
+from gateway.adapters.store_sql.rows_base import RowsBase
+from gateway.domain.notice import Alert, Notice, NoticeNow, NoticeState
+from gateway.domain.notify import Reason
+
+OUTCOME_MAX_CHARS = 500
+"""A receiver's answer is kept up to here: enough to see what it wants."""
+
+
+class SqlNoticeRows(RowsBase):
+    """`gateway.ports.NoticeRows` over SQL."""
+
+    def add_notice(self, notice: Notice) -> None:
+        """Keep a decision; one whose key is there already changes nothing."""
+        if self._connection.execute(select(exists().where(NOTICES.c.key == notice.key))).scalar():
+            return
+        row = {
+            "key": notice.key,
+            "alarm": notice.alert.alarm,
+            "person": notice.alert.to.id,
+            "channel": notice.channel,
+            "priority": notice.alert.priority.value,
+            "reason": notice.reason.value,
+            "alert": canonical(cast("dict[str, Json]", plain(notice.alert))).decode(),
+            "decided_ms": notice.decided_ms,
+            "not_before_ms": notice.not_before_ms,
+            "state": NoticeState.PENDING.value,
+            "changed_ms": notice.decided_ms,
+            "attempts": 0,
+            "next_try_ms": notice.not_before_ms,
+            "outcome": None,
+        }
+        self._connection.execute(insert(NOTICES), row)
+
+    def notices_of(self, alarm: int) -> Sequence[NoticeNow]:
+        """Every notice of an alarm, in the order of decision."""
+        return self._load(select(NOTICES).where(NOTICES.c.alarm == alarm).order_by(NOTICES.c.number))
+
+    def withdraw_notice(self, key: str) -> None:
+        """It is over before it was told: it waits for the summary instead."""
+        self._settle(key, NoticeState.WITHDRAWN, None)
+
+    def due_notices(self, channel: str, limit: int) -> Sequence[NoticeNow]:
+        """Notices to send by `channel` now: the urgent first, and of one alarm and person only the earliest."""
+        earlier = NOTICES.alias("earlier")
+        is_behind = exists().where(
+            earlier.c.state == NoticeState.PENDING.value,
+            earlier.c.alarm == NOTICES.c.alarm,
+            earlier.c.person == NOTICES.c.person,
+            earlier.c.channel == NOTICES.c.channel,
+            earlier.c.number < NOTICES.c.number,
+        )
+        query = select(NOTICES).where(
+            self._is_pending(channel), NOTICES.c.next_try_ms <= self.now_ms, ~is_behind
+        )
+        return self._load(query.order_by(NOTICES.c.priority, NOTICES.c.number).limit(limit))
+
+    def next_try_ms(self, channel: str) -> int | None:
+        """When the next pending notice of `channel` is due, overdue ones included; None: nothing is pending."""
+        query = select(func.min(NOTICES.c.next_try_ms)).where(self._is_pending(channel))
+        found: int | None = self._connection.execute(query).scalar()
+        return found
+
+    def pending_channels(self) -> Sequence[str]:
+        """Every channel that a pending notice is for."""
+        query = select(NOTICES.c.channel).where(NOTICES.c.state == NoticeState.PENDING.value).distinct()
+        return [row.channel for row in self._connection.execute(query.order_by(NOTICES.c.channel))]
+
+    def note_retry(self, key: str, next_try_ms: int, outcome: str) -> None:
+        """An attempt failed, or nobody knows how it ended; it is tried again at `next_try_ms`."""
+        values = {"next_try_ms": next_try_ms, "outcome": outcome[:OUTCOME_MAX_CHARS]}
+        query = update(NOTICES).where(NOTICES.c.key == key).values(attempts=NOTICES.c.attempts + 1, **values)
+        self._connection.execute(query)
+
+    def note_delivered(self, key: str) -> None:
+        """The receiver took it."""
+        self._settle(key, NoticeState.DELIVERED, None)
+
+    def note_dead(self, key: str, outcome: str) -> None:
+        """The receiver will never take it."""
+        self._settle(key, NoticeState.DEAD, outcome[:OUTCOME_MAX_CHARS])
+
+    def withdrawn_notices(self) -> Sequence[NoticeNow]:
+        """Those that wait for the summary, in the order of decision."""
+        query = select(NOTICES).where(NOTICES.c.state == NoticeState.WITHDRAWN.value)
+        return self._load(query.order_by(NOTICES.c.number))
+
+    def oldest_withdrawn_ms(self) -> int | None:
+        """When the first of them was withdrawn (gateway UTC)."""
+        query = select(func.min(NOTICES.c.changed_ms)).where(NOTICES.c.state == NoticeState.WITHDRAWN.value)
+        found: int | None = self._connection.execute(query).scalar()
+        return found
+
+    def note_summarised(self, key: str) -> None:
+        """A summary tells of it."""
+        self._settle(key, NoticeState.SUMMARISED, None)
+
+    def _settle(self, key: str, state: NoticeState, outcome: str | None) -> None:
+        values = {"state": state.value, "changed_ms": self.now_ms, "outcome": outcome}
+        self._connection.execute(update(NOTICES).where(NOTICES.c.key == key).values(values))
+
+    def _is_pending(self, channel: str) -> ColumnElement[bool]:
+        return (NOTICES.c.state == NoticeState.PENDING.value) & (NOTICES.c.channel == channel)
+
+    def _load(self, query: Select[tuple[object, ...]]) -> list[NoticeNow]:
+        return [load_notice(row) for row in self._connection.execute(query).mappings()]
+
+
+def load_notice(row: RowMapping) -> NoticeNow:
+    """The notice that a row holds."""
+    alert = cast("Alert", structure(Alert, json.loads(row["alert"]), "alert"))
+    notice = Notice(alert, row["channel"], Reason(row["reason"]), row["decided_ms"], row["not_before_ms"])
+    return NoticeNow(notice, NoticeState(row["state"]), row["attempts"], row["next_try_ms"], row["outcome"])
