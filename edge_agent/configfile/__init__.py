@@ -14,6 +14,7 @@ Shared by agent, gateway and simulators. Use, in this order (each step gives its
 - `document.resolve(text)` makes a path that stands in the file relative to the file.
 - File models derive from `Section` (strict, `extra="forbid"`, frozen, no NaN). Values are validated as JSON: enums,
   `Path` and tuples take text and lists. A validator refuses a value by `raise fault("what is wrong", "how to mend it")`.
+- `load_table(path, text_columns=…)` reads a CSV beside the file as a document of `{"rows": [{column: value}, …]}`.
 - Secrets stand in files named by `*_file` keys, or come as `${NAME}`; text from the environment is never echoed.
 
 `str(problem)` is `FILE:LINE:COL: what is wrong — how to mend it`. Nothing here raises for anything a file can hold.
@@ -25,7 +26,8 @@ from edge_agent.configfile.document import Document, PathKey, Plain, load, parse
 from edge_agent.configfile.fields import Section, fault
 from edge_agent.configfile.problem import Problem, in_order
 from edge_agent.configfile.secret import read_secret
-from edge_agent.configfile.validation import validate
+from edge_agent.configfile.table import load_table
+from edge_agent.configfile.validation import validate, validate_partly
 
 __all__ = [
     "Document",
@@ -36,7 +38,9 @@ __all__ = [
     "fault",
     "in_order",
     "load",
+    "load_table",
     "parse",
     "read_secret",
     "validate",
+    "validate_partly",
 ]

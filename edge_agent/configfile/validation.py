@@ -7,6 +7,7 @@ data; what it has beyond that (`[key]`, union branches) is not part of the path.
 
 from __future__ import annotations
 
+import copy
 import difflib
 import json
 import types
@@ -21,6 +22,9 @@ from edge_agent.configfile.fields import FAULT
 from edge_agent.configfile.problem import Problem, in_order
 
 M = TypeVar("M", bound=BaseModel)
+
+CUTS_MAX: Final = 8
+"""Rounds of cutting out what does not fit: each may leave a parent incomplete, and files are not nested deeper."""
 
 ECHO_MAX_CHARS: Final = 60
 """How much of a wrong value is shown."""
@@ -51,11 +55,43 @@ _BOUNDS: Final = {
 
 def validate(model: type[M], document: Document) -> M | list[Problem]:
     """`document` as a `model`, or every problem that keeps it from being one."""
-    try:
-        return model.model_validate_json(json.dumps(document.data), strict=True)
-    except ValidationError as error:
-        details = error.errors(include_url=False)
-    return in_order(_problem(model, document, detail) for detail in details)
+    found, problems = validate_partly(model, document)
+    return problems if problems or found is None else found
+
+
+def validate_partly(model: type[M], document: Document) -> tuple[M | None, list[Problem]]:
+    """What is left of `document` as a `model` after cutting out what does not fit, and the problems of what was cut.
+
+    For further checks beside the problems, so that people see all their mistakes at once. What is missing in the model
+    may have been cut: ask the document before calling it missing. None when too little is left.
+    """
+    data: Plain = document.data
+    problems: list[Problem] = []
+    for round_ in range(CUTS_MAX):
+        try:
+            return model.model_validate_json(json.dumps(data), strict=True), problems
+        except ValidationError as error:
+            details = error.errors(include_url=False)
+        if round_ == 0:
+            problems = in_order(_problem(model, document, detail) for detail in details)
+            data = copy.deepcopy(data)
+        for detail in details:
+            _cut(data, _path(document.data, detail["loc"])[0])
+    return None, problems
+
+
+def _cut(data: Plain, path: PathKey) -> None:
+    """Remove the innermost mapping entry on `path`; lists are removed whole, so that no index moves."""
+    here = data
+    last: tuple[dict[str, Plain], str] | None = None
+    for part in path:
+        if isinstance(here, dict) and isinstance(part, str):
+            if part not in here:
+                break
+            last = (here, part)
+        here = step(here, part)
+    if last is not None:
+        last[0].pop(last[1], None)
 
 
 def _problem(model: type[BaseModel], document: Document, detail: ErrorDetails) -> Problem:

@@ -1,0 +1,128 @@
+"""The broker section as settings: URL parsed, secrets read, certificate files found.
+
+Source: the outside contract, sections 2 and 3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from edge_agent.configfile import Document, Problem, read_secret
+from edge_agent.settings.link import BadUrl, Broker, parse_broker
+from edge_agent.settings.points import Spot
+from edge_agent.settings.schema import MqttSection
+
+
+class Delivery(StrEnum):
+    """Who must have taken an event before it is settled."""
+
+    GATEWAY = "gateway"
+    BROKER = "broker"
+
+
+@dataclass(frozen=True, slots=True)
+class MqttSettings:
+    """How to reach the broker. `path` is for WebSockets (else empty); `password` is a secret and not in its repr."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+    is_tls: bool
+    username: str | None
+    password: str | None = field(repr=False)
+    ca_file: Path | None
+    cert_file: Path | None
+    key_file: Path | None
+    delivery: Delivery
+
+
+_TLS_KEYS = ("ca_file", "cert_file", "key_file")
+
+
+def broker_settings(document: Document, section: MqttSection) -> tuple[MqttSettings | None, list[Problem]]:
+    """The settings, or None, and every problem of the section."""
+    spot = Spot(document, ("mqtt",))
+    problems: list[Problem] = []
+    broker = _broker(spot, section, problems)
+    password = _password(spot, section, problems)
+    files = {key: _file(spot, key, getattr(section, key), problems) for key in _TLS_KEYS}
+    if (section.cert_file is None) != (section.key_file is None):
+        given, missing = ("cert_file", "key_file") if section.cert_file else ("key_file", "cert_file")
+        problems.append(
+            spot.problem(f"`{given}` stands without `{missing}`", f"add {missing}", given, at_key=True)
+        )
+    if broker is not None and not broker.is_tls:
+        problems += [
+            spot.problem(
+                f"`{key}` needs an encrypted link, not {broker.scheme}",
+                "write mqtts:// or wss://",
+                key,
+                at_key=True,
+            )
+            for key in _TLS_KEYS
+            if files[key] is not None
+        ]
+    if broker is None or problems:
+        return None, problems
+    settings = MqttSettings(
+        scheme=broker.scheme,
+        host=broker.host,
+        port=broker.port,
+        path=broker.path,
+        is_tls=broker.is_tls,
+        username=section.username,
+        password=password,
+        ca_file=files["ca_file"],
+        cert_file=files["cert_file"],
+        key_file=files["key_file"],
+        delivery=Delivery(section.delivery),
+    )
+    return settings, []
+
+
+def _broker(spot: Spot, section: MqttSection, problems: list[Problem]) -> Broker | None:
+    try:
+        return parse_broker(section.url)
+    except BadUrl as bad:
+        problems.append(spot.problem(f"`url`: {bad.what}", bad.mend, "url"))
+        return None
+
+
+def _password(spot: Spot, section: MqttSection, problems: list[Problem]) -> str | None:
+    """The password from its file or from the environment; a password in the file itself is refused."""
+    if section.password is not None and section.password_file is not None:
+        problems.append(
+            spot.problem("`password` and `password_file` stand both", "keep one", "password", at_key=True)
+        )
+        return None
+    found = section.password
+    if found is not None and not spot.document.is_substituted((*spot.path, "password")):
+        mend = "write password: ${NAME}, or use password_file"
+        problems.append(spot.problem("a password stands in the configuration", mend, "password", at_key=True))
+    if section.password_file is not None:
+        secret = read_secret(spot.document, (*spot.path, "password_file"))
+        if isinstance(secret, Problem):
+            problems.append(secret)
+            return None
+        found = secret
+    if found is not None and section.username is None:
+        problems.append(spot.problem("a password stands without `username`", "add username", at_key=True))
+    return found
+
+
+def _file(spot: Spot, key: str, written: Path | None, problems: list[Problem]) -> Path | None:
+    if written is None:
+        return None
+    path = spot.document.resolve(written)
+    try:
+        with path.open("rb"):
+            return path
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a usable path"
+        problems.append(
+            spot.problem(f"`{key}`: {path} cannot be read: {reason}", "check path and permissions", key)
+        )
+        return None

@@ -1,0 +1,289 @@
+"""Points: every signal of the configuration, checked by itself and against all others.
+
+Theory of operation. Each `SignalSection` becomes one `SignalPlan` with the next id, wherever it stood (YAML or point
+list); its `Spot` says where, for problems found later. A point is first checked alone (address, type, what its kind of
+value allows), then against everything that reads the same bit: one bit twice in a guard is always wrong (two channels
+would always agree), elsewhere only where both say `shared: true`.
+
+Source: the outside contract, section 2 (ids, signals, addresses).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from edge_agent.configfile import Document, PathKey, Problem
+from edge_agent.domain.plan import SignalPlan, Table, ValueType
+from edge_agent.domain.readplan import ADDRESSES
+from edge_agent.domain.units import DeviceId, GuardId, MachineId, SignalId
+from edge_agent.settings.address import ZERO_BASED, Address, Misaddress, looks_like_label, parse_address
+from edge_agent.settings.signals import MODE_WORDS, Meaning, SignalSection
+
+_FLOATS: Final = (ValueType.FLOAT32, ValueType.FLOAT64)
+_ANALOG: Final = ("scale", "offset", "unit", "rated", "limit", "min", "max")
+_REFUSED: Final[Mapping[Meaning, tuple[tuple[str, ...], str]]] = {
+    Meaning.BIT: ((*_ANALOG, "map", "sentinel", "word_order"), "one bit"),
+    Meaning.NUMBER: (("invert", "map"), "a number"),
+    Meaning.WORD: ((*_ANALOG, "invert"), "a mode"),
+}
+"""Keys that say nothing about a kind of value, and would mislead where they stand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """Where something stands: a path in a document."""
+
+    document: Document
+    path: PathKey
+
+    def problem(self, what: str, mend: str, *keys: str | int, at_key: bool = False) -> Problem:
+        """A problem here, or at what stands under `keys` here."""
+        return self.document.problem((*self.path, *keys), what, mend, at_key=at_key)
+
+    def at(self, *keys: str | int) -> Spot:
+        """What stands under `keys` here."""
+        return Spot(self.document, (*self.path, *keys))
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose signal it is; both None for a device's own."""
+
+    machine: MachineId | None = None
+    guard: GuardId | None = None
+
+
+class Points:
+    """All signals collected so far, their places, and the problems and warnings found with them."""
+
+    def __init__(self, devices: Collection[str]) -> None:
+        self.signals: list[SignalPlan] = []
+        self.spots: list[Spot] = []
+        self.shared: set[SignalId] = set()
+        self.problems: list[Problem] = []
+        self.warnings: list[Problem] = []
+        self._devices = devices
+
+    def add(
+        self,
+        spot: Spot,
+        section: SignalSection,
+        name: str,
+        meaning: Meaning,
+        owner: Owner,
+        *,
+        device: DeviceId | None = None,
+    ) -> SignalId | None:
+        """The id of the signal that `section` describes, or None when its address cannot be used.
+
+        `device` is where the section stands inside a device; its address then names none.
+        """
+        address = self._address(spot, section, device)
+        if address is None:
+            return None
+        kind = self._type(spot, section, meaning, address)
+        if address.number + kind.registers > ADDRESSES:
+            self.problems.append(
+                spot.problem(
+                    f"the {kind.value} at {address.number} ends beyond 65535", "check the address", "at"
+                )
+            )
+        self._check_meaning(spot, section, meaning, kind)
+        index = SignalId(len(self.signals))
+        self.spots.append(spot)
+        if section.shared:
+            self.shared.add(index)
+        self.signals.append(
+            SignalPlan(
+                id=index,
+                name=name,
+                machine=owner.machine,
+                guard=owner.guard,
+                device=DeviceId(address.device or ""),
+                table=address.table,
+                number=address.number,
+                bit=address.bit,
+                type=kind,
+                word_order=section.word_order,
+                byte_order=section.byte_order,
+                invert=section.invert,
+                debounce_ms=section.debounce_ms,
+                scale=section.scale,
+                offset=section.offset,
+                unit=section.unit,
+                map=self._map(spot, section, kind, is_mode=name == "mode"),
+                rated=section.rated,
+                limit=section.limit,
+                grade=section.grade,
+                sentinel=section.sentinel,
+            )
+        )
+        return index
+
+    def _address(self, spot: Spot, section: SignalSection, device: DeviceId | None) -> Address | None:
+        address = parse_address(section.at)
+        if isinstance(address, Misaddress):
+            self.problems.append(spot.problem(f"`at`: {address.what}", address.mend, "at"))
+            return None
+        if device is not None and address.device not in (None, device):
+            self.problems.append(
+                spot.problem(
+                    f"`at` names another device than {device}", "inside a device write TABLE/NUMBER", "at"
+                )
+            )
+            return None
+        named = address.device or device
+        if named is None:
+            self.problems.append(
+                spot.problem(f'`at`: "{section.at}" names no device', f"write DEVICE/{section.at}", "at")
+            )
+            return None
+        if named not in self._devices:
+            self.problems.append(
+                spot.problem(
+                    f"`at`: there is no device {named[:60]}", near_mend(named, self._devices, "devices"), "at"
+                )
+            )
+            return None
+        if (meant := looks_like_label(address)) is not None:
+            what = f"`at`: {address.number} looks like a label, and is read as PDU address {address.number}"
+            mend = f"if {address.table.value}/{meant} is meant, write that: {ZERO_BASED}"
+            self.warnings.append(spot.problem(what, mend, "at"))
+        return Address(named, address.table, address.number, address.bit)
+
+    def _type(self, spot: Spot, section: SignalSection, meaning: Meaning, address: Address) -> ValueType:
+        if address.table.is_bits or address.bit is not None:
+            if section.type not in (None, ValueType.BIT):
+                self.problems.append(
+                    spot.problem(
+                        f"one bit cannot be {section.type}",
+                        "remove `type`, or address the whole register",
+                        "type",
+                    )
+                )
+            return ValueType.BIT
+        if section.type is ValueType.BIT or (meaning is Meaning.BIT and section.type is None):
+            table, number = address.table.value, address.number
+            self.problems.append(
+                spot.problem(
+                    f"`at`: {table}/{number} is a whole register",
+                    f"say which bit: {table}/{number}.0 to .15",
+                    "at",
+                )
+            )
+            return ValueType.BIT
+        return section.type or ValueType.UINT16
+
+    def _check_meaning(self, spot: Spot, section: SignalSection, meaning: Meaning, kind: ValueType) -> None:
+        if meaning is Meaning.BIT and kind is not ValueType.BIT:
+            self.problems.append(
+                spot.problem("this signal is one bit, not a number", "address one bit: hr/5.0", "type")
+            )
+            return
+        if meaning is Meaning.NUMBER and kind is ValueType.BIT:
+            self.problems.append(
+                spot.problem("this signal is a number, not one bit", "address a register: hr/5", "at")
+            )
+            return
+        if meaning is Meaning.WORD and section.map is None:
+            self.problems.append(
+                spot.problem("a mode needs `map`", "add map: {0: auto, 1: setup, …}", at_key=True)
+            )
+        if meaning is Meaning.WORD and kind in _FLOATS:
+            self.problems.append(spot.problem("a mode cannot be a float", "use a whole-number type", "type"))
+        refused, named = _REFUSED[meaning]
+        for key in refused:
+            if key in section.model_fields_set and not (key == "invert" and kind is ValueType.BIT):
+                self.problems.append(
+                    spot.problem(f"`{key}` has no meaning for {named}", "remove it", key, at_key=True)
+                )
+        if section.scale == 0:
+            self.problems.append(
+                spot.problem("`scale` is 0: every value would be the same", "write a factor", "scale")
+            )
+
+    def _map(
+        self, spot: Spot, section: SignalSection, kind: ValueType, *, is_mode: bool
+    ) -> Mapping[int, str] | None:
+        if section.map is None:
+            return None
+        words: dict[int, str] = {}
+        for text, word in section.map.items():
+            try:
+                raw = int(text, 0)
+            except ValueError:
+                self.problems.append(
+                    spot.problem(
+                        f"`map`: {text[:20]} is no raw value",
+                        "write whole numbers as keys",
+                        "map",
+                        text,
+                        at_key=True,
+                    )
+                )
+                continue
+            if raw in words or (kind is ValueType.BIT and raw not in (0, 1)):
+                what = f"`map`: {raw} stands twice" if raw in words else f"`map`: one bit is never {raw}"
+                self.problems.append(spot.problem(what, "remove it", "map", text, at_key=True))
+            if is_mode and word not in MODE_WORDS:
+                near = difflib.get_close_matches(word, MODE_WORDS, n=1)
+                mend = f"did you mean {near[0]}?" if near else "write the closest of them, or leave it so"
+                self.warnings.append(
+                    spot.problem(
+                        f"`map`: {word[:40]} is none of {', '.join(MODE_WORDS)}, and exempts from nothing",
+                        mend,
+                        "map",
+                        text,
+                    )
+                )
+            words[raw] = word
+        return words
+
+    def check_overlaps(self) -> None:
+        """Find every bit that is read twice without saying so on both sides."""
+        items: defaultdict[tuple[DeviceId, Table, int], list[SignalPlan]] = defaultdict(list)
+        for signal in self.signals:
+            for number in range(signal.number, signal.end):
+                others = items[signal.device, signal.table, number]
+                clash = next(
+                    (other for other in others if _same_bit(signal, other) and not self._may(signal, other)),
+                    None,
+                )
+                others.append(signal)
+                if clash is not None:
+                    self._report_overlap(signal, clash)
+                    break
+
+    def _may(self, signal: SignalPlan, other: SignalPlan) -> bool:
+        in_one_guard = signal.guard is not None and (signal.machine, signal.guard) == (
+            other.machine,
+            other.guard,
+        )
+        return not in_one_guard and {signal.id, other.id} <= self.shared
+
+    def _report_overlap(self, signal: SignalPlan, other: SignalPlan) -> None:
+        spot, first = self.spots[signal.id], self.spots[other.id]
+        line, _ = first.document.value_position((*first.path, "at"))
+        where = f"{other.path} in line {line}"
+        if signal.guard is not None and (signal.machine, signal.guard) == (other.machine, other.guard):
+            mend = "two signals of one guard must be two contacts: correct one of the addresses"
+        else:
+            mend = "correct one of the addresses, or say shared: true on both"
+        self.problems.append(spot.problem(f"{signal.name} reads the same bit as {where}", mend, "at"))
+
+
+def _same_bit(signal: SignalPlan, other: SignalPlan) -> bool:
+    return signal.bit is None or other.bit is None or signal.bit == other.bit
+
+
+def near_mend(got: str, known: Collection[str], what: str) -> str:
+    """How to mend a name that does not resolve."""
+    near = difflib.get_close_matches(got, known, n=1)
+    if near:
+        return f"did you mean {near[0]}?"
+    listed = ", ".join(list(known)[:8])
+    return f"{what} here: {listed}" if listed else f"define it under `{what}`"

@@ -1,0 +1,249 @@
+"""File schema of signals: what every one takes, and which a machine, a guard and a device can have.
+
+Polarity and names follow the outside contract, section 2: "_ok", "_locked" = 1 is the safe condition proven; "_active",
+"_on", "_fb" = 1 is activity present. A field's annotation says what its value is: a bit, a number or a word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum, auto
+from typing import Annotated, Final, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from edge_agent.configfile import Section
+from edge_agent.domain.plan import Endian, Grade, ValueType
+
+
+class Documented(Section):
+    """A section whose field docstrings become the descriptions that editors show."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class Meaning(Enum):
+    """What kind of value a signal has."""
+
+    BIT = auto()
+    NUMBER = auto()
+    WORD = auto()
+
+
+DEBOUNCE_MAX_MS: Final = 60_000
+"""Longer than any contact bounces; a longer one would hide openings."""
+
+MAP_MAX: Final = 64
+"""Entries in a map: more than any selector has positions."""
+
+
+class SignalSection(Documented):
+    """One point: where it is read, and how its raw content becomes a value."""
+
+    at: str
+    """DEVICE/TABLE/NUMBER[.BIT], 0-based PDU address; inside a device without DEVICE/."""
+    type: ValueType | None = None
+    """Type of a value in registers; bits need none. Default uint16."""
+    invert: bool = False
+    """For bits: the raw polarity is the other way round."""
+    debounce_ms: int = Field(default=0, ge=0, le=DEBOUNCE_MAX_MS)
+    """A change counts after it was stable this long. Default 0: PLC inputs are debounced already, and it delays detection."""
+    scale: float = 1.0
+    """Value = raw × scale + offset."""
+    offset: float = 0.0
+    """Value = raw × scale + offset."""
+    unit: str | None = Field(default=None, min_length=1, max_length=16)
+    """Unit of the scaled value, such as rpm; `rated`, `limit`, `min`, `max` are in it."""
+    map: Mapping[str, str] | None = Field(default=None, min_length=1, max_length=MAP_MAX)
+    """Raw whole number → word, for modes; a raw value that is missing here is unknown."""
+    rated: float | None = None
+    """Nominal value; of `speed`: 2 % of it counts as moving."""
+    limit: float | None = None
+    """Permitted maximum; of `speed`: the safely limited speed in set-up."""
+    min: float | None = None
+    """Permitted minimum."""
+    max: float | None = None
+    """Permitted maximum of a range."""
+    sentinel: tuple[int, ...] = Field(default=(), max_length=16)
+    """Raw values by which the device says that it does not know; they are unknown."""
+    grade: Grade = Grade.C
+    """Evidence: A safety channel itself, B separate auxiliary contact, C PLC-derived (the common case)."""
+    word_order: Endian = Endian.BIG
+    """Of values in several registers: big = most significant register first."""
+    byte_order: Endian = Endian.BIG
+    """Of the two bytes in a register: big as Modbus has it."""
+    shared: bool = False
+    """Say true on both sides where two signals are one bit on purpose (one E-stop for five machines)."""
+
+
+Bit: TypeAlias = Annotated[SignalSection | None, Meaning.BIT]
+Number: TypeAlias = Annotated[SignalSection | None, Meaning.NUMBER]
+Word: TypeAlias = Annotated[SignalSection | None, Meaning.WORD]
+
+
+class MachineSignals(Documented):
+    """What is wired to a machine as a whole."""
+
+    running: Bit = None
+    """1 = contactor or drive reports running (run_fb). A motion source."""
+    zero_speed: Bit = None
+    """1 = standstill proven by a monitor. A motion source."""
+    speed: Number = None
+    """Drive or belt speed (drive_speed). A motion source; needs `rated`."""
+    mode: Word = None
+    """Selector: map raw values to auto, setup, maint, local. Unmapped is unknown and exempts from nothing."""
+    safety_out: Bit = None
+    """1 = the safety relay's output is on."""
+    edm_ok: Bit = None
+    """1 = the feedback loop agrees with the present output."""
+    reset: Bit = None
+    """1 = reset pressed."""
+    reset_count: Number = None
+    """Counter of resets in the PLC: catches pulses between polls."""
+    start_cmd: Bit = None
+    """1 = start commanded."""
+    enabling: Bit = None
+    """1 = enabling device in mid position."""
+    hold_run: Bit = None
+    """1 = hold-to-run control held."""
+    estop_ok: Bit = None
+    """1 = E-stop healthy, not pressed: shorthand for a guard `estop` of this machine."""
+    pullcord_ok: tuple[SignalSection, ...] = Field(default=(), max_length=64)
+    """1 = pull-cord switch healthy: shorthand for guards `pullcord-1`, `pullcord-2`, …"""
+    curtain_ok: Bit = None
+    """1 = light curtain free."""
+    permit_setup: Bit = None
+    """1 = set-up permitted by a wired permit."""
+    permit_open: Bit = None
+    """1 = work permit open, wired."""
+    loto_open: Bit = None
+    """1 = lock-out in force, wired."""
+    last_stop_time_ms: Number = None
+    """The PLC's own measurement of the last stop."""
+    belt_speed: Number = None
+    """Measured belt or elevator speed."""
+    conveyor_run: Bit = None
+    """1 = the conveyor that carries through a muted curtain runs."""
+    misalign_ok: Bit = None
+    """1 = belt aligned."""
+    plug_ok: Bit = None
+    """1 = chute free."""
+    bearing_temp: Number = None
+    """Bearing temperature."""
+    ambient_temp: Number = None
+    """Temperature that `bearing_temp` is compared with."""
+    fan_fb: Bit = None
+    """1 = extraction fan runs."""
+    filter_dp: Number = None
+    """Differential pressure over the filter; `min`, `max` bound it."""
+    duct_flow_ok: Bit = None
+    """1 = duct flow sufficient."""
+    rotary_valve_fb: Bit = None
+    """1 = rotary valve runs."""
+    hopper_high: Bit = None
+    """1 = dust hopper full."""
+    hopper_temp: Number = None
+    """Temperature in the dust hopper."""
+    flame_on: Bit = None
+    """1 = flame detected."""
+    fuel_valve_open: Bit = None
+    """1 = fuel valve open."""
+    purge_done: Bit = None
+    """1 = purge complete."""
+    draught_ok: Bit = None
+    """1 = draught sufficient."""
+    drum_rot: Bit = None
+    """1 = drum rotates."""
+
+
+class GuardSignals(Documented):
+    """What may be wired to a guard beside its channels."""
+
+    locked: Bit = None
+    """1 = guard locked (guard_locked). A guard with this is judged as locking: it must never be open while moving."""
+    bypass: Bit = None
+    """1 = bypassed by key or software (bypass_active)."""
+    lock_cmd: Bit = None
+    """Solenoid drive; its meaning follows `lock_principle`."""
+    muting_active: Bit = None
+    """1 = curtain muted."""
+    muting_lamp_ok: Bit = None
+    """1 = muting lamp healthy."""
+    mute_s1: Bit = None
+    """1 = muting sensor 1 occupied."""
+    mute_s2: Bit = None
+    """1 = muting sensor 2 occupied."""
+    mute_s3: Bit = None
+    """1 = muting sensor 3 occupied."""
+    mute_s4: Bit = None
+    """1 = muting sensor 4 occupied."""
+    dev_fault: Bit = None
+    """1 = the device reports a fault."""
+    dev_warn: Bit = None
+    """1 = the device warns."""
+    wrong_actuator: Bit = None
+    """1 = a foreign actuator was presented."""
+    marginal_range: Bit = None
+    """1 = the actuator is at the edge of its range."""
+    supply_warn: Bit = None
+    """1 = supply voltage low."""
+    shutdown_warn: Bit = None
+    """1 = the device announces that it will switch itself off."""
+    open_count: Number = None
+    """Counter of openings in the PLC: catches those between polls."""
+    open_total_s: Number = None
+    """Seconds open in all, counted in the PLC."""
+
+
+def meanings(model: type[BaseModel]) -> Mapping[str, Meaning]:
+    """The signals that a section can have, by name, with the kind of their values."""
+    return {
+        name: item
+        for name, field in model.model_fields.items()
+        for item in field.metadata
+        if isinstance(item, Meaning)
+    }
+
+
+MACHINE_SIGNALS: Final = meanings(MachineSignals)
+GUARD_SIGNALS: Final = meanings(GuardSignals)
+MOTION_SOURCES: Final = ("running", "zero_speed", "speed")
+MODE_WORDS: Final = ("auto", "setup", "maint", "local")
+
+CSV_ALIASES: Final = {
+    "run_fb": "running",
+    "drive_speed": "speed",
+    "guard_locked": "locked",
+    "bypass_active": "bypass",
+}
+"""Long names that point lists use for the same signals."""
+
+
+class PointRow(SignalSection):
+    """One row of a point list (`signals_csv`): whose signal it is, and the signal."""
+
+    machine: str
+    """The machine's id."""
+    guard: str | None = None
+    """The guard's id; empty for a machine's own signal."""
+    signal: str
+    """The signal's name as in the configuration; a guard's channels are ch_a and ch_b."""
+
+    @field_validator("invert", mode="before")
+    @classmethod
+    def _spreadsheet_bool(cls, value: object) -> object:
+        """A spreadsheet writes 0 and 1."""
+        return bool(value) if value in (0, 1) else value
+
+    def as_signal(self) -> SignalSection:
+        """The signal alone, as it would stand in the configuration."""
+        given = self.model_fields_set & set(SignalSection.model_fields)
+        return SignalSection.model_construct(
+            given, **{key: getattr(self, key) for key in SignalSection.model_fields}
+        )
+
+
+POINT_TEXT_COLUMNS: Final = frozenset(
+    {"machine", "guard", "signal", "at", "type", "unit", "grade", "word_order", "byte_order"}
+)
+"""Columns of a point list that are text even where they look like numbers."""
