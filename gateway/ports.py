@@ -255,10 +255,21 @@ class Recording(StreamRows, IntakeRows, AlarmRows, NoticeRows, ProjectionRows, P
 class Journal(Protocol):
     """The gateway's database, as services see it."""
 
+    @property
+    def problem(self) -> str | None:
+        """Why the last transaction could not be written, None while all is well."""
+        ...
+
+    @property
+    def position(self) -> int:
+        """The newest entry that the folds have adopted; 0 in an empty journal."""
+        ...
+
     async def transact(self, work: Callable[[Recording], T]) -> T:
         """Run `work` in the writer thread in one transaction; returns after COMMIT (fsync).
 
-        Raises what `work` raises, after ROLLBACK; `JournalUnavailable` when the database cannot be written.
+        Raises what `work` raises, after ROLLBACK; `JournalUnavailable` when the database cannot be written now,
+        `JournalLost` when it must not be written any more.
         """
         ...
 
@@ -273,6 +284,10 @@ class Journal(Protocol):
 
 class JournalUnavailable(Exception):  # noqa: N818 - a state of the world, not a mistake
     """The journal cannot be written now; nothing was stored, nothing may be acknowledged."""
+
+
+class JournalLost(Exception):  # noqa: N818 - a state of the world, not a mistake
+    """What the journal holds is not known any more (an I/O error, a second writer): the process must end."""
 
 
 class Message(Protocol):

@@ -1,85 +1,259 @@
 """The journal: one writer thread, one transaction at a time; commit, then adopt, then tell.
 
-transact(work) ── lock ──▶ writer thread: BEGIN, work(recording), COMMIT (fsync)
-                               │ failure: ROLLBACK, folds discard, nothing was stored
-                               ▼ success, back on the loop thread
-                           folds adopt ──▶ listeners get the entries ──▶ the next transaction may begin
+    transact(work) ── turn ──▶ writer thread: BEGIN, work(recording), COMMIT (fsync)
+                                   │ failure: ROLLBACK, folds discard, nothing was stored
+                                   ▼ success, back on the loop thread
+                               folds adopt ──▶ listeners get the entries ──▶ the next transaction may begin
+
+Failures, told apart because each calls for something else:
+
+    work raises ────────────────────────────────▶ the same, after ROLLBACK
+    database full, busy, away before COMMIT ────▶ JournalUnavailable: nothing was stored, try again
+    I/O error, a second writer, or COMMIT fails ▶ JournalLost: what is stored is not known; the process ends, and the
+                                                  next start reads it (an fsync error is never retried: fsyncgate)
+
+A commit under way cannot be recalled: a cancelled caller waits for it, so that memory and disk stay equal.
+Start is the newest snapshot of each fold plus the entries after it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Self, TypeVar
 
-from sqlalchemy import Engine, Row, func, select
+from sqlalchemy import Connection, Engine, Row, delete, func, insert, select
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
+from edge_agent.wire.event import Json
+from gateway.adapters.migrations import upgrade
 from gateway.adapters.store_sql.engine import open_readers, open_writer
 from gateway.adapters.store_sql.recording import SqlRecording
-from gateway.adapters.store_sql.schema import JOURNAL
+from gateway.adapters.store_sql.schema import JOURNAL, SNAPSHOTS
 from gateway.domain.journal import Entry, EntryKind, Mark, StoredBody, load_body
-from gateway.ports import Clock, Fold
+from gateway.ports import Clock, Fold, JournalLost, JournalUnavailable
 
 T = TypeVar("T")
 Listener = Callable[[Sequence[Entry]], None]
 
+SNAPSHOT_EVERY = 10_000
+"""Entries between snapshots: folding so many at start takes about a second."""
+
+FOLD_CHUNK = 1000
+"""Entries read at once while folding: bounds memory, not speed."""
+
+_PASSING = (
+    "database or disk is full",
+    "database is locked",
+    "readonly database",
+    "unable to open database file",
+)
+"""What SQLite says of states that pass without a restart (disk space, a long reader, a remount)."""
+
 
 class SqlJournal:
-    """`gateway.ports.Journal` over SQLite or PostgreSQL. Make it with `SqlJournal.open`, end it with `close`."""
+    """`gateway.ports.Journal` over SQLite or PostgreSQL. `await SqlJournal.open(…)`, and `close` it."""
 
-    def __init__(self, url: str, clock: Clock, folds: Mapping[str, Fold]) -> None:
+    def __init__(self, writer: Engine, readers: Engine, clock: Clock, folds: Mapping[str, Fold]) -> None:
+        self.readers = readers
+        self.problem: str | None = None
+        self._writer = writer
         self._clock = clock
         self._folds = dict(folds)
-        self._writer = open_writer(url)
-        self.readers: Engine = open_readers(url)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
         self._turn = asyncio.Lock()
         self._listeners: list[Listener] = []
         self._position = 0
+        self._snapshot_position = 0
+
+    @classmethod
+    async def open(cls, url: str, clock: Clock, folds: Mapping[str, Fold]) -> Self:
+        """Bring the database up to date and the folds up to its last entry.
+
+        A fold's name stands for the format of its snapshots: name it anew when that changes. Raises `StoreError` for
+        a database that cannot keep a journal, `JournalUnavailable` for one that cannot be reached.
+        """
+        journal = cls(open_writer(url), open_readers(url), clock, folds)
+        try:
+            await asyncio.get_running_loop().run_in_executor(journal._thread, journal._start, url)
+        except DBAPIError as error:
+            raise JournalUnavailable(str(error.orig)) from error
+        return journal
+
+    @property
+    def position(self) -> int:
+        """The newest entry that the folds have adopted; 0 in an empty journal."""
+        return self._position
 
     async def transact(self, work: Callable[[SqlRecording], T]) -> T:
-        """Run `work` in the writer thread in one transaction; returns after COMMIT."""
-        async with self._turn:
-            loop = asyncio.get_running_loop()
-            try:
-                result, entries = await loop.run_in_executor(self._thread, self._commit, work)
-            except BaseException:
-                for fold in self._folds.values():
-                    fold.discard()
-                raise
-            self._position += len(entries)
-            for fold in self._folds.values():
-                fold.adopt()
-            for listener in tuple(self._listeners):
-                listener(entries)
-            return result
+        """Run `work` in the writer thread in one transaction; returns after COMMIT.
 
-    def _commit(self, work: Callable[[SqlRecording], T]) -> tuple[T, Sequence[Entry]]:
-        with self._writer.begin() as connection:
-            recording = SqlRecording(connection, self._clock.utc_ms(), self._position, self._folds.values())
-            result = work(recording)
-        return result, recording.entries
+        Raises what `work` raises, `JournalUnavailable` or `JournalLost`, all after ROLLBACK.
+        """
+        async with self._turn:
+            task = asyncio.ensure_future(self._execute(work))
+            try:
+                return await asyncio.shield(task)
+            except asyncio.CancelledError:
+                await asyncio.wait([task])
+                raise
 
     def entries_after(self, position: int, limit: int) -> Sequence[Entry]:
         """Up to `limit` entries after `position`, in order (blocking; call in a thread)."""
-        query = select(JOURNAL).where(JOURNAL.c.position > position).order_by(JOURNAL.c.position).limit(limit)
         with self.readers.connect() as connection:
-            return [load_entry(row) for row in connection.execute(query)]
+            return _entries_after(connection, position, limit)
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Call `listener` with the entries of each commit, after adoption, on the event loop; returns the way to stop."""
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 
-    def last_position(self) -> int:
-        """The position of the newest entry, 0 in an empty journal (blocking)."""
-        with self.readers.connect() as connection:
-            return connection.execute(select(func.max(JOURNAL.c.position))).scalar() or 0
+    async def close(self) -> None:
+        """Store a snapshot and let go of the database."""
+        async with self._turn:
+            loop = asyncio.get_running_loop()
+            if self.problem is None and self._position > self._snapshot_position:
+                await loop.run_in_executor(
+                    self._thread, self._store_snapshots, self._snapshots(), self._position
+                )
+            self._thread.shutdown()
+            self._writer.dispose()
+            self.readers.dispose()
+
+    async def _execute(self, work: Callable[[SqlRecording], T]) -> T:
+        loop = asyncio.get_running_loop()
+        try:
+            result, entries = await loop.run_in_executor(self._thread, self._commit, work)
+        except BaseException:
+            for fold in self._folds.values():
+                fold.discard()
+            raise
+        self.problem = None
+        self._position += len(entries)
+        for fold in self._folds.values():
+            fold.adopt()
+        for listener in tuple(self._listeners):
+            listener(entries)
+        if self._position - self._snapshot_position >= SNAPSHOT_EVERY:
+            snapshots = self._snapshots()
+            await loop.run_in_executor(self._thread, self._store_snapshots, snapshots, self._position)
+        return result
+
+    def _commit(self, work: Callable[[SqlRecording], T]) -> tuple[T, Sequence[Entry]]:
+        """In the writer thread: one transaction."""
+        try:
+            with self._writer.connect() as connection:
+                recording = SqlRecording(
+                    connection, self._clock.utc_ms(), self._position, self._folds.values()
+                )
+                result = work(recording)
+                try:
+                    connection.commit()
+                except DBAPIError as error:
+                    if not _is_passing(error):
+                        raise JournalLost(f"a commit failed: {error.orig}") from error
+                    raise
+        except IntegrityError as error:
+            raise JournalLost(f"somebody else writes this journal: {error.orig}") from error
+        except OperationalError as error:
+            self.problem = str(error.orig)
+            if error.connection_invalidated or _is_passing(error):
+                raise JournalUnavailable(self.problem) from error
+            raise JournalLost(self.problem) from error
+        except JournalLost as lost:
+            self.problem = str(lost)
+            raise
+        return result, recording.entries
+
+    def _start(self, url: str) -> None:
+        """In the writer thread: migrate, restore snapshots, fold what came after them."""
+        upgrade(self._writer, url)
+        with self._writer.connect() as connection:
+            positions = {name: self._restore(connection, name, fold) for name, fold in self._folds.items()}
+            self._position = fold_entries(connection, self._folds, positions)
+            self._snapshot_position = min(positions.values(), default=self._position)
+
+    @staticmethod
+    def _restore(connection: Connection, name: str, fold: Fold) -> int:
+        """Adopt the snapshot of a fold, if there is one; returns its position."""
+        row = connection.execute(select(SNAPSHOTS).where(SNAPSHOTS.c.fold == name)).first()
+        if row is None:
+            return 0
+        fold.restore(json.loads(row.state))
+        position: int = row.position
+        return position
+
+    def _snapshots(self) -> Mapping[str, Json]:
+        return {name: fold.snapshot() for name, fold in self._folds.items()}
+
+    def _store_snapshots(self, snapshots: Mapping[str, Json], position: int) -> None:
+        """In the writer thread: a failure costs only time at the next start, which reads an older snapshot."""
+        rows = [
+            {
+                "fold": name,
+                "position": position,
+                "state": json.dumps(state, separators=(",", ":")),
+            }
+            for name, state in snapshots.items()
+        ]
+        try:
+            with self._writer.begin() as connection:
+                connection.execute(delete(SNAPSHOTS))  # of other formats, too
+                if rows:
+                    connection.execute(insert(SNAPSHOTS), rows)
+        except OperationalError as error:
+            self.problem = str(error.orig)
+            return
+        self._snapshot_position = position
+
+
+def fold_entries(connection: Connection, folds: Mapping[str, Fold], positions: Mapping[str, int]) -> int:
+    """Let each fold adopt the entries after its position; returns the last position.
+
+    With fresh folds and no positions this is the fold from zero that a deep verification compares with.
+    """
+    last = min(positions.values(), default=0) if positions else 0
+    if not folds:
+        newest: int | None = connection.execute(select(func.max(JOURNAL.c.position))).scalar()
+        return newest or 0
+    for entry in _all_after(connection, last):
+        for name, fold in folds.items():
+            if entry.position > positions.get(name, 0):
+                fold.stage(entry, None)
+        last = entry.position
+        if last % FOLD_CHUNK == 0:
+            _adopt(folds)
+    _adopt(folds)
+    return last
+
+
+def _adopt(folds: Mapping[str, Fold]) -> None:
+    for fold in folds.values():
+        fold.adopt()
+
+
+def _all_after(connection: Connection, position: int) -> Iterator[Entry]:
+    while True:
+        entries = _entries_after(connection, position, FOLD_CHUNK)
+        yield from entries
+        if len(entries) < FOLD_CHUNK:
+            return
+        position = entries[-1].position
+
+
+def _entries_after(connection: Connection, position: int, limit: int) -> list[Entry]:
+    query = select(JOURNAL).where(JOURNAL.c.position > position).order_by(JOURNAL.c.position).limit(limit)
+    return [load_entry(row) for row in connection.execute(query)]
 
 
 def load_entry(row: Row[tuple[object, ...]]) -> Entry:
     """The entry that a row of the journal table holds. Raises `ValueError` for a row that was never written here."""
     marks = tuple(Mark(mark) for mark in row.marks.split())
-    stored = StoredBody(EntryKind(row.kind), row.payload, row.occurred_at, marks)
+    stored = StoredBody(EntryKind(row.kind), bytes(row.payload), row.occurred_at, marks)
     return Entry(row.position, row.recorded_at_ms, load_body(stored))
+
+
+def _is_passing(error: DBAPIError) -> bool:
+    return any(text in str(error.orig) for text in _PASSING)

@@ -1,0 +1,35 @@
+"""The database's history: Alembic revisions, applied by the gateway itself when it opens its journal.
+
+`upgrade` runs in the writer's own connection, so a migration has the writer's lock (`BEGIN IMMEDIATE`) and is rolled
+back whole when it fails, on SQLite too. Needs no configuration file and no network. A database that a younger version
+has migrated is refused: an older gateway must not write what it does not understand.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine
+
+from gateway.adapters.store_sql.engine import StoreError
+
+
+def upgrade(writer: Engine, url: str) -> None:
+    """Bring the database to the newest revision. Raises `StoreError` for one of a younger version."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    scripts = ScriptDirectory.from_config(config)
+    known = {script.revision for script in scripts.walk_revisions()}
+    with writer.begin() as connection:
+        current = MigrationContext.configure(connection).get_current_heads()
+        if set(current) - known:
+            raise StoreError(
+                f"{url} was written by a younger version (revision {', '.join(current)}) — start that version,"
+                " or restore a backup"
+            )
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
