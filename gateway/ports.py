@@ -293,9 +293,20 @@ class JournalLost(Exception):  # noqa: N818 - a state of the world, not a mistak
 class Message(Protocol):
     """One MQTT message in hand, not yet acknowledged to the broker."""
 
-    topic: str
-    payload: bytes
-    retain: bool
+    @property
+    def topic(self) -> str:
+        """Where it was published."""
+        ...
+
+    @property
+    def payload(self) -> bytes:
+        """What was published."""
+        ...
+
+    @property
+    def retain(self) -> bool:
+        """Whether the broker had kept it: then it may be old."""
+        ...
 
 
 class Intake(Protocol):

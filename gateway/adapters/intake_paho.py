@@ -1,0 +1,356 @@
+"""The broker, by paho: messages in, PUBACKed only when told to; retained acks out.
+
+Theory of operation. A keeper task makes an `_Attempt`, waits until it is over, pauses, makes the next. An attempt owns
+one paho client and the thread that runs it; when that thread ends, for whatever reason, the attempt is over, so a
+death in silence cannot happen. Callbacks hand over to the event loop and return. One thing may hold them up on
+purpose: an inbox above its limit blocks paho's thread, and with it TCP and the broker (the broker's own flow control
+counts wrongly: mosquitto#2301). A PUBACK goes out only on the connection that brought the message, since message ids
+are reused by the next.
+
+    attempt:  thread: TCP, TLS ──▶ CONNACK ──▶ SUBSCRIBE ──▶ SUBACK: up ──▶ … ──▶ thread ends: over
+
+Clean start and no session: nothing is ever needed from the broker's memory, agents send again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from edge_agent.wire.topics import ROOT
+from gateway.ports import Message
+
+SUBSCRIPTIONS = tuple(f"{ROOT}/+/+/{tail}" for tail in ("events", "model", "model/+", "health", "health/+"))
+"""What the gateway listens to; guards' retained states are for third parties, the stream says it better."""
+
+KEEPALIVE_S = 10
+"""A broker that is gone without a word is noticed within twice this."""
+
+RECONNECT_FIRST_S = 0.5
+"""Pause after a connection ended …"""
+
+RECONNECT_MAX_S = 5.0
+"""… doubling up to this while none lasts: ingest goes on within 10 s of the broker's return."""
+
+STABLE_S = 10.0
+"""A connection that lasted this long was a good one: the next pause is the first again."""
+
+CONNECT_TIMEOUT_S = 10.0
+"""From the first packet to the SUBACK."""
+
+GOODBYE_S = 1.0
+"""A DISCONNECT leaves in milliseconds, or the network is gone anyway."""
+
+INBOX_MAX = 2000
+"""Messages taken from the broker and not yet done with: at 48 KiB at most 96 MiB, in practice 2 MiB."""
+
+BATCH_MAX = 500
+"""Messages in one transaction: some 50 ms of work, so an ack is never far behind."""
+
+OUTBOUND_MAX = 1000
+"""Acks waiting for the broker's PUBACK; beyond it new ones are dropped, and said again with the next batch."""
+
+_log = logging.getLogger("guardwatch.intake")
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerAccess:
+    """Where the broker is and who we are there. `web_path` is set for WebSockets, None for plain MQTT."""
+
+    host: str
+    port: int
+    client_id: str
+    web_path: str | None = None
+    is_tls: bool = False
+    username: str | None = None
+    password: str | None = None
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerMessage:
+    """`gateway.ports.Message`, and what its PUBACK needs."""
+
+    topic: str
+    payload: bytes
+    retain: bool
+    mid: int
+    qos: int
+    attempt: int
+
+
+class PahoIntake:
+    """The `Intake` port on paho-mqtt. Use on one event loop: `open`, then `batch` and `done`, then `close`."""
+
+    def __init__(self, access: BrokerAccess) -> None:
+        self.problem: str | None = "not connected yet"
+        self._access = access
+        self._inbox: deque[BrokerMessage] = deque()
+        self._arrived = asyncio.Event()
+        self._attempt: _Attempt | None = None
+        self._attempts = 0
+        self._keeper: asyncio.Task[None] | None = None
+
+    def open(self) -> None:
+        """Begin to connect, and go on until `close`."""
+        assert self._keeper is None
+        self._keeper = asyncio.create_task(self._keep_connected(), name="intake")
+
+    async def close(self) -> None:
+        """Disconnect; what is not done with is left to the agents to send again."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._keeper
+            self._keeper = None
+
+    async def batch(self) -> Sequence[Message]:
+        """The next messages, at least one, at most `BATCH_MAX`."""
+        while not self._inbox:
+            self._arrived.clear()
+            await self._arrived.wait()
+        return [self._inbox.popleft() for _ in range(min(BATCH_MAX, len(self._inbox)))]
+
+    def done(self, messages: Iterable[Message]) -> None:
+        """PUBACK them, if their connection still stands."""
+        for message in messages:
+            assert isinstance(message, BrokerMessage)
+            if self._attempt is not None and message.attempt == self._attempt.number:
+                self._attempt.acknowledge(message)
+
+    def publish_retained(self, topic: str, payload: bytes) -> None:
+        """Publish retained at QoS 1 while connected; dropped when not (the protocol says it again)."""
+        if self._attempt is not None:
+            self._attempt.publish(topic, payload)
+
+    async def _keep_connected(self) -> None:
+        pause_s = RECONNECT_FIRST_S
+        loop = asyncio.get_running_loop()
+        while True:
+            self._attempts += 1
+            attempt = self._attempt = _Attempt(self._access, self._attempts, self._take, self._say_up)
+            try:
+                self.problem = await attempt.run()
+            finally:
+                self._attempt = None
+                self._inbox.clear()  # retained ones come again, events are sent again
+                await attempt.finish()
+            _log.warning("broker connection over reason=%r", self.problem)
+            if attempt.up_since is not None and loop.time() - attempt.up_since > STABLE_S:
+                pause_s = RECONNECT_FIRST_S
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, RECONNECT_MAX_S)
+
+    def _take(self, message: BrokerMessage) -> None:
+        self._inbox.append(message)
+        self._arrived.set()
+
+    def _say_up(self) -> None:
+        self.problem = None
+        _log.info("broker connected host=%s port=%d", self._access.host, self._access.port)
+
+
+class _Attempt:
+    """One connection, from TCP to its end. Used once."""
+
+    def __init__(
+        self,
+        access: BrokerAccess,
+        number: int,
+        take: Callable[[BrokerMessage], None],
+        say_up: Callable[[], None],
+    ) -> None:
+        self.number = number
+        self.up_since: float | None = None
+        self._access = access
+        self._take = take
+        self._say_up = say_up
+        self._loop = asyncio.get_running_loop()
+        self._over: asyncio.Future[str] = self._loop.create_future()
+        self._room = threading.Semaphore(INBOX_MAX)
+        self._stopping = threading.Event()
+        self._client = self._make_client()
+        self._thread = threading.Thread(target=self._live, name="intake", daemon=True)
+
+    async def run(self) -> str:
+        """Connect and stay connected; why it ended."""
+        self._thread.start()
+        await asyncio.wait({self._over}, timeout=CONNECT_TIMEOUT_S)
+        if self.up_since is None and not self._over.done():
+            return "the broker does not answer"
+        return await self._over
+
+    def acknowledge(self, message: BrokerMessage) -> None:
+        """PUBACK one message of this connection, and make room for another."""
+        if message.qos > 0 and not self._over.done():
+            self._client.ack(message.mid, message.qos)
+        self._room.release()
+
+    def publish(self, topic: str, payload: bytes) -> None:
+        """Publish retained at QoS 1, unless the connection is over."""
+        if self.up_since is None or self._over.done():
+            return
+        info = self._client.publish(topic, payload, qos=1, retain=True)
+        if info.rc not in (MQTTErrorCode.MQTT_ERR_SUCCESS, MQTTErrorCode.MQTT_ERR_QUEUE_SIZE):
+            self._end(f"publish failed: {info.rc.name}")
+
+    async def finish(self) -> None:
+        """Say goodbye if the connection stands, and end paho's thread."""
+        self._end("closed")
+        self._stopping.set()
+        self._client.disconnect()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GOODBYE_S):
+                await asyncio.to_thread(self._thread.join, GOODBYE_S)
+        wire = self._client.socket()
+        if isinstance(wire, socket.socket):  # the peer did not close it; the thread ends with it
+            with contextlib.suppress(OSError):
+                wire.shutdown(socket.SHUT_RDWR)
+
+    def _make_client(self) -> Client:
+        access = self._access
+        client = Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=access.client_id,
+            protocol=MQTTProtocolVersion.MQTTv5,
+            transport="tcp" if access.web_path is None else "websockets",
+            reconnect_on_failure=False,
+            manual_ack=True,
+        )
+        if access.web_path is not None:
+            client.ws_set_options(path=access.web_path)
+        if access.is_tls:
+            client.tls_set(_text(access.ca_file), _text(access.cert_file), _text(access.key_file))
+        if access.username is not None:
+            client.username_pw_set(access.username, access.password)
+        client.max_queued_messages_set(OUTBOUND_MAX)
+        client.connect_timeout = CONNECT_TIMEOUT_S / 2
+        client.on_socket_open = self._on_socket_open
+        client.on_connect = self._on_connect
+        client.on_subscribe = self._on_subscribe
+        client.on_message = self._on_message
+        client.on_publish = self._on_publish
+        client.on_disconnect = self._on_disconnect
+        return client
+
+    # paho's thread: hand over and return
+
+    def _live(self) -> None:
+        """Name resolution, TCP, TLS and the whole life of the connection."""
+        host, port = self._access.host, self._access.port
+        try:
+            self._client.connect(host, port, keepalive=KEEPALIVE_S, clean_start=True)
+        except (OSError, ValueError) as error:  # ValueError: what the websocket handshake raises
+            self._hand_over(self._end, f"cannot connect to {host}:{port}: {error}")
+            return
+        try:
+            self._client.loop_forever()
+        finally:
+            self._hand_over(self._end, "the connection's thread ended")
+
+    def _hand_over(self, handle: Callable[..., None], *values: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is interested any more
+            self._loop.call_soon_threadsafe(handle, *values)
+
+    @staticmethod
+    def _on_socket_open(client: Client, userdata: object, wire: object) -> None:
+        del client, userdata
+        if isinstance(wire, socket.socket):
+            wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # Nagle would hold an ack up to 40 ms
+
+    def _on_connect(
+        self,
+        client: Client,
+        userdata: object,
+        flags: ConnectFlags,
+        code: ReasonCode,
+        properties: Properties | None,
+    ) -> None:
+        del client, userdata, flags, properties
+        self._hand_over(self._connected, code)
+
+    def _on_subscribe(
+        self,
+        client: Client,
+        userdata: object,
+        mid: int,
+        codes: list[ReasonCode],
+        properties: Properties | None,
+    ) -> None:
+        del client, userdata, mid, properties
+        self._hand_over(self._subscribed, codes)
+
+    def _on_message(self, client: Client, userdata: object, message: MQTTMessage) -> None:
+        del client, userdata
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            topic = ""  # refused like any foreign topic, but not here
+        while not self._room.acquire(timeout=0.1):
+            if self._stopping.is_set():
+                return
+        arrived = BrokerMessage(
+            topic, bytes(message.payload), message.retain, message.mid, message.qos, self.number
+        )
+        self._hand_over(self._pass_on, arrived)
+
+    def _on_publish(
+        self, client: Client, userdata: object, mid: int, code: ReasonCode, properties: Properties | None
+    ) -> None:
+        del client, userdata, mid, properties
+        if code.is_failure:
+            _log.error("the broker refuses our acks reason=%s: agents will send again and again", code)
+
+    def _on_disconnect(
+        self,
+        client: Client,
+        userdata: object,
+        flags: DisconnectFlags,
+        code: ReasonCode,
+        properties: Properties | None,
+    ) -> None:
+        del client, userdata, flags, properties
+        self._hand_over(self._end, f"disconnected: {code}")
+
+    # the event loop again
+
+    def _connected(self, code: ReasonCode) -> None:
+        if code.is_failure:
+            self._end(f"the broker refuses us: {code}")
+        elif not self._over.done():
+            self._client.subscribe([(pattern, SubscribeOptions(qos=1)) for pattern in SUBSCRIPTIONS])
+
+    def _subscribed(self, codes: list[ReasonCode]) -> None:
+        refused = [str(code) for code in codes if code.is_failure]
+        if refused:
+            self._end(f"the broker refuses our subscriptions: {', '.join(refused)}")
+        elif not self._over.done():
+            self.up_since = self._loop.time()
+            self._say_up()
+
+    def _pass_on(self, arrived: BrokerMessage) -> None:
+        if not self._over.done():
+            self._take(arrived)
+
+    def _end(self, reason: str) -> None:
+        if not self._over.done():
+            self._over.set_result(reason)
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
