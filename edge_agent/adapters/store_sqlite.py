@@ -308,6 +308,8 @@ class EventStore:
                 for n, event in enumerate(events, first)
             ]
             self._db.executemany("INSERT INTO event VALUES (?, ?, ?, ?, ?)", rows)
+            if rows:
+                self._set("fact", "end", json.dumps([rows[-1][0], rows[-1][3]]))
             begun = [(event.epoch, n) for n, event in enumerate(events, first) if event.seq == 1]
             self._db.executemany("INSERT INTO epoch VALUES (?, ?)", begun)
             for key, value in memory.items():

@@ -24,7 +24,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
@@ -59,18 +58,22 @@ RECEIVE_MAXIMUM_DEFAULT: Final = 65_535
 
 NO_MATCHING_SUBSCRIBERS: Final = 0x10
 
-_PORTS: Final = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
-
 _log = logging.getLogger("guardwatch.uplink")
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerAccess:
-    """Where the broker is and who we are there. `ack_topic` None: nothing is subscribed to (broker mode)."""
+    """Where the broker is and who we are there.
 
-    url: str
+    `ack_topic` None: nothing is subscribed to (broker mode). `web_path` is set for WebSockets, None for plain MQTT.
+    """
+
+    host: str
+    port: int
     client_id: str
     ack_topic: str | None
+    web_path: str | None = None
+    is_tls: bool = False
     username: str | None = None
     password: str | None = None
     ca_file: Path | None = None
@@ -141,9 +144,7 @@ class _Attempt:
 
     async def run(self) -> str:
         """Connect and stay connected; why it ended."""
-        parts = urlsplit(self._access.url)
-        host, port = parts.hostname or "127.0.0.1", parts.port or _PORTS[parts.scheme]
-        threading.Thread(target=self._connect, args=(host, port), name="uplink connect", daemon=True).start()
+        threading.Thread(target=self._connect, name="uplink connect", daemon=True).start()
         while not self._over.done():
             await asyncio.wait({self._over}, timeout=1.0)
             silence_s = self._loop.time() - self._heard
@@ -190,18 +191,16 @@ class _Attempt:
 
     def _make_client(self, will: Publication) -> Client:
         access = self._access
-        parts = urlsplit(access.url)
-        is_websocket = parts.scheme in {"ws", "wss"}
         client = Client(
             CallbackAPIVersion.VERSION2,
             client_id=access.client_id,
             protocol=MQTTProtocolVersion.MQTTv5,
-            transport="websockets" if is_websocket else "tcp",
+            transport="tcp" if access.web_path is None else "websockets",
             reconnect_on_failure=False,
         )
-        if is_websocket:
-            client.ws_set_options(path=parts.path or "/mqtt")
-        if parts.scheme in {"mqtts", "wss"}:
+        if access.web_path is not None:
+            client.ws_set_options(path=access.web_path)
+        if access.is_tls:
             client.tls_set(_text(access.ca_file), _text(access.cert_file), _text(access.key_file))
         if access.username is not None:
             client.username_pw_set(access.username, access.password)
@@ -218,8 +217,9 @@ class _Attempt:
 
     # other threads: hand over and return
 
-    def _connect(self, host: str, port: int) -> None:
+    def _connect(self) -> None:
         """Name resolution, TCP and TLS block; a daemon thread may hang in them without keeping the process."""
+        host, port = self._access.host, self._access.port
         try:
             self._client.connect(host, port, keepalive=KEEPALIVE_S, clean_start=True)
         except (OSError, ValueError) as error:  # ValueError: what the websocket handshake raises

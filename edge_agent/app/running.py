@@ -1,4 +1,4 @@
-"""The agent's composition root: settings become adapters, adapters become a runtime; signals and exit codes.
+"""`run`, the agent's composition root: settings become adapters, adapters become a runtime; signals and exit codes.
 
 Exit codes: 0 stopped as asked · 1 storage failed (start again) · 2 configuration, key or store refused · 130 Ctrl-C.
 
@@ -17,7 +17,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
-from enum import IntEnum
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -31,7 +30,7 @@ from edge_agent.adapters.store_file import StoreRefusedError
 from edge_agent.adapters.store_sqlite import EventStore
 from edge_agent.adapters.store_threaded import ThreadedStore
 from edge_agent.adapters.uplink_paho import BrokerAccess, PahoUplink
-from edge_agent.configfile import Problem
+from edge_agent.app.exits import Exit, refuse
 from edge_agent.domain.delivery import DeliveryMode
 from edge_agent.ports import Fieldbus, StoreBrokenError
 from edge_agent.runtime.agent import Agent, Stored, World
@@ -44,15 +43,6 @@ PROBLEMS_TOLD_MAX: Final = 20
 _log = logging.getLogger("guardwatch.agent")
 
 
-class Exit(IntEnum):
-    """What the process says at its end."""
-
-    OK = 0
-    FAILED = 1
-    REFUSED = 2
-    INTERRUPTED = 130
-
-
 def version() -> str:
     """The installed version."""
     return importlib.metadata.version("guardwatch")
@@ -63,15 +53,15 @@ def run_agent(config: Path) -> Exit:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     settings = load(config, os.environ)
     if isinstance(settings, list):
-        return _refuse(*map(str, settings))
+        return refuse(*settings)
     clock = SystemClock()
     try:
         key = load_or_create_key(key_path(settings.store.path))
         store = _open_store(settings, clock, key)
     except (KeyFileError, StoreRefusedError) as error:
-        return _refuse(str(error))
+        return refuse(error)
     except OSError as error:
-        return _refuse(f"{settings.store.path}: {error.strerror} — check path and rights")
+        return refuse(f"{settings.store.path}: {error.strerror} — check path and rights")
     process = _Process(config)
     for warning in settings.warnings:
         _log.warning("%s", warning)
@@ -166,20 +156,21 @@ def _connect_world(settings: AgentSettings, clock: SystemClock, store: EventStor
     return _AgentWorld(
         clock=clock,
         outbox=ThreadedStore(store),
-        uplink=PahoUplink(_broker_access(settings)),
+        uplink=PahoUplink(broker_access(settings)),
         links=links,
         rss_mb=rss_mb,
         notify=Supervisor(os.environ).notify,
     )
 
 
-def _broker_access(settings: AgentSettings) -> BrokerAccess:
+def broker_access(settings: AgentSettings, role: str = "") -> BrokerAccess:
+    """How to reach the broker; `role` makes a client id of its own, beside the agent's."""
     plan, mqtt = settings.plan, settings.mqtt
     is_acked = mqtt.delivery is Delivery.GATEWAY
     return BrokerAccess(
         host=mqtt.host,
         port=mqtt.port,
-        client_id=f"{plan.site}-{plan.agent}",
+        client_id="-".join(part for part in (plan.site, plan.agent, role) if part),
         ack_topic=topic(plan.site, plan.agent, Channel.ACK) if is_acked else None,
         web_path=mqtt.path or None,
         is_tls=mqtt.is_tls,
@@ -204,9 +195,3 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
         return asyncio.new_event_loop
     factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     return factory
-
-
-def _refuse(*lines: str | Problem) -> Exit:
-    for line in lines:
-        print(line, file=sys.stderr)  # noqa: T201 — what a person mends is no log line
-    return Exit.REFUSED
