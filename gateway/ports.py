@@ -8,7 +8,7 @@ saw. A failed commit leaves memory as it was. Reads go through a second engine a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -17,6 +17,7 @@ from gateway.domain.access import Principal, Refusal, SignedIn
 from gateway.domain.alarm import Alarm
 from gateway.domain.book import BookRows
 from gateway.domain.journal import Entry, EntryBody, GapFound
+from gateway.domain.listing import Page, Query
 from gateway.domain.notice import Alert, DecisionRows, NoticeNow
 from gateway.domain.occurred import Anchor
 from gateway.domain.violation import Violation
@@ -322,6 +323,34 @@ class Intake(Protocol):
 
     def publish_retained(self, topic: str, payload: bytes) -> None:
         """Publish retained at QoS 1 while connected; dropped when not (the protocol says it again)."""
+        ...
+
+
+class AlarmReads(Protocol):
+    """The violation log and the alarms, read outside the writer (blocking; call in a thread)."""
+
+    def violations(self, query: Query) -> Page[Violation]:
+        """A page of the violation log, newest `since` first."""
+        ...
+
+    def violation(self, occurrence: str) -> Violation | None:
+        """One row of the violation log."""
+        ...
+
+    def alarms(self, query: Query) -> Page[Alarm]:
+        """A page of the alarms, newest first."""
+        ...
+
+    def alarm(self, number: int) -> Alarm | None:
+        """One alarm, listed or history."""
+        ...
+
+    def notices(self, number: int) -> Sequence[NoticeNow]:
+        """Who was to be told of an alarm, in the order of decision."""
+        ...
+
+    def unacknowledged(self) -> Mapping[str, int]:
+        """How many alarms of each priority nobody has acknowledged."""
         ...
 
 

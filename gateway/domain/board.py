@@ -26,9 +26,9 @@ _NO_AREA: Mapping[str, str] = {"zh": "其他", "en": "Other"}
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """The newest heartbeat of an agent: when it came (gateway UTC), and how old each device's data was then."""
+    """The newest heartbeat of an agent: how long ago it came, and how old each device's data was then."""
 
-    heard_ms: int
+    elapsed_ms: int
     ages_ms: Mapping[str, int | None] = field(default_factory=dict)
 
 
@@ -75,7 +75,7 @@ def board_document(view: View, unacknowledged: Mapping[str, int]) -> dict[str, J
         "as_of": iso_utc(view.now_ms),
         "position": plant.position,
         "sites": documents,
-        "counts": _counts(view, unacknowledged),
+        "counts": {**count(view), "unacknowledged": sum(unacknowledged.values())},
     }
 
 
@@ -188,7 +188,7 @@ def _age_ms(view: View, guard: GuardNow, devices: tuple[str, ...]) -> int | None
     known = [age for age in ages if age is not None]
     if len(known) < len(ages):
         return None  # one of them never answered: no age can be stated
-    return max(known) + max(0, view.now_ms - beat.heard_ms)
+    return max(known) + beat.elapsed_ms
 
 
 def _worst(violations: Iterable[OpenViolation]) -> str | None:
@@ -262,21 +262,20 @@ def _plain_labels(name: str) -> dict[str, Json]:
     return {"zh": name, "en": name}
 
 
-def _counts(view: View, unacknowledged: Mapping[str, int]) -> dict[str, Json]:
+def count(view: View) -> dict[str, int]:
+    """How many agents, machines, guards in each shown state, and open violations by priority (hidden ones excluded)."""
     plant = view.plant
-    counts: dict[str, Json] = {
+    states = [_shown_state(view, guard) for guard in plant.guards.values()]
+    shown = [item for item in plant.violations.values() if item.hidden_by is None]
+    counts = {
         "agents": len(plant.agents),
         "agents_offline": sum(1 for agent in plant.agents.values() if not agent.online),
         "machines": len(plant.machines),
-        "guards": len(plant.guards),
+        "guards": len(states),
+        **{state.value: states.count(state) for state in GuardState},
+        "violations": len(shown),
+        "unproven": sum(1 for item in shown if item.basis is Basis.UNKNOWN),
     }
-    states = [_shown_state(view, guard) for guard in plant.guards.values()]
-    for state in GuardState:
-        counts[state.value] = states.count(state)
-    shown = [item for item in plant.violations.values() if item.hidden_by is None]
-    counts["violations"] = len(shown)
-    counts["unproven"] = sum(1 for item in shown if item.basis is Basis.UNKNOWN)
     for priority in Priority:
         counts[priority.value] = sum(1 for item in shown if item.priority is priority)
-    counts["unacknowledged"] = sum(unacknowledged.values())
     return counts
