@@ -1,0 +1,164 @@
+"""Modbus links over the physical cell: answers when and what its controllers would, and fails as links fail.
+
+Every read happens at one instant of the cell (drawn between request and reply, so content may be as old as the
+request), and is written down in the `ServedLog` with what really was so then: that log, not the product, is the
+auditors' source for "good data said so".
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from edge_agent.domain.plan import ReadBlock, Table
+from edge_agent.ports import BlockFailed, BlockOk, BlockOutcome
+from simulators.cell import Cell, Image
+from simulators.draw import Draw
+from simulators.plant import DEVICES
+from simulators.truth import MachineTruth
+from tests.simulation.virtual_loop import VirtualLoop
+
+SERVED_MAX: Final = 400_000
+"""Reads remembered for the auditors; more than any run makes."""
+
+
+class Fault(StrEnum):
+    """How a read can fail. `late`: the reply comes after the timeout, and must not be taken for another's."""
+
+    TIMEOUT = "timeout"
+    LATE = "late"
+    EXCEPTION = "exception:2"
+    SHORT = "short"
+    LINK = "link"
+
+
+@dataclass(slots=True)
+class BusWeather:
+    """Shares of reads that fail, and how slow replies are. `link_down`: nothing can be reached at all."""
+
+    latency_ms_max: int = 8
+    fault_share: float = 0.0
+    late_share: float = 0.0
+    exception_share: float = 0.0
+    short_share: float = 0.0
+    link_down: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One read: when asked, when answered or given up (virtual ns), and what was really so (None: no answer)."""
+
+    device: str
+    block: int
+    requested_ns: int
+    ended_ns: int
+    truth: MachineTruth | None
+    is_live: bool
+
+
+class ServedLog:
+    """Every read of the run, in order of its end."""
+
+    def __init__(self) -> None:
+        self.reads: deque[Served] = deque(maxlen=SERVED_MAX)
+
+    def note(self, served: Served) -> None:
+        """One more."""
+        self.reads.append(served)
+
+
+_UNITS: Final = {spec.unit: spec for spec in DEVICES.values()}
+
+
+class SimFieldbus:
+    """`edge_agent.ports.Fieldbus` over the cell; `is_dead` is asked at each read (a killed agent reads no more)."""
+
+    def __init__(
+        self, loop: VirtualLoop, cell: Cell, draw: Draw, weather: BusWeather, log: ServedLog
+    ) -> None:
+        self._loop = loop
+        self._cell = cell
+        self._draw = draw
+        self._weather = weather
+        self._log = log
+        self.on_read: Callable[[], None] = lambda: None
+        self._busy = False
+
+    async def read(self, unit: int, block: ReadBlock, timeout_ms: int) -> BlockOutcome:
+        """Ask the controller; one request in flight."""
+        assert not self._busy, "a second request on a link that has one in flight"
+        self._busy = True
+        try:
+            return await self._read(unit, block, timeout_ms)
+        finally:
+            self._busy = False
+
+    async def close(self) -> None:
+        """Nothing to give back."""
+
+    async def _read(self, unit: int, block: ReadBlock, timeout_ms: int) -> BlockOutcome:
+        requested_ns = self._loop.now_ns
+        spec = _UNITS[unit]
+        fault = self._draw_fault()
+        cell = self._advance()
+        controller = cell.controllers[spec.device]
+        latency_ms = self._draw.between(1, self._weather.latency_ms_max)
+        if fault is None and not controller.answers:
+            fault = Fault.TIMEOUT
+        if fault in {Fault.TIMEOUT, Fault.LATE}:
+            latency_ms = timeout_ms
+        before_ms = self._draw.between(0, latency_ms)
+        await asyncio.sleep(before_ms / 1000)
+        self._advance()
+        image, truth = cell.image(spec.device), cell.machines[spec.id].truth()
+        is_live = controller.frozen is None
+        await asyncio.sleep((latency_ms - before_ms) / 1000)
+        self.on_read()
+        failed = fault is not None
+        self._log.note(
+            Served(spec.device, block.id, requested_ns, self._loop.now_ns, None if failed else truth, is_live)
+        )
+        match fault:
+            case None:
+                return BlockOk(encode(image, block))
+            case Fault.LATE:
+                return BlockFailed(Fault.TIMEOUT.value)
+            case _:
+                return BlockFailed(fault.value)
+
+    def _draw_fault(self) -> Fault | None:
+        weather, draw = self._weather, self._draw
+        if weather.link_down or not self._cell.endpoint_open:
+            return Fault.LINK
+        if draw.chance(weather.fault_share):
+            return Fault.TIMEOUT
+        if draw.chance(weather.late_share):
+            return Fault.LATE
+        if draw.chance(weather.exception_share):
+            return Fault.EXCEPTION
+        return Fault.SHORT if draw.chance(weather.short_share) else None
+
+    def _advance(self) -> Cell:
+        """Let the cell's time catch up."""
+        self._cell.advance(max(self._cell.now_ms, self._loop.now_ns // 1_000_000))
+        return self._cell
+
+
+def encode(image: Image, block: ReadBlock) -> bytes:
+    """The data bytes of the answer: bits packed from the least significant on, registers big-endian."""
+    span = slice(block.start, block.start + block.count)
+    match block.table:
+        case Table.DISCRETE_INPUT:
+            packed = sum(bit << place for place, bit in enumerate(image.discrete_inputs[span]))
+            return packed.to_bytes((block.count + 7) // 8, "little")
+        case Table.HOLDING_REGISTER:
+            words = image.holding_registers[span]
+        case Table.INPUT_REGISTER:
+            words = image.input_registers[span]
+        case Table.COIL:
+            raise AssertionError("the plant has no coils")
+    return b"".join(word.to_bytes(2, "big") for word in words)
