@@ -235,7 +235,9 @@ class EdgeEngine:
 
     def _fail(self, state: BlockState, reason: BadReason, now: MonoNs) -> None:
         was = state.quality
-        state.failure, state.failed_at = reason, now
+        state.failure = reason
+        if state.supply is Supply.GOOD:
+            state.failed_at = now
         state.quiet = False
         if state.quality is not was:
             self._blind(state)

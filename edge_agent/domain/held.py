@@ -2,7 +2,7 @@
 
 HELD(c, t) adds up the time between consecutive samples that are both true. False ends it. A lost reply or an unknown
 adds nothing for the interval it touches and resets nothing, for at most `hold_gap_ms` since the last true sample;
-after that it starts anew. It fires at the first true sample with sum ≥ t, so t = 0 is the first good sample.
+after that it starts anew. A source that is unknown already loses no replies: what is true in spite of it, is proven. It fires at the first true sample with sum ≥ t, so t = 0 is the first good sample.
 (One lost reply every 0.9 s would otherwise silence a 1 s rule for ever.)
 
 The clock of a U-raise runs on time, not on samples: there may be none. Clearing runs on samples: only data that says
@@ -55,7 +55,7 @@ class Held:
     def _add(self, now: MonoNs) -> None:
         if self._last is not None:
             last = self._last
-            lost = self._interrupted or any(block.lost_since(last) for block in self._blocks)
+            lost = self._interrupted or any(block.missed_since(last) for block in self._blocks)
             if not lost:
                 self.sum_ns += now - last
             elif now - last > self._gap_ns:
@@ -64,7 +64,7 @@ class Held:
             self.first = now
         self._last = now
         # A block that is still failing has not yet ended its gap: the next interval does not count either.
-        self._interrupted = any(block.failure is not None for block in self._blocks)
+        self._interrupted = any(block.is_overdue for block in self._blocks)
 
     def known_ns(self, now: MonoNs) -> int:
         """How much of the time since `first` is known: all of it, unless something was unknown in between."""

@@ -84,7 +84,7 @@ class BlockState:
         self.data: bytes | None = None
         self.supply = Supply.PENDING
         self.failure: BadReason | None = None
-        self.failed_at: MonoNs | None = None
+        self.failed_at: MonoNs | None = None  # while its content stood
         self.has_heartbeat = has_heartbeat
         self.watchers = 0
         self.debouncing = 0
@@ -124,9 +124,17 @@ class BlockState:
             and not self.has_heartbeat
         )
 
-    def lost_since(self, since: MonoNs) -> bool:
-        """Whether a read has failed at or after `since`, or the last one did."""
-        return self.failure is not None or (self.failed_at is not None and self.failed_at >= since)
+    @property
+    def is_overdue(self) -> bool:
+        """Whether its last read failed while its content still stands: what it says now is a guess.
+
+        Once the content is unknown it is no guess any more, and what is true in spite of it is proven without it.
+        """
+        return self.failure is not None and self.supply is Supply.GOOD
+
+    def missed_since(self, since: MonoNs) -> bool:
+        """Whether a read has failed at or after `since` while its content stood."""
+        return self.failed_at is not None and self.failed_at >= since and self.supply is Supply.GOOD
 
 
 def age_ms(block: BlockState, now: MonoNs) -> int | None:

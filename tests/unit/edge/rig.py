@@ -144,7 +144,10 @@ MOTION: Mapping[str, tuple[int, dict[str, object]]] = {
 }
 
 
-def cell(layout: Layout = Layout()) -> CellPlan:
+EVERYTHING = Layout()
+
+
+def cell(layout: Layout = EVERYTHING) -> CellPlan:
     """`plc1`: a block of bits (door, estop, permit), one of words (mode, heartbeat); `drive`: one block of motion."""
     wiring = _Wiring()
     bits_of, words_of, inputs = Table.DISCRETE_INPUT, Table.HOLDING_REGISTER, Table.INPUT_REGISTER

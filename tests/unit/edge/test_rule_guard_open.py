@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge_agent.domain.plan import Table
 from edge_agent.domain.units import NS_PER_MS
 from edge_agent.wire.event import (
     GuardChanged,
@@ -16,7 +17,7 @@ from edge_agent.wire.event import (
     ViolationCleared,
     ViolationRaised,
 )
-from tests.unit.edge.rig import R01, R29, Layout, Rig, cell
+from tests.unit.edge.rig import PLC, R01, R29, Layout, Rig, cell
 
 ONLY_R01 = Layout(door_rules=(R01,), device_rules=(), door_signals=("ch_a",), estop=False, mode=False)
 R01_AND_R29 = Layout(door_rules=(R01,), device_rules=(R29,), door_signals=("ch_a",), estop=False, mode=False)
@@ -168,6 +169,30 @@ def test_lost_replies_that_never_made_anything_unknown_leave_the_durations_equal
     assert cleared.duration_min_ms == cleared.duration_max_ms
 
 
+def test_a_dead_second_source_of_motion_does_not_silence_what_the_first_proves() -> None:
+    """`running` and the door answer from the controller; only the speed is on the drive, which is dead."""
+    plan = cell(
+        Layout(door_rules=(R01,), device_rules=(), door_signals=("ch_a",), motion=("running", "speed"))
+    )
+    [running] = [item for item in plan.signals if item.name == "running"]
+    [bits_block, words_block, drive_block] = plan.blocks
+    moved = replace(running, device=PLC, table=Table.DISCRETE_INPUT, number=5, bit=None)
+    plan = replace(
+        plan,
+        signals=tuple(moved if item is running else item for item in plan.signals),
+        blocks=(
+            replace(bits_block, signals=(*bits_block.signals, running.id)),
+            words_block,
+            replace(drive_block, signals=tuple(item for item in drive_block.signals if item != running.id)),
+        ),
+    )
+    rig = Rig(plan)
+    rig.dead = {"drive"}
+    rig.run(10_000, permit=1)
+    rig.run(2000, ch_a=0)
+    assert rig.story("guard_open_motion") == ["11000 +P1"]
+
+
 def test_evidence_shows_what_was_judged() -> None:
     rig = story()
     rig.run(1000, running=1)
@@ -218,7 +243,7 @@ class Oracle:
             for name, seen in (("closed", look.closed), ("moving", look.moving)):
                 if seen is None:
                     self.failing.add(name)
-                    self.hole = True
+                    self.hole |= self.value[name] is not None
                 else:
                     self.failing.discard(name)
                     self.value[name], self.asked[name] = seen, now
@@ -273,7 +298,7 @@ class Oracle:
             self.held += now - self.true_at
         elif self.true_at is not None and now - self.true_at > 10_000:
             self.held = 0
-        self.true_at, self.hole = now, bool(self.failing)
+        self.true_at, self.hole = now, any(self.value[name] is not None for name in sorted(self.failing))
         return self.held >= 1000
 
     def run_out(self, result: bool | None, now: int, *, sampled: bool) -> None:
