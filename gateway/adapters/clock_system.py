@@ -24,11 +24,10 @@ SLOW_PARTS = 16
 
 
 class SystemClock:
-    """`gateway.ports.Clock`. `not_before_ms`: time of the journal's last entry, below which it must not begin."""
+    """`gateway.ports.Clock`."""
 
     def __init__(
         self,
-        not_before_ms: int = 0,
         *,
         wall_ms: Callable[[], int] = lambda: time.clock_gettime_ns(time.CLOCK_REALTIME) // 1_000_000,
         mono_ms: Callable[[], int] = lambda: time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000,
@@ -37,7 +36,7 @@ class SystemClock:
         self._mono_ms = mono_ms
         self._lock = Lock()  # the writer thread and the event loop both ask
         self._read_mono_ms = mono_ms()
-        self._now_ms = max(wall_ms(), not_before_ms)
+        self._now_ms = wall_ms()
         self._step_ms = 0
         self._left_out_ms = 0
 
@@ -56,6 +55,11 @@ class SystemClock:
                 left_out_ms, self._left_out_ms = divmod(self._left_out_ms, SLOW_PARTS)
                 self._now_ms = max(wall_ms, due_ms - left_out_ms)
             return self._now_ms
+
+    def not_before(self, utc_ms: int) -> None:
+        """Begin no earlier than this: the time of the journal's last entry."""
+        with self._lock:
+            self._now_ms = max(self._now_ms, utc_ms)
 
     def monotonic_ms(self) -> int:
         """Milliseconds of a clock that never steps."""

@@ -67,6 +67,7 @@ class SqlJournal:
         self._listeners: list[Listener] = []
         self._position = 0
         self._snapshot_position = 0
+        self._recorded_ms = 0
 
     @classmethod
     async def open(cls, url: str, clock: Clock, folds: Mapping[str, Fold]) -> Self:
@@ -78,14 +79,22 @@ class SqlJournal:
         journal = cls(open_writer(url), open_readers(url), clock, folds)
         try:
             await asyncio.get_running_loop().run_in_executor(journal._thread, journal._start, url)
-        except DBAPIError as error:
-            raise JournalUnavailable(str(error.orig)) from error
+        except BaseException as error:
+            journal._let_go()
+            if isinstance(error, DBAPIError):
+                raise JournalUnavailable(str(error.orig)) from error
+            raise
         return journal
 
     @property
     def position(self) -> int:
         """The newest entry that the folds have adopted; 0 in an empty journal."""
         return self._position
+
+    @property
+    def last_recorded_ms(self) -> int:
+        """The time of the newest entry: the gateway's clock must not begin before it; 0 in an empty journal."""
+        return self._recorded_ms
 
     async def transact(self, work: Callable[[SqlRecording], T]) -> T:
         """Run `work` in the writer thread in one transaction; returns after COMMIT.
@@ -118,9 +127,12 @@ class SqlJournal:
                 await loop.run_in_executor(
                     self._thread, self._store_snapshots, self._snapshots(), self._position
                 )
-            self._thread.shutdown()
-            self._writer.dispose()
-            self.readers.dispose()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        self._thread.shutdown()
+        self._writer.dispose()
+        self.readers.dispose()
 
     async def _execute(self, work: Callable[[SqlRecording], T]) -> T:
         loop = asyncio.get_running_loop()
@@ -132,6 +144,7 @@ class SqlJournal:
             raise
         self.problem = None
         self._position += len(entries)
+        self._recorded_ms = entries[-1].recorded_at_ms if entries else self._recorded_ms
         for fold in self._folds.values():
             fold.adopt()
         for listener in tuple(self._listeners):
@@ -145,25 +158,19 @@ class SqlJournal:
         """In the writer thread: one transaction."""
         try:
             with self._writer.connect() as connection:
-                recording = SqlRecording(
-                    connection, self._clock.utc_ms(), self._position, self._folds.values()
-                )
+                now_ms = max(self._recorded_ms, self._clock.utc_ms())
+                recording = SqlRecording(connection, now_ms, self._position, self._folds.values())
                 result = work(recording)
                 try:
                     connection.commit()
                 except DBAPIError as error:
-                    if not _is_passing(error):
-                        raise JournalLost(f"a commit failed: {error.orig}") from error
-                    raise
-        except IntegrityError as error:
-            raise JournalLost(f"somebody else writes this journal: {error.orig}") from error
-        except OperationalError as error:
-            self.problem = str(error.orig)
-            if error.connection_invalidated or _is_passing(error):
-                raise JournalUnavailable(self.problem) from error
-            raise JournalLost(self.problem) from error
-        except JournalLost as lost:
-            self.problem = str(lost)
+                    raise _judge_failure(error, is_commit=True) from error
+        except DBAPIError as error:
+            failure = _judge_failure(error, is_commit=False)
+            self.problem = str(failure)
+            raise failure from error
+        except (JournalUnavailable, JournalLost) as failure:
+            self.problem = str(failure)
             raise
         return result, recording.entries
 
@@ -174,6 +181,8 @@ class SqlJournal:
             positions = {name: self._restore(connection, name, fold) for name, fold in self._folds.items()}
             self._position = fold_entries(connection, self._folds, positions)
             self._snapshot_position = min(positions.values(), default=self._position)
+            newest = select(func.max(JOURNAL.c.recorded_at_ms))
+            self._recorded_ms = connection.execute(newest).scalar() or 0
 
     @staticmethod
     def _restore(connection: Connection, name: str, fold: Fold) -> int:
@@ -255,5 +264,10 @@ def load_entry(row: Row[tuple[object, ...]]) -> Entry:
     return Entry(row.position, row.recorded_at_ms, load_body(stored))
 
 
-def _is_passing(error: DBAPIError) -> bool:
-    return any(text in str(error.orig) for text in _PASSING)
+def _judge_failure(error: DBAPIError, *, is_commit: bool) -> JournalUnavailable | JournalLost:
+    """Whether nothing was stored, for certain, or nobody knows."""
+    text = str(error.orig)
+    if isinstance(error, IntegrityError):
+        return JournalLost(f"somebody else writes this journal: {text}")
+    is_passing = any(item in text for item in _PASSING) or (error.connection_invalidated and not is_commit)
+    return JournalUnavailable(text) if is_passing else JournalLost(text)

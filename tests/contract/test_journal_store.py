@@ -1,0 +1,322 @@
+"""The journal keeps its promises on SQLite and on PostgreSQL alike."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Engine, insert, select, text
+
+from edge_agent.wire.event import Json
+from gateway.adapters.migrations import upgrade
+from gateway.adapters.store_sql.engine import StoreError, open_readers, open_writer
+from gateway.adapters.store_sql.journal import SqlJournal, fold_entries
+from gateway.adapters.store_sql.schema import JOURNAL, SNAPSHOTS
+from gateway.adapters.store_sql.tables import METADATA
+from gateway.domain.journal import ClockStepped, EdgeEvent, Entry, PresenceChanged
+from gateway.ports import Fold, JournalLost, JournalUnavailable, Recording
+from tests.scripted_agent import AGENT, SITE, Store, note, ulid
+
+
+class FakeClock:
+    """A clock that the test winds."""
+
+    def __init__(self) -> None:
+        self.now_ms = 1_000_000
+
+    def utc_ms(self) -> int:
+        return self.now_ms
+
+    def monotonic_ms(self) -> int:
+        return self.now_ms
+
+
+class Counting:
+    """A fold that counts entries, and can be told to refuse one."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._staged = 0
+        self.refuse = False
+
+    def stage(self, entry: Entry, recording: Recording | None) -> None:
+        del entry, recording
+        if self.refuse:
+            raise ValueError("refused by the fold")
+        self._staged += 1
+
+    def adopt(self) -> None:
+        self.count, self._staged = self.count + self._staged, 0
+
+    def discard(self) -> None:
+        self._staged = 0
+
+    def snapshot(self) -> Json:
+        return self.count
+
+    def restore(self, snapshot: Json) -> None:
+        assert isinstance(snapshot, int)
+        self.count = snapshot
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.integration)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "postgresql":
+        found = request.getfixturevalue("postgres_url")
+        assert isinstance(found, str)
+        return found
+    return f"sqlite:///{tmp_path}/gateway.db"
+
+
+@contextmanager
+def disposing(engine: Engine) -> Iterator[Engine]:
+    yield engine
+    engine.dispose()
+
+
+def step(recording: Recording, *sizes: int) -> Sequence[int]:
+    return [recording.append(ClockStepped(size)).position for size in sizes]
+
+
+async def open_one(url: str, **folds: Fold) -> SqlJournal:
+    return await SqlJournal.open(url, FakeClock(), folds)
+
+
+async def test_positions_count_from_one_without_holes_also_after_a_failed_transaction(url: str) -> None:
+    journal = await open_one(url)
+    assert await journal.transact(lambda recording: step(recording, 1, 2)) == [1, 2]
+
+    def fail(recording: Recording) -> None:
+        step(recording, 3, 4, 5)
+        raise RuntimeError("changed its mind")
+
+    with pytest.raises(RuntimeError, match="changed its mind"):
+        await journal.transact(fail)
+    assert await journal.transact(lambda recording: step(recording, 6)) == [3]
+    assert [entry.body for entry in journal.entries_after(0, 10)] == [
+        ClockStepped(1),
+        ClockStepped(2),
+        ClockStepped(6),
+    ]
+    await journal.close()
+
+
+async def test_positions_go_on_where_the_last_run_ended(url: str) -> None:
+    journal = await open_one(url)
+    await journal.transact(lambda recording: step(recording, 1, 2))
+    await journal.close()
+    again = await open_one(url)
+    assert again.position == 2
+    assert await again.transact(lambda recording: step(recording, 3)) == [3]
+    await again.close()
+
+
+async def test_an_event_comes_back_byte_for_byte_and_is_found_by_its_key(url: str) -> None:
+    store = Store()
+    store.start(ulid(1))
+    event = store.add(note("Kühlung 冷却"))
+    journal = await open_one(url)
+    body = EdgeEvent(event, event.at)
+    await journal.transact(lambda recording: recording.append(body))
+    assert journal.entries_after(0, 1)[0].body == body
+    found = await journal.transact(lambda recording: recording.find_event(SITE, AGENT, ulid(1), 2))
+    assert found == (event.hash, 1)
+    assert await journal.transact(lambda r: r.load_event(SITE, AGENT, ulid(1), 2)) == event
+    assert await journal.transact(lambda r: r.find_hash(SITE, AGENT, event.hash)) == event.position
+    await journal.close()
+
+
+async def test_the_same_key_twice_is_refused_by_the_database_itself(url: str) -> None:
+    store = Store()
+    event = store.start(ulid(1))
+    journal = await open_one(url)
+    await journal.transact(lambda recording: recording.append(EdgeEvent(event, event.at)))
+    with pytest.raises(JournalLost):
+        await journal.transact(lambda recording: recording.append(EdgeEvent(event, event.at)))
+    assert journal.problem is not None
+    await journal.close()
+
+
+async def test_folds_and_listeners_hear_of_an_entry_only_after_its_commit(url: str) -> None:
+    fold, heard = Counting(), list[int]()
+    journal = await open_one(url, counting=fold)
+    journal.subscribe(lambda entries: heard.extend(entry.position for entry in entries))
+
+    def work(recording: Recording) -> None:
+        step(recording, 1, 2)
+        assert fold.count == 0
+        assert heard == []
+
+    await journal.transact(work)
+    assert fold.count == 2
+    assert heard == [1, 2]
+    await journal.close()
+
+
+async def test_a_fold_that_refuses_an_entry_leaves_disk_and_memory_as_they_were(url: str) -> None:
+    steady, moody = Counting(), Counting()
+    journal = await open_one(url, steady=steady, moody=moody)
+    await journal.transact(lambda recording: step(recording, 1))
+    moody.refuse = True
+    with pytest.raises(ValueError, match="refused"):
+        await journal.transact(lambda recording: step(recording, 2))
+    moody.refuse = False
+    await journal.transact(lambda recording: step(recording, 3))
+    assert (steady.count, moody.count, len(journal.entries_after(0, 10))) == (2, 2, 2)
+    await journal.close()
+
+
+async def test_a_caller_cancelled_during_the_commit_leaves_memory_equal_to_the_disk(url: str) -> None:
+    fold = Counting()
+    journal = await open_one(url, counting=fold)
+    loop = asyncio.get_running_loop()
+    begun = asyncio.Event()
+
+    def work(recording: Recording) -> None:
+        loop.call_soon_threadsafe(begun.set)
+        step(recording, 1)
+
+    task = asyncio.create_task(journal.transact(work))
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert fold.count == len(journal.entries_after(0, 10)) == journal.position == 1
+    await journal.close()
+
+
+async def test_start_is_the_snapshot_plus_the_entries_after_it(url: str) -> None:
+    journal = await open_one(url, counting=Counting())
+    await journal.transact(lambda recording: step(recording, 1, 2, 3))
+    await journal.close()  # writes a snapshot at 3
+    with disposing(open_writer(url)) as writer, writer.begin() as connection:
+        row = {
+            "position": 4,
+            "recorded_at_ms": 1,
+            "kind": "clock_stepped",
+            "payload": b'{"step_ms":4}',
+            "marks": "",
+        }
+        connection.execute(insert(JOURNAL), row)
+    fold = Counting()
+    again = await open_one(url, counting=fold)
+    assert fold.count == 4
+    renamed = Counting()
+    await again.close()
+    third = await open_one(url, counting_2=renamed)
+    assert renamed.count == 4, "a new format of snapshots folds from zero"
+    await third.close()
+
+
+async def test_a_fold_from_zero_equals_the_snapshot(url: str) -> None:
+    journal = await open_one(url, counting=Counting())
+    await journal.transact(lambda recording: step(recording, *range(2500)))
+    await journal.close()
+    fresh = Counting()
+    with disposing(open_readers(url)) as readers, readers.connect() as connection:
+        assert fold_entries(connection, {"counting": fresh}, {}) == 2500
+        assert connection.execute(select(SNAPSHOTS.c.state)).scalar() == str(fresh.count)
+
+
+async def test_recorded_time_never_runs_back_even_if_the_clock_does(url: str) -> None:
+    clock = FakeClock()
+    journal = await SqlJournal.open(url, clock, {})
+    await journal.transact(lambda recording: step(recording, 1))
+    clock.now_ms -= 5000
+    await journal.transact(lambda recording: step(recording, 2))
+    first, second = journal.entries_after(0, 2)
+    assert second.recorded_at_ms == first.recorded_at_ms
+    await journal.close()
+    again = await SqlJournal.open(url, clock, {})
+    assert again.last_recorded_ms == first.recorded_at_ms
+    await again.close()
+
+
+async def test_presence_is_known_after_a_restart(url: str) -> None:
+    journal = await open_one(url)
+    here = PresenceChanged(SITE, AGENT, online=True, epoch=ulid(1), reason="its beats rise")
+    await journal.transact(lambda recording: recording.append(here))
+    assert await journal.transact(lambda recording: list(recording.online_agents())) == [(SITE, AGENT)]
+    gone = PresenceChanged(SITE, AGENT, online=False, epoch=None, reason="silent")
+    await journal.transact(lambda recording: recording.append(gone))
+    assert await journal.transact(lambda recording: list(recording.online_agents())) == []
+    assert await journal.transact(lambda recording: list(recording.known_agents())) == [(SITE, AGENT)]
+    await journal.close()
+
+
+async def test_readers_cannot_write(url: str) -> None:
+    journal = await open_one(url)
+    with journal.readers.connect() as connection, pytest.raises(Exception, match=r"read-only|readonly"):
+        connection.execute(text("DELETE FROM journal"))
+    await journal.close()
+
+
+async def test_migrations_produce_exactly_the_tables_that_the_code_declares(url: str) -> None:
+    writer = open_writer(url)
+    upgrade(writer, url)
+    with writer.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, METADATA) == []
+    upgrade(writer, url)  # nothing to do, and no harm
+    writer.dispose()
+
+
+async def test_a_database_of_a_younger_version_is_refused(url: str) -> None:
+    journal = await open_one(url)
+    await journal.close()
+    writer = open_writer(url)
+    with writer.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    writer.dispose()
+    with pytest.raises(StoreError, match="younger version"):
+        await open_one(url)
+
+
+async def test_sqlite_really_runs_with_a_write_ahead_log_and_full_sync(tmp_path: Path) -> None:
+    writer = open_writer(f"sqlite:///{tmp_path}/gateway.db")
+    with writer.connect() as connection:
+        assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
+        assert connection.execute(text("PRAGMA synchronous")).scalar() == 2
+    writer.dispose()
+
+
+async def test_a_journal_that_somebody_else_locks_is_unavailable_and_then_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.adapters.store_sql.engine.BUSY_TIMEOUT_MS", 50)
+    journal = await open_one(f"sqlite:///{tmp_path}/gateway.db")
+    other = sqlite3.connect(tmp_path / "gateway.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(JournalUnavailable):
+        await journal.transact(lambda recording: step(recording, 1))
+    assert journal.problem == "database is locked"
+    other.execute("ROLLBACK")
+    other.close()
+    assert await journal.transact(lambda recording: step(recording, 2)) == [1]
+    assert journal.problem is None
+    await journal.close()
+
+
+async def test_a_full_disk_stores_nothing_and_passes(tmp_path: Path) -> None:
+    journal = await open_one(f"sqlite:///{tmp_path}/gateway.db")
+    await journal.transact(lambda recording: step(recording, 1))
+    with journal._writer.connect() as connection:
+        pages = connection.execute(text("PRAGMA page_count")).scalar()
+        connection.execute(text(f"PRAGMA max_page_count = {pages}"))
+    with pytest.raises(JournalUnavailable, match="full"):
+        await journal.transact(lambda recording: step(recording, *range(5000)))
+    with journal._writer.connect() as connection:
+        connection.execute(text("PRAGMA max_page_count = 100000"))
+    assert await journal.transact(lambda recording: step(recording, 2)) == [2]
+    await journal.close()
+
+
+def test_a_database_of_another_kind_is_refused_with_a_way_out() -> None:
+    with pytest.raises(StoreError, match="use sqlite:///PATH or postgresql://"):
+        open_writer("mysql://127.0.0.1/gateway")
