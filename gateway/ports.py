@@ -175,7 +175,7 @@ class NoticeRows(DecisionRows, Protocol):
         ...
 
     def next_try_ms(self, channel: str) -> int | None:
-        """When the next pending notice of `channel` is due, overdue ones included; None: nothing is pending."""
+        """When the next notice of `channel` that is not due yet can be sent; None: there is none."""
         ...
 
     def pending_channels(self) -> Sequence[str]:
@@ -192,6 +192,10 @@ class NoticeRows(DecisionRows, Protocol):
 
     def note_dead(self, key: str, outcome: str) -> None:
         """The receiver will never take it."""
+        ...
+
+    def bury_channel(self, channel: str, outcome: str) -> None:
+        """No pending notice of `channel` will ever be sent."""
         ...
 
     def withdrawn_notices(self) -> Sequence[NoticeNow]:

@@ -68,6 +68,13 @@ REPEAT_TIMER: Final = "repeat/"
 """`repeat/300` is the timer that tells of an unacknowledged alarm again every 300 s."""
 
 
+def touches_alarms(entry: Entry) -> bool:
+    """Whether an entry may change an alarm, or who is to be told."""
+    if isinstance(entry.body, EdgeEvent):
+        return isinstance(entry.body.event.body, ViolationRaised | ViolationChanged | ViolationCleared)
+    return True
+
+
 class BookRows(DecisionRows, Protocol):
     """The rows that follow from the book's changes, written in the same transaction."""
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import cast
 
-from sqlalchemy import ColumnElement, RowMapping, Select, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, RowMapping, Select, and_, exists, func, insert, select, update
 
 from edge_agent.wire.chain import canonical
 from edge_agent.wire.event import Json
@@ -55,22 +55,13 @@ class SqlNoticeRows(RowsBase):
 
     def due_notices(self, channel: str, limit: int) -> Sequence[NoticeNow]:
         """Notices to send by `channel` now: the urgent first, and of one alarm and person only the earliest."""
-        earlier = NOTICES.alias("earlier")
-        is_behind = exists().where(
-            earlier.c.state == NoticeState.PENDING.value,
-            earlier.c.alarm == NOTICES.c.alarm,
-            earlier.c.person == NOTICES.c.person,
-            earlier.c.channel == NOTICES.c.channel,
-            earlier.c.number < NOTICES.c.number,
-        )
-        query = select(NOTICES).where(
-            self._is_pending(channel), NOTICES.c.next_try_ms <= self.now_ms, ~is_behind
-        )
+        query = select(NOTICES).where(self._is_next(channel), NOTICES.c.next_try_ms <= self.now_ms)
         return self._load(query.order_by(NOTICES.c.priority, NOTICES.c.number).limit(limit))
 
     def next_try_ms(self, channel: str) -> int | None:
-        """When the next pending notice of `channel` is due, overdue ones included; None: nothing is pending."""
-        query = select(func.min(NOTICES.c.next_try_ms)).where(self._is_pending(channel))
+        """When the next notice of `channel` that is not due yet can be sent; None: there is none."""
+        query = select(func.min(NOTICES.c.next_try_ms))
+        query = query.where(self._is_next(channel), NOTICES.c.next_try_ms > self.now_ms)
         found: int | None = self._connection.execute(query).scalar()
         return found
 
@@ -93,6 +84,12 @@ class SqlNoticeRows(RowsBase):
         """The receiver will never take it."""
         self._settle(key, NoticeState.DEAD, outcome[:OUTCOME_MAX_CHARS])
 
+    def bury_channel(self, channel: str, outcome: str) -> None:
+        """No pending notice of `channel` will ever be sent."""
+        is_pending = and_(NOTICES.c.state == NoticeState.PENDING.value, NOTICES.c.channel == channel)
+        values = {"state": NoticeState.DEAD.value, "changed_ms": self.now_ms, "outcome": outcome}
+        self._connection.execute(update(NOTICES).where(is_pending).values(values))
+
     def withdrawn_notices(self) -> Sequence[NoticeNow]:
         """Those that wait for the summary, in the order of decision."""
         query = select(NOTICES).where(NOTICES.c.state == NoticeState.WITHDRAWN.value)
@@ -112,8 +109,17 @@ class SqlNoticeRows(RowsBase):
         values = {"state": state.value, "changed_ms": self.now_ms, "outcome": outcome}
         self._connection.execute(update(NOTICES).where(NOTICES.c.key == key).values(values))
 
-    def _is_pending(self, channel: str) -> ColumnElement[bool]:
-        return (NOTICES.c.state == NoticeState.PENDING.value) & (NOTICES.c.channel == channel)
+    def _is_next(self, channel: str) -> ColumnElement[bool]:
+        """Pending, and no earlier notice of the same alarm to the same person by the same channel is."""
+        earlier = NOTICES.alias("earlier")
+        is_behind = exists().where(
+            earlier.c.state == NoticeState.PENDING.value,
+            earlier.c.alarm == NOTICES.c.alarm,
+            earlier.c.person == NOTICES.c.person,
+            earlier.c.channel == NOTICES.c.channel,
+            earlier.c.number < NOTICES.c.number,
+        )
+        return and_(NOTICES.c.state == NoticeState.PENDING.value, NOTICES.c.channel == channel, ~is_behind)
 
     def _load(self, query: Select[tuple[object, ...]]) -> list[NoticeNow]:
         return [load_notice(row) for row in self._connection.execute(query).mappings()]
