@@ -63,16 +63,17 @@ class EdgeEngine:
         self._plan = plan
         self._now = now
         self._findings = Findings(epoch, boot, wall)
-        beats = [device.heartbeat.signal for device in plan.devices.values() if device.heartbeat is not None]
+        beats = frozenset(device.heartbeat.signal for device in plan.devices.values() if device.heartbeat)
         self._blocks = tuple(
             BlockState(
                 block,
                 plan.devices[block.device].stale_ms,
                 now,
-                has_heartbeat=any(signal in beats for signal in block.signals),
+                has_heartbeat=not beats.isdisjoint(block.signals),
             )
             for block in plan.blocks
         )
+        self._pending = list(self._blocks)
         self._decoders = tuple(compile_decoder(block, plan.signals) for block in plan.blocks)
         self._signals = _live_signals(plan, self._blocks)
         assembler = Assembler(plan, self._signals, self._blocks, self._findings, memory)
@@ -141,7 +142,8 @@ class EdgeEngine:
     @property
     def is_settled(self) -> bool:
         """Whether every block has been answered or gone stale: the first state report of a run waits for it."""
-        return not any(block.is_pending for block in self._blocks)
+        self._pending = [block for block in self._pending if block.is_pending]
+        return not self._pending
 
     def state_report(self, now: MonoNs) -> list[StateReport]:
         """The parts of a complete report as of `now`."""
