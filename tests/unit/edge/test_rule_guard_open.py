@@ -208,6 +208,14 @@ def test_evidence_shows_what_was_judged() -> None:
     assert params["on_delay_ms"] == 1000
 
 
+def test_a_rule_without_a_delay_for_unknown_never_raises_on_unknown() -> None:
+    rig = story(replace(ONLY_R01, door_rules=(replace(R01, unknown_delay_ms=None),)))
+    rig.run(1000)
+    lay(rig, closed=False, moving=None)
+    rig.run(30_000)
+    assert rig.story("guard_open_motion") == []
+
+
 # An independent oracle: no engine code, the whole history, the rule read from its table.
 
 POLL = 250

@@ -158,6 +158,15 @@ def test_content_that_means_nothing_is_config_bad_at_once() -> None:
     assert (machine.mode, machine.quality) == (None, Quality.CONFIG_BAD)
 
 
+def test_debouncing_in_the_engine_waits_for_samples_though_their_bytes_are_equal() -> None:
+    rig = Rig(cell(Layout(debounce_ms=500)))
+    rig.run(1000)
+    rig.run(600, closed=0)
+    assert rig.door().state is GuardState.CLOSED
+    rig.poll()
+    assert rig.door().state is GuardState.OPEN
+
+
 # The heartbeat.
 
 
