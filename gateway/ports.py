@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from edge_agent.wire.event import Basis, Event, GuardState, Json, Position, Priority
+from edge_agent.wire.event import Basis, Event, Json, Position, Priority
 from gateway.domain.access import Principal, Refusal, SignedIn
 from gateway.domain.alarm import Alarm
 from gateway.domain.book import BookRows
 from gateway.domain.journal import Entry, EntryBody, GapFound
-from gateway.domain.listing import Page, Query
+from gateway.domain.listing import GapRow, Interval, Page, Query, RefusedPayload
 from gateway.domain.notice import Alert, DecisionRows, NoticeNow
 from gateway.domain.occurred import Anchor
 from gateway.domain.violation import Violation
@@ -356,40 +356,6 @@ class AlarmReads(Protocol):
     def unacknowledged(self) -> Mapping[str, int]:
         """How many alarms of each priority nobody has acknowledged."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class GapRow:
-    """A hole in an agent's stream: open, filled, or final. Times are gateway UTC."""
-
-    epoch: str
-    from_seq: int
-    to_seq: int | None
-    found_at_ms: int
-    filled_at_ms: int | None
-    final_at_ms: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A guard was in `state` from `from_ms` to `to_ms` (gateway UTC, of occurrence); unknown time is `unknown`."""
-
-    from_ms: int
-    to_ms: int
-    state: GuardState
-
-
-@dataclass(frozen=True, slots=True)
-class RefusedPayload:
-    """A payload in quarantine, raw."""
-
-    id: int
-    received_at_ms: int
-    topic: str
-    site: str | None
-    agent: str | None
-    reason: str
-    payload: bytes
 
 
 class StreamReads(Protocol):

@@ -8,10 +8,14 @@ from typing import cast
 
 from fastapi import Request
 
+from edge_agent.wire.event import Json
 from gateway.domain.access import Role
 from gateway.domain.board import View
-from gateway.ports import Accounts, Clock
+from gateway.domain.listing import GapRow
+from gateway.domain.plant import AgentKey
+from gateway.ports import Accounts, AlarmReads, Clock, StreamReads
 from gateway.services.live import Live
+from gateway.services.operate import Operate
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,10 @@ class Context:
     clock: Clock
     accounts: Accounts
     live: Live
+    alarms: AlarmReads
+    operate: Operate
+    streams: StreamReads
+    agent: Callable[[AgentKey, Sequence[GapRow]], Json]
     view: Callable[[], View]
     unacknowledged: Callable[[], Mapping[str, int]]
     checks: Callable[[], Awaitable[Mapping[str, Check]]]

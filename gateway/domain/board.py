@@ -99,6 +99,29 @@ def machine_document(view: View, key: tuple[str, str]) -> dict[str, Json] | None
     return _machine_document(view, machine, sorted(guards, key=_guard_order), found)
 
 
+def labels_of(
+    plant: PlantState, site: str | None, agent: str | None, machine: str | None, guard: str | None
+) -> list[tuple[str, Mapping[str, Json]]]:
+    """The ids of a place from the outside in, each with its labels: site, machine (else agent), guard."""
+    found: list[tuple[str, Mapping[str, Json]]] = []
+    if site is None:
+        return found
+    found.append((site, _site_labels(plant, site)))
+    if machine is None:
+        if agent is not None:
+            known_agent = plant.agents.get((site, agent))
+            model = known_agent.model if known_agent else None
+            found.append((agent, dict(model.labels) if model else _plain_labels(agent)))
+        return found
+    known = plant.machines.get((site, machine))
+    machine_model = known.model if known else None
+    found.append((machine, dict(machine_model.labels) if machine_model else _plain_labels(machine)))
+    if guard is not None:
+        guard_model = machine_model.guards.get(guard) if machine_model else None
+        found.append((guard, dict(guard_model.labels) if guard_model else _plain_labels(guard)))
+    return found
+
+
 def blind_guards(view: View, site: str, agent: str) -> int:
     """How many of an agent's guards are unknown now."""
     return sum(

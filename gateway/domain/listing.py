@@ -1,4 +1,4 @@
-"""What a list asks for: filters, a page, and where the next page begins.
+"""What a list asks for (filters, a page, where the next one begins), and rows that are only ever listed.
 
 Lists are paged by keyset, newest first: a cursor names the last item given, so entries that come meanwhile neither
 shift nor double what is read. A cursor is opaque to its user and checked when it comes back.
@@ -13,6 +13,8 @@ import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeAlias, TypeVar
+
+from edge_agent.wire.event import GuardState
 
 LIMIT_DEFAULT = 100
 LIMIT_MAX = 1000
@@ -41,6 +43,40 @@ class Page(Generic[T]):
 
     items: tuple[T, ...]
     next: Place | None
+
+
+@dataclass(frozen=True, slots=True)
+class GapRow:
+    """A hole in an agent's stream: open, filled, or final. Times are gateway UTC."""
+
+    epoch: str
+    from_seq: int
+    to_seq: int | None
+    found_at_ms: int
+    filled_at_ms: int | None
+    final_at_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A guard was in `state` from `from_ms` to `to_ms` (gateway UTC, of occurrence); unknown time is `unknown`."""
+
+    from_ms: int
+    to_ms: int
+    state: GuardState
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedPayload:
+    """A payload in quarantine, raw."""
+
+    id: int
+    received_at_ms: int
+    topic: str
+    site: str | None
+    agent: str | None
+    reason: str
+    payload: bytes
 
 
 def encode_cursor(place: Place) -> str:

@@ -85,12 +85,12 @@ class SqlAlarmReads:
     def unacknowledged(self) -> dict[str, int]:
         """How many alarms of each priority nobody has acknowledged."""
         statement = (
-            select(ALARMS.c.priority, func.count())
+            select(ALARMS.c.priority, func.count().label("number"))
             .where(ALARMS.c.letter.in_(_UNSEEN))
             .group_by(ALARMS.c.priority)
         )
         with self._readers.connect() as connection:
-            return {priority: number for priority, number in connection.execute(statement)}
+            return {row.priority: row.number for row in connection.execute(statement)}
 
 
 def _conditions(table: Table, query: Query) -> list[ColumnElement[bool]]:
