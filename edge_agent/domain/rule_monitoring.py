@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from edge_agent.domain.device import DeviceWatch
-from edge_agent.domain.evidence import GUARDS_LISTED_MAX, SIGNALS_MAX, gather, guard_list
+from edge_agent.domain.evidence import GUARDS_LISTED_MAX, gather, guard_list
 from edge_agent.domain.findings import Findings
 from edge_agent.domain.machine import MachineWatch
 from edge_agent.domain.occurrence import Occurrence, Place
@@ -29,6 +29,9 @@ from edge_agent.wire.event import Basis, Json, Priority
 
 WINDOW_S = 60
 """Default of `window_s`: time not good is added up over the last minute."""
+
+SOURCES_MAX = 16
+"""Sources named in evidence: beside 200 guards, the longest ids must still fit into one event."""
 
 
 class BadTime:
@@ -169,11 +172,11 @@ class MonitoringLost(Rule):
     def _evidence(self, found: Found, now: MonoNs) -> dict[str, Json]:
         """Only what is not good stands in it: the rest of a whole device would say nothing."""
         bad = [signal for signal in self.inputs if not signal.is_good]
-        content_bad = [signal for signal in bad if signal.block.supply is Supply.GOOD]
+        content_bad = [signal for signal in bad if signal.block.supply is Supply.GOOD][:SOURCES_MAX]
         held = (found.held_min_ns, now - found.since)
         evidence = gather(self.plan, content_bad, now, held)
         evidence["grade"] = max((signal.plan.grade for signal in bad), default=self.grade_at_best).value
-        lost = [block for block in self.blocks if block.supply is not Supply.GOOD][:SIGNALS_MAX]
+        lost = [block for block in self.blocks if block.supply is not Supply.GOOD][:SOURCES_MAX]
         ages: dict[str, Json] = {block.key: age_ms(block, now) for block in lost}
         sources: list[Json] = [_described(block) for block in lost]
         return {**evidence, "ages_ms": ages, "sources": sources, **found.further}

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from edge_agent.wire.event import DeviceLost, DeviceRestored, ViolationChanged, ViolationRaised
-from tests.unit.edge.rig import R01, R29, Layout, Rig, cell
+from dataclasses import replace
+
+from edge_agent.domain.units import GuardId, MachineId, SignalId
+from edge_agent.wire.codec import Stamp, seal
+from edge_agent.wire.event import ClockState, DeviceLost, DeviceRestored, ViolationChanged, ViolationRaised
+from tests.unit.edge.rig import MIXER, R01, R29, Layout, Rig, cell, ns
 
 NAME = "monitoring_lost"
 
@@ -118,3 +122,37 @@ def test_a_restart_while_lost_tells_the_loss_once_and_the_return_once() -> None:
     rig.run(40_000)
     assert len(rig.bodies(DeviceLost)) == len(rig.bodies(DeviceRestored)) == 1
     assert [line.split(" ", 1)[1] for line in rig.story(NAME)] == ["+P2", "-returned_to_normal"]
+
+
+def test_the_evidence_of_the_largest_device_with_the_longest_ids_fits_into_an_event() -> None:
+    plan = cell(Layout(door_rules=(R01,), estop=False))
+    machine, door = MachineId("m" * 48), "g" * 43
+    mixer = plan.machines[MIXER]
+    doors = tuple(
+        replace(mixer.guards[0], id=GuardId(f"{door}-{index:04}"), machine=machine) for index in range(500)
+    )
+    [mode] = [item for item in plan.signals if item.name == "mode"]
+    modes = tuple(
+        replace(
+            mode, id=SignalId(len(plan.signals) + index), machine=machine, guard=GuardId(f"{door}-{index:04}")
+        )
+        for index in range(500)
+    )
+    [bits_block, words_block, drive_block] = plan.blocks
+    crowded = replace(words_block, signals=(*words_block.signals, *(item.id for item in modes)))
+    rig = Rig(
+        replace(
+            plan,
+            signals=(*plan.signals, *modes),
+            blocks=(bits_block, crowded, drive_block),
+            machines={machine: replace(mixer, id=machine, guards=doors)},
+        )
+    )
+    rig.run(1000)
+    rig.run(6000, mode=9)
+    rig.engine.receive_failure(bits_block.id, "exception:2", ns(rig.now_ms))
+    rig.wait(10_000)
+    raised = [item for item in rig.bodies(ViolationRaised) if item.device == "plc1"]
+    assert len(raised) == 1
+    at, nil = "2026-11-22T00:00:00.000000Z", "0" * 64
+    seal(Stamp("s" * 48, "a" * 48, "01RUN0000A", 1, "b" * 36, 0, at, ClockState.SYNCED, nil), raised[0])
