@@ -16,8 +16,8 @@ What an ack does, by how its position lies in the own chain (`Placed`, asked of 
     other hash, beyond  of the present epoch → fork                       otherwise as unknown
     unknown             reset to the present epoch → back to first        otherwise ignored
 
-After a fork the caller begins a new epoch in the same store. What the ack covered counts as received as far as it was
-really sent on this connection: it lies in the gateway's quarantine; what was never sent is still sent.
+After a fork the caller begins a new epoch in the same store. What is un-acked of the old one is sent all the same: it
+lands in the gateway's quarantine, twice perhaps, but the broker may have lost it the first time.
 
 Without progress the sender goes back to `acked` after 2, 4, … 30 s; at once after a reconnect or a reset; never
 because an equal ack came again, so that late duplicates cannot start a storm. Places that can no longer be read
@@ -225,9 +225,6 @@ class Sender:
             case Match.HELD if ack.epoch is not None:
                 return self._move(placed.n, now, may_go_back=ack.reset)
             case Match.OTHER_HASH | Match.BEYOND if ack.epoch == self._epoch:
-                received = min(placed.n, self._next - 1) if self.is_connected else 0
-                if received > self._acked:
-                    self._forward(received, now)
                 self._go_back()
                 return AckOutcome.FORKED
             case _ if is_reset_here and self._acked > 0:
