@@ -29,6 +29,15 @@ from edge_agent.wire.event import Priority
 REPEAT_S_DEFAULT: Final[Mapping[Priority, int]] = {Priority.P1: 300, Priority.P2: 1800}
 """Repeat of unacknowledged alarms where the route names none (the outside contract, section 4); others have none."""
 
+USUAL_PRIORITY: Final[Mapping[str, Priority]] = {
+    "guard_open_motion": Priority.P1,
+    "channel_discrepancy": Priority.P2,
+    "bypass_active": Priority.P1,
+    "estop": Priority.P2,
+    "monitoring_lost": Priority.P2,
+}
+"""The priority that each rule raises with unless configured otherwise (rule table), for asking "who would be told?"."""
+
 ROLE_PREFIX: Final = "role:"
 """`role:shift_manager` in a route's `to` stands for people of that role."""
 

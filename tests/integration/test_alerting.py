@@ -117,7 +117,7 @@ async def running(folder: Path, sink: Sink, plan: AlertPlan) -> AsyncIterator[Ga
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE_S):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - the receiver lives in another thread
             await asyncio.sleep(0.01)
 
 
