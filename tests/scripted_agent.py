@@ -121,18 +121,19 @@ class ScriptedAgent:
         return [self.store.events[n] for n in readable[:window]]
 
     def take(self, ack: Ack) -> bool:
-        """Move where the ack says (delivery protocol §2.2); True when it demands a new epoch (§2.3)."""
+        """Move where the ack says (delivery protocol §2.2); True when it calls for a new epoch (§2.3)."""
         position = ack.position
         index = None if position is None else self.store.index_of(position)
         if position is not None and index is not None:
-            here = -1 if self.acked is None else self.store.index_of(self.acked)
+            here = None if self.acked is None else self.store.index_of(self.acked)
             if ack.reset or here is None or index > here:
                 self.acked = position if index >= self.pruned - 1 else None
             return False
+        if position is not None and position.epoch == self.store.epoch:
+            return True
         if ack.reset and ack.to == self.store.epoch:
             self.acked = None
-            return False
-        return position is not None and position.epoch == self.store.epoch and not ack.reset
+        return False
 
 
 def guard_open(guard: str = "door-1") -> GuardChanged:

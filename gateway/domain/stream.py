@@ -10,6 +10,7 @@ and the hole is a final gap.
     judge ─┬─ held already ─┬─ same hash ──▶ Duplicate
            │                └─ other hash ─▶ Conflict        (quarantined, the held one stays)
            ├─ in its turn ─────────────────▶ Next            (journaled; doubts and losses stated in it)
+           ├─ inside a stated gap ─────────▶ Late            (quarantined: its place in the order has passed)
            ├─ after a stated loss ─────────▶ Next(lost=…)
            └─ otherwise ───────────────────▶ Ahead(missing)  (dropped; a gap that may still fill)
 
@@ -94,13 +95,18 @@ class Conflict:
 
 
 @dataclass(frozen=True, slots=True)
+class Late:
+    """It lies in a gap that was stated as final: somebody still had it (a restored image, a clone)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ahead:
     """It is not its turn: dropped. `missing` is the hole before it, None where nobody can tell."""
 
     missing: Lost | None
 
 
-Verdict: TypeAlias = Next | Duplicate | Conflict | Ahead
+Verdict: TypeAlias = Next | Duplicate | Conflict | Late | Ahead
 
 
 def judge(event: Event, held: Holdings, health: Health | None) -> Verdict:
@@ -109,6 +115,8 @@ def judge(event: Event, held: Holdings, health: Health | None) -> Verdict:
     if known is not None:
         return Duplicate() if known == event.hash else Conflict(known)
     last = held.last(event.epoch)
+    if last is not None and event.seq < last.seq:
+        return Late()
     if last is not None and event.seq == last.seq + 1:
         return Next(chain_broken=event.prev != last.hash, second_agent=_is_followed(event.epoch, held))
     if last is None and event.seq == 1:
@@ -118,17 +126,23 @@ def judge(event: Event, held: Holdings, health: Health | None) -> Verdict:
     return _judge_after_loss(event, held, health) or Ahead(_missing_before(event, held))
 
 
-def answer(held: Holdings, events: Sequence[Event]) -> Ack:
-    """The cumulative ack for a batch of one epoch (§3.1): the last event of it that is held now.
+def answer(held: Holdings, judged: Sequence[tuple[Event, Verdict]], health: Health | None) -> Ack:
+    """The cumulative ack for a batch of one epoch (§3.1): the last event of it that is not dropped.
 
     A batch wholly dropped is answered with the last held of that epoch, else of the agent. Never a reset, so that a
-    late duplicate of a batch cannot move an agent back.
+    late duplicate of a batch cannot move an agent back. A conflict is answered by the gateway's own hash, which makes
+    the agent begin a new epoch; in an epoch that it has left already that would only keep it waiting, so there it is
+    told that its own event is safe, as it is: in quarantine.
     """
-    epoch = events[-1].epoch
-    for event in reversed(events):
-        digest = held.hash_at(event.epoch, event.seq)
-        if digest is not None:
-            return _ack(epoch, Position(event.epoch, event.seq, digest), reset=False)
+    epoch = judged[-1][0].epoch
+    for event, verdict in reversed(judged):
+        match verdict:
+            case Ahead():
+                continue
+            case Conflict(held_hash=held_hash) if health is None or health.epoch == epoch:
+                return _ack(epoch, Position(epoch, event.seq, held_hash), reset=False)
+            case _:
+                return _ack(epoch, event.position, reset=False)
     return _ack(epoch, held.last(epoch) or held.newest(), reset=False)
 
 
@@ -171,9 +185,9 @@ def _judge_start(event: Event, held: Holdings) -> Next | None:
         broken = event.prev != seed_hash(event.site, event.agent, event.epoch)
         return Next(chain_broken=broken, lost=_tail_of_replaced_store(held))
     digest = held.hash_at(after.epoch, after.seq)
-    if digest is None:
-        return None
     end = held.last(after.epoch)
+    if digest is None:  # lost in a stated gap, unless it is still to come
+        return Next(forked=True) if end is not None and after.seq < end.seq else None
     forked = end is None or end.seq != after.seq or _is_followed(after.epoch, held)
     return Next(chain_broken=event.prev != digest, forked=forked, contradicts=digest != after.hash)
 
@@ -193,14 +207,14 @@ def _judge_after_loss(event: Event, held: Holdings, health: Health | None) -> Ne
     """The event that the newest health's `first` or `gone` makes the next one; `prev` is taken as given (§3.3)."""
     if health is None:
         return None
+    last = held.last(event.epoch)
     if health.first == event.position:
         lost = _lost_before_first(event, held)
     else:
         lost = _lost_to_damage(event, held, health.gone)
         if not lost:
             return None
-    is_known = held.last(event.epoch) is not None
-    return Next(lost=lost, second_agent=is_known and _is_followed(event.epoch, held))
+    return Next(lost=lost, second_agent=last is not None and _is_followed(event.epoch, held))
 
 
 def _lost_before_first(event: Event, held: Holdings) -> tuple[Lost, ...]:
@@ -211,7 +225,8 @@ def _lost_before_first(event: Event, held: Holdings) -> tuple[Lost, ...]:
     after = event.body.after if isinstance(event.body, AgentStarted) else None
     if after is not None:
         end = held.last(after.epoch)
-        return _range(after.epoch, 1 if end is None else end.seq + 1, after.seq, reason)
+        tail = _open_tail(held, reason) if end is None else ()
+        return tail + _range(after.epoch, 1 if end is None else end.seq + 1, after.seq, reason)
     return _open_tail(held, reason) + _range(event.epoch, 1, event.seq - 1, reason)
 
 

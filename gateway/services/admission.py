@@ -38,7 +38,7 @@ from gateway.domain.journal import (
 )
 from gateway.domain.occurred import Anchor, occurred_at
 from gateway.domain.reconcile import Change, Clear, OpenHere, Raise, reconcile
-from gateway.domain.stream import Ahead, Conflict, Duplicate, Lost, Next, Verdict, judge
+from gateway.domain.stream import Ahead, Conflict, Duplicate, Late, Lost, Next, Verdict, judge
 from gateway.ports import OpenRow, Recording
 
 AgentKey: TypeAlias = tuple[str, str]
@@ -147,7 +147,11 @@ class Admission:
             case Duplicate():
                 self.outcome.duplicates += 1
             case Conflict(held_hash=held_hash):
-                self._refuse_conflict(event, topic, held_hash)
+                reason = f"{event.epoch}/{event.seq} is held with the hash {held_hash}"
+                self._refuse(event, topic, GatewayRule.EVIDENCE_CONFLICT, reason)
+            case Late():
+                reason = f"{event.epoch}/{event.seq} lies in a gap that was final"
+                self._refuse(event, topic, GatewayRule.QUARANTINE, reason)
             case Ahead(missing=missing):
                 self.outcome.dropped += 1
                 if missing is not None:
@@ -238,17 +242,13 @@ class Admission:
             self._doubted.add(key)
             self.raise_once(Subject(GatewayRule.IDENTITY_CONFLICT, *key), where)
 
-    def _refuse_conflict(self, event: Event, topic: str, held_hash: str) -> None:
-        """A held key with another hash: the held one stays; a raise in the other is alarmed all the same (§3.4)."""
+    def _refuse(self, event: Event, topic: str, rule: GatewayRule, reason: str) -> None:
+        """An event that gets no place is kept raw; a raise in it is alarmed all the same (§3.4)."""
         key = (event.site, event.agent)
         self.outcome.conflicts += 1
-        reason = f"{event.epoch}/{event.seq} is held with the hash {held_hash}"
         number = self._recording.put_in_quarantine(topic, event.payload, reason)
         self._recording.append(Quarantined(number, topic[:256], *key, reason))
-        self.raise_once(
-            Subject(GatewayRule.EVIDENCE_CONFLICT, *key),
-            {"epoch": event.epoch, "seq": event.seq, "reason": reason},
-        )
+        self.raise_once(Subject(rule, *key), {"epoch": event.epoch, "seq": event.seq, "reason": reason})
         if (
             isinstance(event.body, ViolationRaised)
             and self._recording.find_violation(event.body.occurrence) is None

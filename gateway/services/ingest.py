@@ -28,7 +28,7 @@ from gateway.domain.birth import agent_digest, machine_digest, read_agent_birth,
 from gateway.domain.findings import OpenFindings, Subject
 from gateway.domain.journal import AgentModelled, GatewayRule, MachineModelled, MachineRemoved
 from gateway.domain.occurred import Anchor, anchor_of
-from gateway.domain.stream import Lost, answer, demand_reset
+from gateway.domain.stream import Lost, Verdict, answer, demand_reset
 from gateway.ports import Clock, Intake, Journal, JournalUnavailable, Message, Recording
 from gateway.services.admission import Admission, AgentKey, BootKey, EpochKey, Outcome
 from gateway.services.presence import PresenceWatch
@@ -256,16 +256,15 @@ class Ingest:
             admission.quarantine(*refused)
         for birth in batch.births:
             _store_birth(recording, birth)
-        by_epoch: dict[EpochKey, list[Event]] = {}
+        by_epoch: dict[EpochKey, list[tuple[Event, Verdict]]] = {}
         for event, where in batch.events:
-            admission.admit(event, where)
             epoch = (event.site, event.agent, event.epoch)
-            events = by_epoch.pop(epoch, [])
-            events.append(event)
-            by_epoch[epoch] = events  # the epoch heard last is answered last, and its answer stays retained
+            judged = by_epoch.pop(epoch, [])
+            judged.append((event, admission.admit(event, where)))
+            by_epoch[epoch] = judged  # the epoch heard last is answered last, and its answer stays retained
         acks = [
-            ((site, agent), answer(admission.held(site, agent), events))
-            for (site, agent, _), events in by_epoch.items()
+            ((site, agent), answer(admission.held(site, agent), judged, healths.get((site, agent))))
+            for (site, agent, _), judged in by_epoch.items()
         ]
         verified: dict[AgentKey, Position] = {}
         for key, health in batch.healths.items():

@@ -10,6 +10,7 @@ from gateway.domain.stream import (
     Ahead,
     Conflict,
     Duplicate,
+    Late,
     Next,
     Verdict,
     answer,
@@ -147,31 +148,34 @@ def held_next(verdict: Verdict) -> Next:
 
 def test_a_batch_is_answered_with_its_last_event_that_is_held() -> None:
     store, held = run_of(E, 4), Holding()
-    for event in store.events[:3]:
-        held.offer(event)
-    assert answer(held, store.events[:5]) == Ack(E, E, 3, store.events[2].hash, reset=False)
+    judged = [(event, held.offer(event)) for event in (*store.events[:3], store.events[4])]
+    assert answer(held, judged, None) == Ack(E, E, 3, store.events[2].hash, reset=False)
 
 
 def test_a_late_duplicate_is_answered_with_itself_so_it_moves_nobody_back() -> None:
     store, held = run_of(E, 4), Holding()
     held.take_all(store)
-    assert answer(held, store.events[:2]) == Ack(E, E, 2, store.events[1].hash, reset=False)
+    judged = [(event, held.offer(event)) for event in store.events[:2]]
+    assert answer(held, judged, None) == Ack(E, E, 2, store.events[1].hash, reset=False)
 
 
 def test_a_batch_wholly_dropped_is_answered_with_the_last_held_of_its_epoch() -> None:
     store, held = run_of(E, 6), Holding()
     held.offer(store.events[0])
-    assert answer(held, store.events[4:6]) == Ack(E, E, 1, store.events[0].hash, reset=False)
+    judged = [(event, held.offer(event)) for event in store.events[4:6]]
+    assert answer(held, judged, None) == Ack(E, E, 1, store.events[0].hash, reset=False)
 
 
 def test_a_batch_wholly_dropped_of_an_unknown_epoch_is_answered_with_the_newest_of_the_agent() -> None:
     store = run_of(F, 3, run_of(E, 2))
     held = Holding(store.events[:2])
-    assert answer(held, store.events[-2:]) == Ack(F, E, 2, store.events[1].hash, reset=False)
+    judged = [(event, held.offer(event)) for event in store.events[-2:]]
+    assert answer(held, judged, None) == Ack(F, E, 2, store.events[1].hash, reset=False)
 
 
 def test_nothing_held_is_said_as_nothing() -> None:
-    assert answer(Holding(), run_of(E, 3).events[2:]) == Ack(E, None, None, None, reset=False)
+    judged: list[tuple[Event, Verdict]] = [(event, Ahead(None)) for event in run_of(E, 3).events[2:]]
+    assert answer(Holding(), judged, None) == Ack(E, None, None, None, reset=False)
 
 
 def test_a_conflict_is_answered_with_the_gateways_own_hash() -> None:
@@ -179,7 +183,18 @@ def test_a_conflict_is_answered_with_the_gateways_own_hash() -> None:
     held = Holding()
     held.take_all(ours)
     other = theirs.add(note("another"))
-    assert answer(held, [other]) == Ack(E, E, 3, ours.events[2].hash, reset=False)
+    judged = [(other, held.offer(other))]
+    assert answer(held, judged, health_of(theirs)) == Ack(E, E, 3, ours.events[2].hash, reset=False)
+
+
+def test_a_conflict_in_an_epoch_that_the_agent_has_left_is_answered_as_safe_in_quarantine() -> None:
+    ours, theirs = run_of(E, 3), run_of(E, 1)
+    held = Holding()
+    held.take_all(ours)
+    other = theirs.add(note("another"))
+    theirs.start(F)
+    judged = [(other, held.offer(other))]
+    assert answer(held, judged, health_of(theirs)) == Ack(E, E, 3, other.hash, reset=False)
 
 
 # 3.2: resets
@@ -297,6 +312,24 @@ def test_a_replaced_store_loses_what_the_old_one_had_not_delivered() -> None:
     assert not verdict.chain_broken
 
 
+def test_an_event_of_a_stated_gap_that_somebody_still_has_is_late_and_acked_as_safe() -> None:
+    store = run_of(E, 9)
+    held = Holding(store.events[:2])
+    held.offer(store.events[6], health_of(store, first=store.events[6].position))
+    late = store.events[3]
+    assert held.offer(late, health_of(store, first=late.position)) == Late()
+    assert answer(held, [(late, Late())], None) == Ack(E, E, late.seq, late.hash, reset=False)
+
+
+def test_a_new_epoch_that_follows_an_event_of_a_stated_gap_is_next() -> None:
+    store = run_of(E, 9)
+    image = store.image()
+    del image.events[5:]
+    held = Holding(store.events[:2])
+    held.offer(store.events[6], health_of(store, first=store.events[6].position))
+    assert held.offer(image.start(F)) == Next(forked=True)
+
+
 # 3.4: conflicts and broken links
 
 
@@ -357,8 +390,9 @@ def test_an_image_that_is_restored_sends_duplicates_and_each_is_acked() -> None:
     held = Holding()
     held.take_all(store)
     for event in image.events:
-        assert held.offer(event) == Duplicate()
-        assert answer(held, [event]).position == event.position
+        verdict = held.offer(event)
+        assert verdict == Duplicate()
+        assert answer(held, [(event, verdict)], None).position == event.position
 
 
 def test_an_epoch_that_goes_on_after_another_followed_it_means_two_agents() -> None:
