@@ -40,7 +40,7 @@ RECONNECT_FIRST_S: Final = 0.5
 """First pause after a connection failed: a device that restarts is back within seconds …"""
 
 RECONNECT_MAX_S: Final = 5.0
-"""… doubling up to this: one that is away costs one attempt in five seconds, and is seen soon when it returns."""
+"""… doubling up to this until it answers: one that is away costs one attempt in five seconds, and is seen soon when it returns."""
 
 CONNECT_TIMEOUT_S: Final = 3.0
 """A TCP connect on a plant network answers in milliseconds; a SYN lost once is sent again after one second."""
@@ -55,6 +55,7 @@ class _Connection(asyncio.Protocol):
         self._buffer = bytearray()
         self._transaction = 0
         self._answer: asyncio.Future[bytes | None] | None = None
+        self.has_answered = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -111,6 +112,7 @@ class _Connection(asyncio.Protocol):
             body = bytes(self._buffer[_HEADER.size - 1 : end])
             del self._buffer[:end]
             if transaction == self._transaction:
+                self.has_answered = True
                 self._settle(body)
 
     def abort(self) -> None:
@@ -184,11 +186,10 @@ class MbapLink:
                 self._first_try.set()
             else:
                 self._first_try.set()
-                connected_s = loop.time()
                 await self._connection.lost
-                self._connection = None
-                if loop.time() - connected_s > RECONNECT_MAX_S:
+                if self._connection.has_answered:
                     pause_s = RECONNECT_FIRST_S
+                self._connection = None
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, RECONNECT_MAX_S)
 
