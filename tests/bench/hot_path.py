@@ -45,7 +45,7 @@ def run() -> None:
     feed()
     engine.take_effects()
     decoders = [
-        (compile_decoder(block, [plan.signals[item] for item in block.signals]), data)
+        (compile_decoder(block, plan.signals), data)
         for block, (_, data) in zip(plan.blocks, blocks, strict=True)
     ]
 
