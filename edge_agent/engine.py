@@ -209,7 +209,7 @@ class EdgeEngine:
         assert device.beat is not None
         beat = device.beat.plan.id
         was_frozen = device.is_frozen
-        content = next((value for signal, value in readings if signal == beat), device.last_beat)
+        content = next((value for signal, value in readings if signal == beat), device.last_beat[0])
         device.hear(content, now, after_gap=after_gap)
         if device.is_frozen and not was_frozen:
             for block in device.blocks:
@@ -251,6 +251,9 @@ class EdgeEngine:
         """The block's supply becomes this; without a good one, its signals are blind."""
         if state.supply is supply:
             return
+        if state.supply is Supply.GOOD:
+            beat_at = self._device_of[state.plan.id].last_beat[1]
+            state.trusted_until = state.requested_at if supply is Supply.LOST else beat_at
         state.supply = supply
         if supply is Supply.GOOD:
             self._mark_all(self._readers_of_block[state.plan.id])

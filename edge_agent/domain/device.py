@@ -91,9 +91,9 @@ class DeviceWatch(Node):
             self.is_frozen = True
 
     @property
-    def last_beat(self) -> Value:
-        """The counter's content when it last moved."""
-        return self._beat_content
+    def last_beat(self) -> tuple[Value, MonoNs]:
+        """The counter's content when it last moved, and when that was."""
+        return self._beat_content, self._beat_at
 
     @property
     def is_bad(self) -> bool:

@@ -22,7 +22,7 @@ from edge_agent.domain.findings import Findings, GuardView
 from edge_agent.domain.kleene import Tri, all_of
 from edge_agent.domain.node import Node
 from edge_agent.domain.plan import GuardPlan
-from edge_agent.domain.quality import Supply, worst
+from edge_agent.domain.quality import trusted_until, worst
 from edge_agent.domain.signal import Signal
 from edge_agent.domain.units import NS_PER_S, MonoNs
 from edge_agent.wire.event import GuardChanged, GuardState, Json, Observation, Quality
@@ -184,8 +184,7 @@ class GuardWatch(Node):
         if state is not GuardState.UNKNOWN:
             self._blind_from = None
         elif self._blind_from is None:
-            lost = [block.requested_at for block in self.blocks if block.supply is Supply.LOST]
-            self._blind_from = min([now, *lost])
+            self._blind_from = trusted_until(self.blocks, now)
 
 
 def _features(seen: GuardView | _Memory) -> tuple[bool | None, bool | None, Quality]:

@@ -73,6 +73,7 @@ class BlockState:
         "requested_at",
         "stale_ns",
         "supply",
+        "trusted_until",
         "watchers",
     )
 
@@ -83,6 +84,7 @@ class BlockState:
         self.requested_at = start
         self.data: bytes | None = None
         self.supply = Supply.PENDING
+        self.trusted_until = start  # meaningful while the supply is not good
         self.failure: BadReason | None = None
         self.failed_at: MonoNs | None = None  # while its content stood
         self.has_heartbeat = has_heartbeat
@@ -135,6 +137,11 @@ class BlockState:
     def missed_since(self, since: MonoNs) -> bool:
         """Whether a read has failed at or after `since` while its content stood."""
         return self.failed_at is not None and self.failed_at >= since and self.supply is Supply.GOOD
+
+
+def trusted_until(blocks: Iterable[BlockState], now: MonoNs) -> MonoNs:
+    """Up to when all of these could be believed: now, or where the first of the blind ones was last told the truth."""
+    return min([now, *(block.trusted_until for block in blocks if block.supply is not Supply.GOOD)])
 
 
 def age_ms(block: BlockState, now: MonoNs) -> int | None:

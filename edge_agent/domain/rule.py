@@ -22,7 +22,7 @@ from edge_agent.domain.findings import Findings
 from edge_agent.domain.node import Node
 from edge_agent.domain.occurrence import Occurrence, Place
 from edge_agent.domain.plan import Grade, RulePlan
-from edge_agent.domain.quality import Supply
+from edge_agent.domain.quality import trusted_until
 from edge_agent.domain.signal import Signal
 from edge_agent.domain.units import DeviceId, MonoNs
 from edge_agent.wire.event import Basis, Json, Priority, ViolationChanged, ViolationRaised
@@ -96,15 +96,14 @@ class Rule(Node):
             self._note_change(self.occurrence.priority, PARENT_CLEARED, {}, now)
 
     def _account(self, now: MonoNs, *, known: bool) -> None:
-        """Keep the known duration: it stops at the last sample before the condition became unknown."""
+        """Keep the known duration: it stops where the inputs were last told the truth."""
         occurrence = self.occurrence
         if occurrence is None:
             return
         if known and occurrence.known_from is None:
             occurrence.known_from = now
         elif not known and occurrence.known_from is not None:
-            lost = [block.requested_at for block in self.blocks if block.supply is Supply.LOST]
-            occurrence.known_ns = occurrence.known_until(min([now, *lost]))
+            occurrence.known_ns = occurrence.known_until(trusted_until(self.blocks, now))
             occurrence.known_from = None
 
     def _raise(self, found: Found, now: MonoNs) -> None:

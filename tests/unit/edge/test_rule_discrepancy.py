@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
+from edge_agent.domain.plan import Table
 from edge_agent.wire.event import GuardState, ViolationCleared, ViolationRaised
-from tests.unit.edge.rig import R09, Layout, Rig, cell
+from tests.unit.edge.rig import DRIVE, R09, Layout, Rig, cell
 
 ONLY_R09 = Layout(door_rules=(R09,), device_rules=(), door_signals=("ch_a", "ch_b"), estop=False, motion=())
 
@@ -60,6 +62,29 @@ def test_a_mismatched_pair_is_not_closed_at_once() -> None:
 
 def test_an_unknown_channel_raises_nothing() -> None:
     assert story(rig_with((BOTH_CLOSED, 1000), (None, 60_000))) == []
+
+
+def test_one_unknown_channel_is_no_mismatch() -> None:
+    """Channel b stands on a second device, which does not answer."""
+    plan = cell(replace(ONLY_R09, motion=("speed",)))
+    [bits_block, words_block, drive_block] = plan.blocks
+    moved = replace(plan.signals[1], device=DRIVE, table=Table.INPUT_REGISTER, number=0, bit=0)
+    plan = replace(
+        plan,
+        signals=(plan.signals[0], moved, *plan.signals[2:]),
+        blocks=(
+            replace(bits_block, signals=bits_block.signals[:1]),
+            words_block,
+            replace(drive_block, signals=(moved.id, *drive_block.signals)),
+        ),
+    )
+    rig = Rig(plan)
+    rig.run(1000, running=1)
+    rig.dead = {"drive"}
+    rig.run(10_000)
+    assert story(rig) == []
+    rig.run(10_000, ch_a=0)
+    assert (story(rig), rig.door().state) == ([], GuardState.OPEN)
 
 
 def test_the_fault_is_latched_when_the_channels_merely_agree_again() -> None:

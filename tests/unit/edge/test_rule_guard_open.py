@@ -17,7 +17,7 @@ from edge_agent.wire.event import (
     ViolationCleared,
     ViolationRaised,
 )
-from tests.unit.edge.rig import PLC, R01, R29, Layout, Rig, cell
+from tests.unit.edge.rig import PLC, R01, R29, Layout, Rig, cell, ns
 
 ONLY_R01 = Layout(door_rules=(R01,), device_rules=(), door_signals=("ch_a",), estop=False, mode=False)
 R01_AND_R29 = Layout(door_rules=(R01,), device_rules=(R29,), door_signals=("ch_a",), estop=False, mode=False)
@@ -108,6 +108,37 @@ def test_a_raise_on_unknown_while_its_device_is_lost_is_hidden_by_r29_raised_fir
     parent, child = rig.bodies(ViolationRaised)
     assert (parent.rule, child.rule) == ("monitoring_lost", "guard_open_motion")
     assert child.hidden_by == parent.occurrence
+
+
+def test_a_device_whose_lost_monitoring_does_not_blind_the_inputs_hides_nothing() -> None:
+    """The controller is alarmed for its mode word alone; what is unknown to R01 is the drive's."""
+    rig = story(replace(R01_AND_R29, mode=True))
+    rig.run(12_000, ch_a=0, mode=9)
+    rig.dead = {"drive"}
+    rig.run(8000)
+    lost, raised = rig.bodies(ViolationRaised)
+    assert (lost.device, raised.rule, raised.hidden_by) == ("plc1", "guard_open_motion", None)
+
+
+def test_a_raise_on_unknown_begins_when_it_became_unknown() -> None:
+    rig = story()
+    rig.run(1000, ch_a=0)
+    rig.dead = {"drive"}
+    rig.run(8000)
+    [raised] = rig.bodies(ViolationRaised)
+    assert raised.since == rig.wall().label(ns(2800))
+    assert (raised.evidence["held_min_ms"], raised.evidence["held_max_ms"]) == (0, 5000)
+
+
+def test_time_at_a_frozen_controller_is_not_known_time() -> None:
+    rig = story(replace(ONLY_R01, heartbeat_stale_ms=3000))
+    rig.run(1000, running=1)
+    rig.run(2000, ch_a=0, heartbeat=1)
+    rig.run(8000)
+    rig.run(4000, ch_a=1, heartbeat=2)
+    [cleared] = rig.bodies(ViolationCleared)
+    # Open from 1000, when the counter moved last; held for a second; seen again, closed, from 11 200 to 13 200.
+    assert (cleared.duration_min_ms, cleared.duration_max_ms) == (3000, 12_200)
 
 
 def test_a_hidden_occurrence_is_unhidden_when_it_is_proven() -> None:
