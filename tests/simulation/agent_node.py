@@ -202,6 +202,9 @@ class AgentNode:
         self.uplink: SimUplink | None = None
         self.on_commit: Callable[[Sequence[Event]], None] = lambda _events: None
         self.failures: list[str] = []
+        self.lives: list[tuple[int, int]] = []
+        """When each of its processes began and ended (virtual ns); the present one is not in it."""
+        self.born_ns = 0
         self.store_class: type[TappedStore] = TappedStore
         self._broker = broker
         self._links = links
@@ -219,6 +222,7 @@ class AgentNode:
     def start(self) -> None:
         """Start the process."""
         assert not self.life.is_alive
+        self.born_ns = self.loop.now_ns
         self.life = Life("agent")
         self.life.on_death = self._bury
         store = self._open_store()
@@ -310,6 +314,7 @@ class AgentNode:
                 self.failures.append(f"the agent died: {error!r}")
         finally:
             life.is_alive = False
+            self.lives.append((self.born_ns, self.loop.now_ns))
 
     def _bury(self, _point: CrashPoint) -> None:
         if self.uplink is not None:

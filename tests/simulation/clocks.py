@@ -56,6 +56,14 @@ class NodeClock:
         """Both clocks, read together."""
         return WallPair(self.mono(), UtcNs(self.utc_ns()), self.is_synced)
 
+    def utc_ms(self) -> int:
+        """What the wall clock says, in milliseconds: what the gateway's clock reads."""
+        return self.utc_ns() // MILLION
+
+    def mono_ms(self) -> int:
+        """The monotonic clock in milliseconds."""
+        return self.mono() // MILLION
+
     def offset_ms(self) -> int | None:
         """What the wall clock is known to be off: nothing, when it is synchronised."""
         return 0 if self.is_synced else None
@@ -75,20 +83,3 @@ class NodeClock:
         """Network time sets the clock right."""
         self.is_synced = True
         self.wall_error_ns = 0
-
-
-class GatewayClock:
-    """`gateway.ports.Clock` of one gateway process: wall time that never runs back, monotonic time for waiting."""
-
-    def __init__(self, node: NodeClock) -> None:
-        self._node = node
-        self._last_ms = 0
-
-    def utc_ms(self) -> int:
-        """Milliseconds since 1970 UTC, never running back."""
-        self._last_ms = max(self._last_ms, self._node.utc_ns() // MILLION)
-        return self._last_ms
-
-    def monotonic_ms(self) -> int:
-        """Milliseconds of a clock that never steps."""
-        return self._node.mono() // MILLION

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -18,8 +17,8 @@ from edge_agent.domain.plan import ReadBlock, Table
 from edge_agent.ports import BlockFailed, BlockOk, BlockOutcome
 from simulators.cell import Cell, Image
 from simulators.draw import Draw
+from simulators.machine import Machine
 from simulators.plant import DEVICES
-from simulators.truth import MachineTruth
 from tests.simulation.virtual_loop import VirtualLoop
 
 SERVED_MAX: Final = 400_000
@@ -49,15 +48,25 @@ class BusWeather:
 
 
 @dataclass(frozen=True, slots=True)
+class Plain:
+    """A machine as its wires had it at one instant: channels and bypass by guard, what tells motion, the mode."""
+
+    channels: dict[str, tuple[bool, ...]]
+    bypassed: dict[str, bool]
+    is_moving: bool
+    mode: str
+
+
+@dataclass(frozen=True, slots=True)
 class Served:
-    """One read: when asked, when answered or given up (virtual ns), and what was really so (None: no answer)."""
+    """One read: when asked, when answered or given up (virtual ns), what was so (None: no answer, or a stopped PLC's)."""
 
     device: str
     block: int
     requested_ns: int
     ended_ns: int
-    truth: MachineTruth | None
-    is_live: bool
+    is_good: bool
+    plain: Plain | None
 
 
 class ServedLog:
@@ -75,7 +84,7 @@ _UNITS: Final = {spec.unit: spec for spec in DEVICES.values()}
 
 
 class SimFieldbus:
-    """`edge_agent.ports.Fieldbus` over the cell; `is_dead` is asked at each read (a killed agent reads no more)."""
+    """`edge_agent.ports.Fieldbus` over the cell; `log` gets every read."""
 
     def __init__(
         self, loop: VirtualLoop, cell: Cell, draw: Draw, weather: BusWeather, log: ServedLog
@@ -85,7 +94,6 @@ class SimFieldbus:
         self._draw = draw
         self._weather = weather
         self._log = log
-        self.on_read: Callable[[], None] = lambda: None
         self._busy = False
 
     async def read(self, unit: int, block: ReadBlock, timeout_ms: int) -> BlockOutcome:
@@ -114,13 +122,19 @@ class SimFieldbus:
         before_ms = self._draw.between(0, latency_ms)
         await asyncio.sleep(before_ms / 1000)
         self._advance()
-        image, truth = cell.image(spec.device), cell.machines[spec.id].truth()
-        is_live = controller.frozen is None
+        image = cell.image(spec.device)
+        plain = read_wires(cell.machines[spec.id]) if controller.frozen is None else None
         await asyncio.sleep((latency_ms - before_ms) / 1000)
-        self.on_read()
-        failed = fault is not None
+        is_good = fault is None
         self._log.note(
-            Served(spec.device, block.id, requested_ns, self._loop.now_ns, None if failed else truth, is_live)
+            Served(
+                spec.device,
+                block.id,
+                requested_ns,
+                self._loop.now_ns,
+                is_good,
+                plain if is_good else None,
+            )
         )
         match fault:
             case None:
@@ -146,6 +160,17 @@ class SimFieldbus:
         """Let the cell's time catch up."""
         self._cell.advance(max(self._cell.now_ms, self._loop.now_ns // 1_000_000))
         return self._cell
+
+
+def read_wires(machine: Machine) -> Plain:
+    """What the wires of a machine carry now. Its speed counts from 3 %, above where any reading of 2 % could lie."""
+    guards = machine.guards.values()
+    return Plain(
+        {guard.spec.id: guard.channels for guard in guards},
+        {guard.spec.id: guard.bypassed for guard in guards},
+        machine.contactor or not machine.zero_speed or machine.speed > 0.03,
+        machine.mode.value,
+    )
 
 
 def encode(image: Image, block: ReadBlock) -> bytes:

@@ -94,16 +94,14 @@ class Disk:
     def _do(self) -> None:
         work, done = self._jobs.popleft()
         self._is_busy = False
-        if not self._life.is_alive:
+        answer: asyncio.Future[object] = self._loop.create_future()
+        if self._life.is_alive and not done.cancelled():
+            settle(work, answer)
+        if not self._life.is_alive or done.cancelled():
+            answer.cancelled() or (answer.done() and answer.exception())  # nobody is left to be told
             done.cancel()
-        elif not done.cancelled():
-            settle(work, done)
-            if not self._life.is_alive:
-                _forget(done)
+        elif (error := answer.exception()) is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(answer.result())
         self._begin()
-
-
-def _forget(done: asyncio.Future[object]) -> None:
-    """The process died during the job: nobody gets the answer, and nobody is to wonder at that."""
-    if done.done() and not done.cancelled():
-        done.exception()
