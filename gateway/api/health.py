@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Annotated
 
@@ -47,20 +48,22 @@ async def get_readyz(request: Request) -> JSONResponse:
 async def get_metrics(request: Request, _: Annotated[Principal, Depends(need(Role.VIEWER))]) -> Response:
     """What an operator's dashboard needs; a token of role viewer reads it."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Gauges(context_of(request)))
+    context = context_of(request)
+    unacknowledged = await asyncio.to_thread(context.unacknowledged)
+    registry.register(_Gauges((*_plant_gauges(context, unacknowledged), *context.gauges())))
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
 
 class _Gauges(Collector):
     """State, read at each scrape: nothing is counted twice or kept beside the journal."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, gauges: Sequence[Gauge]) -> None:
+        self._gauges = gauges
 
     def collect(self) -> Iterator[Metric]:
         """All metrics now."""
         families: dict[str, GaugeMetricFamily] = {}
-        for gauge in (*_plant_gauges(self._context), *self._context.gauges()):
+        for gauge in self._gauges:
             name = f"guardwatch_{gauge.name}"
             family = families.setdefault(
                 name, GaugeMetricFamily(name, gauge.description, labels=list(gauge.labels))
@@ -69,7 +72,7 @@ class _Gauges(Collector):
         yield from families.values()
 
 
-def _plant_gauges(context: Context) -> Iterator[Gauge]:
+def _plant_gauges(context: Context, unacknowledged: Mapping[str, int]) -> Iterator[Gauge]:
     view = context.view()
     counts = count(view)
     yield Gauge("journal_position", "Position of the newest journal entry", view.plant.position)
@@ -80,7 +83,7 @@ def _plant_gauges(context: Context) -> Iterator[Gauge]:
     for priority in Priority:
         labels = {"priority": priority.value}
         yield Gauge("violations_open", "Open violations by priority", counts[priority.value], labels)
-    for name, number in context.unacknowledged().items():
+    for name, number in unacknowledged.items():
         yield Gauge(
             "alarms_unacknowledged", "Alarms nobody has seen, by priority", number, {"priority": name}
         )

@@ -70,9 +70,7 @@ async def post_sign_in(request: Request) -> Response:
 
 
 @router.get("/enter/{code}", dependencies=[Depends(public)])
-async def get_enter(
-    request: Request, code: Annotated[str, Path(max_length=BEARER_MAX_CHARS)]
-) -> HTMLResponse:
+async def get_enter(request: Request) -> HTMLResponse:
     """A one-time link: shows a button, spends nothing."""
     return page_response(request, link_page(look_of(request), None))
 

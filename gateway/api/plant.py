@@ -26,7 +26,8 @@ STILL_SIGNED_IN_S = 3.0
 async def get_board(request: Request, _: Annotated[Principal, Depends(need(Role.VIEWER))]) -> JSONResponse:
     """Everything at `position`; the live stream goes on from there with `?position=`."""
     context = context_of(request)
-    return JSONResponse(board_document(context.view(), context.unacknowledged()))
+    unacknowledged = await asyncio.to_thread(context.unacknowledged)
+    return JSONResponse(board_document(context.view(), unacknowledged))
 
 
 @router.get("/live", summary="Server-Sent Events: what changes, resumable by journal position")

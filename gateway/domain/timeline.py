@@ -35,24 +35,27 @@ def trace_guard(
     marks: list[_Mark] = []
     heard_ms: int | None = None
     silent_ms: int | None = None
+    is_silent = False
     for entry in entries:
         match entry.body:
             case EdgeEvent(event) as edge:
                 at_ms = _moment(edge, entry)
                 if isinstance(event.body, AgentStarted):
-                    begins = [moment for moment in (silent_ms, heard_ms) if moment is not None]
-                    marks.append(_Mark(min([at_ms, *begins[:1]]), GuardState.UNKNOWN))
+                    # the later of its last event and the moment it was missed, where there is any
+                    signs = [moment for moment in (silent_ms, heard_ms) if moment is not None]
+                    marks.append(_Mark(min(at_ms, max(signs, default=at_ms)), GuardState.UNKNOWN))
                 state = _stated(edge, machine, guard)
                 if state is not None:
                     marks.append(_Mark(at_ms, state))
                 heard_ms = at_ms
             case PresenceChanged(online=online):
-                silent_ms = None if online else entry.recorded_at_ms
+                is_silent = not online
+                silent_ms = entry.recorded_at_ms if is_silent else silent_ms
             case GapFound(final=True) if heard_ms is not None:
                 marks.append(_Mark(heard_ms, GuardState.UNKNOWN))
             case _:
                 pass
-    if silent_ms is not None:
+    if is_silent and silent_ms is not None:
         marks.append(_Mark(silent_ms, GuardState.UNKNOWN))
     return _intervals(marks, *window)
 

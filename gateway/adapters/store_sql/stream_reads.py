@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import Connection, Engine, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Engine, func, or_, select
 
 from gateway.adapters.store_sql.journal import load_entry
 from gateway.adapters.store_sql.schema import GAPS, JOURNAL, QUARANTINE
@@ -35,7 +35,9 @@ class SqlStreamReads:
 
     def quarantine(self, query: Query) -> Page[RefusedPayload]:
         """A page of the quarantine, newest first."""
-        conditions = [QUARANTINE.c[name].in_(values) for name, values in query.equal.items()]
+        conditions: list[ColumnElement[bool]] = [
+            QUARANTINE.c[name].in_(values) for name, values in query.equal.items()
+        ]
         if query.after is not None:
             conditions.append(QUARANTINE.c.id < query.after[0])
         statement = (

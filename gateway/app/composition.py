@@ -1,0 +1,236 @@
+"""The gateway put together: settings become adapters, adapters become services, services become named tasks.
+
+    broker ─▶ ingest ─▶ journal ─┬─ folds: plant, alarm book, open findings
+                presence ────────┤
+                                 ├─▶ timers, dispatch ─▶ people
+                                 └─▶ live ─▶ HTTP ◀─ board, API
+
+All run in one task group: when one fails, all end, and the process with them (crash-only; the supervisor starts it
+again, and nothing is lost because nothing was promised that is not on disk).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from edge_agent.wire.event import Json
+from gateway.adapters.accounts_sql import SqlAccounts
+from gateway.adapters.accounts_tables import open_accounts
+from gateway.adapters.clock_system import SystemClock
+from gateway.adapters.intake_paho import BrokerAccess, PahoIntake
+from gateway.adapters.notifiers import open_notifier
+from gateway.adapters.store_sql.alarm_reads import SqlAlarmReads
+from gateway.adapters.store_sql.journal import SqlJournal
+from gateway.adapters.store_sql.plant_reads import PLANT_FOLD
+from gateway.adapters.store_sql.stream_reads import SqlStreamReads
+from gateway.adapters.words import load_words
+from gateway.api.application import build_application
+from gateway.api.context import Context, Site
+from gateway.api.server import ApiServer
+from gateway.app.signs import Signs
+from gateway.domain.board import Beat, View
+from gateway.domain.book import AlarmBook
+from gateway.domain.documents import Signs as AgentSigns
+from gateway.domain.documents import agent_document, gap_document
+from gateway.domain.findings import OpenFindings
+from gateway.domain.journal import ConfigRefused
+from gateway.domain.listing import GapRow
+from gateway.domain.plant import AgentKey
+from gateway.domain.plant_fold import Plant
+from gateway.domain.teller import Teller, Voice
+from gateway.ports import Fold, JournalUnavailable
+from gateway.services.changes import Changes
+from gateway.services.clock_watch import watch_clock
+from gateway.services.dispatch import Dispatch
+from gateway.services.ingest import Ingest
+from gateway.services.live import Live
+from gateway.services.operate import Operate
+from gateway.services.presence import PresenceWatch
+from gateway.services.timers import Timers
+from gateway.settings import GatewaySettings, MqttSettings
+
+PROBLEMS_TOLD_MAX = 50
+"""Problems of a refused configuration that go into the journal; the rest is in the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Alerting:
+    """What tells people; there is none without routes."""
+
+    timers: Timers
+    dispatch: Dispatch
+
+
+class Gateway:
+    """One gateway. `await Gateway.open(…)`, then `run` until `stop`."""
+
+    def __init__(self, settings: GatewaySettings, journal: SqlJournal, stack: AsyncExitStack) -> None:
+        self._settings = settings
+        self.journal = journal
+        self._stack = stack
+
+    @classmethod
+    async def open(cls, settings: GatewaySettings, stack: AsyncExitStack) -> Gateway:
+        """Open the database and put everything together; `stack` closes what was opened, last first.
+
+        Raises `StoreError`, `JournalUnavailable` or `AccountsUnavailable`.
+        """
+        clock, plant, findings = SystemClock(), Plant(), OpenFindings()
+        teller = _make_teller(settings)
+        book = AlarmBook(teller)
+        folds: dict[str, Fold] = {PLANT_FOLD: plant, "findings": findings, "book": book}
+        journal = await SqlJournal.open(settings.journal_url, clock, folds)
+        stack.push_async_callback(journal.close)
+        clock.not_before(journal.last_recorded_ms)
+        gateway = cls(settings, journal, stack)
+        gateway._compose(clock, plant, findings, book, teller)
+        return gateway
+
+    def _compose(
+        self,
+        clock: SystemClock,
+        plant: Plant,
+        findings: OpenFindings,
+        book: AlarmBook,
+        teller: Teller | None,
+    ) -> None:
+        journal = self.journal
+        self._clock, self._plant = clock, plant
+        self.intake = PahoIntake(broker_access(self._settings.mqtt))
+        self.presence = PresenceWatch(journal, clock, findings)
+        self.ingest = Ingest(journal, self.intake, clock, findings, self.presence)
+        self.alerting = None if teller is None else self._make_alerting(clock, findings, book, teller)
+        accounts_engine = open_accounts(self._settings.journal_url)
+        self._stack.callback(accounts_engine.dispose)
+        accounts = SqlAccounts(accounts_engine, clock)
+        self._streams = SqlStreamReads(journal.readers)
+        alarms = SqlAlarmReads(journal.readers)
+        changes = Changes(self.view, alarms, self._agent_by_key)
+        self.live = Live(journal, clock, changes.render, journal.position)
+        signs = Signs(
+            journal,
+            self.intake,
+            self.ingest,
+            findings,
+            accounts=accounts,
+            streams=self._streams,
+            dispatch=self.alerting.dispatch if self.alerting else None,
+        )
+        context = Context(
+            site=_site(self._settings),
+            clock=clock,
+            accounts=accounts,
+            live=self.live,
+            alarms=alarms,
+            operate=Operate(journal),
+            streams=self._streams,
+            agent=self._agent,
+            view=self.view,
+            unacknowledged=alarms.unacknowledged,
+            checks=signs.checks,
+            gauges=signs.gauges,
+        )
+        self.server = ApiServer(build_application(context), self.live)
+
+    def _make_alerting(
+        self, clock: SystemClock, findings: OpenFindings, book: AlarmBook, teller: Teller
+    ) -> _Alerting:
+        notifiers = {name: open_notifier(channel) for name, channel in self._settings.channels.items()}
+        for notifier in notifiers.values():
+            self._stack.push_async_callback(notifier.close)
+        dispatch = Dispatch(self.journal, clock, findings, notifiers)
+        return _Alerting(Timers(self.journal, clock, book, teller, dispatch.wake), dispatch)
+
+    async def run(self, listener: socket.socket, stop: asyncio.Event) -> None:
+        """Work until `stop` is set, then drain. Raises what a task raised, as a group."""
+        async with asyncio.TaskGroup() as tasks:
+            server = tasks.create_task(self.server.serve(sockets=[listener]), name="http")
+            workers = [
+                tasks.create_task(work, name=name)
+                for name, work in {
+                    "live": self.live.run(),
+                    "ingest": self.ingest.run(),
+                    "ingest.watch": self.ingest.watch(),
+                    "presence": self.presence.run(),
+                    "clock": watch_clock(self.journal, self._clock),
+                }.items()
+            ]
+            if self.alerting is not None:
+                workers.append(tasks.create_task(self.alerting.timers.run(), name="timers"))
+                workers.append(tasks.create_task(self.alerting.dispatch.run(), name="dispatch"))
+            self.intake.open()
+            self._stack.push_async_callback(self.intake.close)
+            await stop.wait()
+            self.server.stop()
+            for worker in workers:
+                worker.cancel()
+            await asyncio.wait([server, *workers])
+
+    async def note_refused(self, problems: Sequence[object]) -> None:
+        """A changed configuration was refused: the journal says so, the running one stays in force."""
+        told = tuple(str(problem)[:500] for problem in problems[:PROBLEMS_TOLD_MAX])
+        try:
+            await self.journal.transact(lambda recording: recording.append(ConfigRefused(told)))
+        except JournalUnavailable:
+            return  # it is in the log
+
+    def view(self) -> View:
+        """The plant with its newest heartbeats, now."""
+        now_ms = self._clock.monotonic_ms()
+        beats: dict[AgentKey, Beat] = {}
+        for key in self._plant.state.agents:
+            heard = self.presence.health_of(*key)
+            if heard is not None:
+                ages = {name: device.age_ms for name, device in heard.health.devices.items()}
+                beats[key] = Beat(max(0, now_ms - heard.received_ms), ages)
+        return View(self._plant.state, beats, self._clock.utc_ms())
+
+    def _agent(self, key: AgentKey, gaps: Sequence[GapRow]) -> Json:
+        heard = self.presence.health_of(*key)
+        signs = AgentSigns(self.presence.lag_ms(*key))
+        if heard is not None:
+            health = heard.health
+            signs = AgentSigns(signs.lag_ms, health.clock_offset_ms, health.overruns, health.outbox_pct)
+        return agent_document(self.view(), key, [gap_document(gap) for gap in gaps], signs)
+
+    def _agent_by_key(self, site: str, agent: str) -> Json:
+        return self._agent((site, agent), self._streams.gaps().get((site, agent), ()))
+
+
+def broker_access(mqtt: MqttSettings) -> BrokerAccess:
+    """How to reach the broker."""
+    return BrokerAccess(
+        host=mqtt.host,
+        port=mqtt.port,
+        client_id=mqtt.client_id,
+        web_path=mqtt.path or None,
+        is_tls=mqtt.is_tls,
+        username=mqtt.username,
+        password=mqtt.password,
+        ca_file=mqtt.ca_file,
+        cert_file=mqtt.cert_file,
+        key_file=mqtt.key_file,
+    )
+
+
+def make_voice(settings: GatewaySettings) -> Voice:
+    """How the gateway speaks in messages."""
+    return Voice(settings.language, load_words(), settings.time_zone, settings.http.base_url)
+
+
+def _make_teller(settings: GatewaySettings) -> Teller | None:
+    return Teller(settings.alerting, make_voice(settings)) if settings.alerting.is_on else None
+
+
+def _site(settings: GatewaySettings) -> Site:
+    return Site(
+        base_url=settings.http.base_url,
+        time_zone=settings.time_zone.key,
+        language=settings.language.value,
+        anonymous=settings.anonymous,
+        is_alerting=settings.alerting.is_on,
+    )

@@ -1,0 +1,102 @@
+"""What readiness and metrics are made of: each part of a running gateway says how it is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+
+from gateway.adapters.accounts_sql import SqlAccounts
+from gateway.adapters.intake_paho import PahoIntake
+from gateway.adapters.store_sql.journal import SqlJournal
+from gateway.api.context import Check, Gauge
+from gateway.domain.findings import OpenFindings
+from gateway.domain.journal import GatewayRule
+from gateway.ports import AccountsUnavailable, StreamReads
+from gateway.services.dispatch import Dispatch
+from gateway.services.ingest import Ingest
+
+
+class Signs:
+    """Asks the parts. `dispatch` is None while alerting is off."""
+
+    def __init__(
+        self,
+        journal: SqlJournal,
+        intake: PahoIntake,
+        ingest: Ingest,
+        findings: OpenFindings,
+        *,
+        accounts: SqlAccounts,
+        streams: StreamReads,
+        dispatch: Dispatch | None,
+    ) -> None:
+        self._journal = journal
+        self._intake = intake
+        self._ingest = ingest
+        self._findings = findings
+        self._accounts = accounts
+        self._streams = streams
+        self._dispatch = dispatch
+
+    async def checks(self) -> Mapping[str, Check]:
+        """Every line of `/readyz`."""
+        broker, journal = self._intake.problem, self._journal.problem
+        return {
+            "broker": Check(broker is None, broker or "connected", is_vital=True),
+            "journal": Check(
+                journal is None, journal or f"writable, at {self._journal.position}", is_vital=True
+            ),
+            "alerting": self._alerting(),
+            "gaps": await self._gaps(),
+            "accounts": await self._accounts_check(),
+        }
+
+    def gauges(self) -> list[Gauge]:
+        """Numbers for `/metrics` beside those of the plant."""
+        return [*self._counters()]
+
+    def _alerting(self) -> Check:
+        if self._dispatch is None:
+            return Check(ok=False, detail="off: the configuration has no routes, nobody is told")
+        failing = self._findings.open_of(GatewayRule.ALERT_FAILING)
+        if failing:
+            names = ", ".join(sorted(str(item.detail.get("thing", "?")) for item in failing))
+            return Check(ok=False, detail=f"not delivering: {names}")
+        return Check(ok=True, detail="on")
+
+    async def _gaps(self) -> Check:
+        try:
+            found = await asyncio.to_thread(self._streams.gaps)
+        except Exception as error:  # noqa: BLE001 - readiness must answer whatever the database does
+            return Check(ok=False, detail=f"cannot be read: {type(error).__name__}")
+        gaps = [gap for rows in found.values() for gap in rows]
+        still_open = sum(1 for gap in gaps if gap.filled_at_ms is None and gap.final_at_ms is None)
+        return Check(still_open == 0, f"{still_open} open" if still_open else "none open")
+
+    async def _accounts_check(self) -> Check:
+        try:
+            await self._accounts.session("")
+        except AccountsUnavailable as error:
+            return Check(ok=False, detail=str(error))
+        return Check(ok=True, detail="readable")
+
+    def _counters(self) -> Iterator[Gauge]:
+        counters = self._ingest.counters
+        outcomes = {
+            "admitted": counters.admitted,
+            "duplicate": counters.duplicates,
+            "dropped": counters.dropped,
+            "conflict": counters.conflicts,
+            "quarantined": counters.quarantined,
+        }
+        for outcome, number in outcomes.items():
+            yield Gauge(
+                "events", "Events received since start, by what became of them", number, {"outcome": outcome}
+            )
+        yield Gauge(
+            "broker_connected", "1 while connected to the broker", float(self._intake.problem is None)
+        )
+        if self._dispatch is not None:
+            for (channel, outcome), number in self._dispatch.counts.items():
+                labels = {"channel": channel, "outcome": outcome}
+                yield Gauge("notices", "Sends since start, by channel and outcome", number, labels)
