@@ -219,9 +219,12 @@ def _duration(duration_ms: int | None, words: Words) -> str:
     if whole.days:
         return words["duration.days"].format(days=whole.days, hours=hours)
     if hours:
-        return words["duration.hours"].format(hours=hours, minutes=minutes)
+        return words["duration.hours" if minutes else "duration.whole_hours"].format(
+            hours=hours, minutes=minutes
+        )
     if minutes:
-        return words["duration.minutes"].format(minutes=minutes, seconds=seconds)
+        key = "duration.minutes" if seconds else "duration.whole_minutes"
+        return words[key].format(minutes=minutes, seconds=seconds)
     return words["duration.seconds"].format(seconds=seconds)
 
 
