@@ -88,6 +88,14 @@ class StreamRows(Protocol):
         """The event held with this hash: a scan of the agent's events, for rare cases only."""
         ...
 
+    def is_refused(self, site: str, agent: str, position: Position) -> bool:
+        """Whether this very event was refused a place and lies in quarantine."""
+        ...
+
+    def note_refused(self, site: str, agent: str, position: Position) -> None:
+        """Remember that this very event was refused a place."""
+        ...
+
     def load_event(self, site: str, agent: str, epoch: str, seq: int) -> Event | None:
         """An event that is held, decoded."""
         ...

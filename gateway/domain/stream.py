@@ -50,6 +50,10 @@ class Holdings(Protocol):
         """The epoch of this agent that began last here, or None."""
         ...
 
+    def is_refused(self, position: Position) -> bool:
+        """Whether this very event was refused (`Conflict`, `Late`) and lies in quarantine: known here, if not held."""
+        ...
+
     def find_hash(self, digest: str) -> Position | None:
         """The event held with this hash, or None (rare and slow: only for beginnings that cannot be read)."""
         ...
@@ -153,9 +157,18 @@ def demand_reset(held: Holdings, health: Health) -> Ack | None:
     agent), or nothing.
     """
     acked = health.acked
-    if not health.online or acked is None or held.hash_at(acked.epoch, acked.seq) == acked.hash:
+    if not health.online or acked is None or _is_accounted_for(acked, held):
         return None
     return _ack(health.epoch, held.last(health.epoch) or held.newest(), reset=True)
+
+
+def _is_accounted_for(acked: Position, held: Holdings) -> bool:
+    """Held with that hash, inside a stated gap, or in quarantine: going back would bring nothing new."""
+    digest = held.hash_at(acked.epoch, acked.seq)
+    if digest == acked.hash or held.is_refused(acked):
+        return True
+    last = held.last(acked.epoch)
+    return digest is None and last is not None and acked.seq < last.seq
 
 
 def _ack(to: str, position: Position | None, *, reset: bool) -> Ack:
@@ -211,7 +224,7 @@ def _judge_after_loss(event: Event, held: Holdings, health: Health | None) -> Ne
     if health.first == event.position:
         lost = _lost_before_first(event, held)
     else:
-        lost = _lost_to_damage(event, held, health.gone)
+        lost = _lost_to_damage(event, held, health)
         if not lost:
             return None
     return Next(lost=lost, second_agent=last is not None and _is_followed(event.epoch, held))
@@ -230,8 +243,12 @@ def _lost_before_first(event: Event, held: Holdings) -> tuple[Lost, ...]:
     return _open_tail(held, reason) + _range(event.epoch, 1, event.seq - 1, reason)
 
 
-def _lost_to_damage(event: Event, held: Holdings, gone: Iterable[GoneRange]) -> tuple[Lost, ...]:
-    """What `gone` takes away right before `event`, empty where it does not explain the whole hole."""
+def _lost_to_damage(event: Event, held: Holdings, health: Health) -> tuple[Lost, ...]:
+    """What `gone` takes away right before `event`, empty where it does not explain the whole hole.
+
+    Where the beginning of an epoch is gone, its link is gone with it, and nobody can tell what came before. Then what
+    the agent saw acked must at least be held here, and the open end after that is stated as lost, too.
+    """
     reason = "damaged in the agent's store"
     epoch, upto = event.epoch, event.seq - 1
     if event.seq == 1:
@@ -241,12 +258,15 @@ def _lost_to_damage(event: Event, held: Holdings, gone: Iterable[GoneRange]) -> 
         epoch, upto = after.epoch, after.seq
     last = held.last(epoch)
     start = 1 if last is None else last.seq + 1
-    if _skip(start, epoch, gone) <= upto or start > upto:
+    if start > upto or _skip(start, epoch, health.gone) <= upto:
         return ()
-    tail = (
-        _open_tail(held, reason) if last is None else ()
-    )  # the epoch's own beginning, and with it its link, is gone
-    return tail + _range(epoch, start, upto, reason)
+    lost = _range(epoch, start, upto, reason)
+    if last is not None:
+        return lost
+    acked = health.acked
+    if acked is None or not _is_accounted_for(acked, held):
+        return ()
+    return (Lost(acked.epoch, acked.seq + 1, None, reason), *lost)
 
 
 def _skip(seq: int, epoch: str, gone: Iterable[GoneRange]) -> int:

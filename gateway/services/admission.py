@@ -100,6 +100,10 @@ class Held:
         """The epoch of this agent that began last here, or None."""
         return self._latest
 
+    def is_refused(self, position: Position) -> bool:
+        """Whether this very event lies in quarantine."""
+        return self._recording.is_refused(self._site, self._agent, position)
+
     def find_hash(self, digest: str) -> Position | None:
         """The event held with this hash, or None."""
         return self._recording.find_hash(self._site, self._agent, digest)
@@ -246,6 +250,9 @@ class Admission:
         """An event that gets no place is kept raw; a raise in it is alarmed all the same (§3.4)."""
         key = (event.site, event.agent)
         self.outcome.conflicts += 1
+        if self._recording.is_refused(*key, event.position):
+            return  # it came again
+        self._recording.note_refused(*key, event.position)
         number = self._recording.put_in_quarantine(topic, event.payload, reason)
         self._recording.append(Quarantined(number, topic[:256], *key, reason))
         self.raise_once(Subject(rule, *key), {"epoch": event.epoch, "seq": event.seq, "reason": reason})

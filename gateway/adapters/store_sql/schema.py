@@ -77,6 +77,17 @@ EPOCHS = Table(
 )
 """How far each epoch is held. `store_position` is the journal position where its store begins here."""
 
+REFUSED = Table(
+    "refused",
+    METADATA,
+    Column("site", Text, primary_key=True),
+    Column("agent", Text, primary_key=True),
+    Column("epoch", Text, primary_key=True),
+    Column("seq", BigInteger, primary_key=True),
+    Column("hash", Text, primary_key=True),
+)
+"""Events that got no place (their key is held with another hash, or their gap was final) and went into quarantine."""
+
 BOOTS = Table(
     "boots",
     METADATA,

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import ColumnElement, insert, select, update
 
 from edge_agent.wire.codec import DecodeError, decode
 from edge_agent.wire.event import AgentStarted, Event, Position
 from gateway.adapters.store_sql.rows_base import RowsBase
-from gateway.adapters.store_sql.schema import BOOTS, EPOCHS, GAPS, JOURNAL
+from gateway.adapters.store_sql.schema import BOOTS, EPOCHS, GAPS, JOURNAL, REFUSED
 from gateway.domain.journal import EdgeEvent, Entry, GapClosed, GapFound
 from gateway.domain.occurred import Anchor, anchor_of
 
@@ -87,6 +87,16 @@ class SqlStreamRows(RowsBase):
             .limit(1)
         ).first()
         return None if found is None else Position(found.epoch, found.seq, digest)
+
+    def is_refused(self, site: str, agent: str, position: Position) -> bool:
+        """Whether this very event was refused a place and lies in quarantine."""
+        found = self._connection.execute(select(REFUSED.c.seq).where(*_refused_key(site, agent, position)))
+        return found.first() is not None
+
+    def note_refused(self, site: str, agent: str, position: Position) -> None:
+        """Remember that this very event was refused a place."""
+        row = {"site": site, "agent": agent, "epoch": position.epoch, "seq": position.seq}
+        self._connection.execute(insert(REFUSED), {**row, "hash": position.hash})
 
     def load_event(self, site: str, agent: str, epoch: str, seq: int) -> Event | None:
         """An event that is held, decoded."""
@@ -172,3 +182,9 @@ class SqlStreamRows(RowsBase):
         row |= {"from_seq": found.from_seq, "to_seq": found.to_seq, "reason": found.reason}
         row |= {"found_at_ms": self.now_ms, "final_at_ms": self.now_ms if found.final else None}
         self._connection.execute(insert(GAPS), row)
+
+
+def _refused_key(site: str, agent: str, position: Position) -> list[ColumnElement[bool]]:
+    table = REFUSED.c
+    own = [table.site == site, table.agent == agent, table.epoch == position.epoch]
+    return [*own, table.seq == position.seq, table.hash == position.hash]

@@ -27,6 +27,7 @@ class Holding:
     """`Holdings` in memory, and a journal that keeps to verdicts."""
 
     events: list[Event] = field(default_factory=list)
+    refused: set[Position] = field(default_factory=set)
 
     def hash_at(self, epoch: str, seq: int) -> str | None:
         return next((e.hash for e in self.events if (e.epoch, e.seq) == (epoch, seq)), None)
@@ -40,6 +41,9 @@ class Holding:
     def latest_epoch(self) -> str | None:
         epochs = list(dict.fromkeys(e.epoch for e in self.events))
         return epochs[-1] if epochs else None
+
+    def is_refused(self, position: Position) -> bool:
+        return position in self.refused
 
     def find_hash(self, digest: str) -> Position | None:
         return next((e.position for e in self.events if e.hash == digest), None)
@@ -224,6 +228,20 @@ def test_an_acked_with_another_hash_is_reset() -> None:
     assert demand_reset(held, health_of(store, acked=other)) == Ack(E, E, 4, store.events[3].hash, reset=True)
 
 
+def test_an_acked_that_lies_in_quarantine_calls_for_nothing() -> None:
+    store, held = run_of(E, 3), Holding()
+    held.take_all(store)
+    other = replace(store.events[1].position, hash="0" * 64)
+    held.refused.add(other)
+    assert demand_reset(held, health_of(store, acked=other)) is None
+
+
+def test_an_acked_inside_a_stated_gap_calls_for_nothing() -> None:
+    store = run_of(E, 9)
+    held = Holding([store.events[6]])
+    assert demand_reset(held, health_of(store, acked=store.events[3].position)) is None
+
+
 def test_a_gateway_that_holds_nothing_resets_to_nothing() -> None:
     store = run_of(E, 3)
     reset = demand_reset(Holding(), health_of(store, acked=store.events[2].position))
@@ -296,11 +314,12 @@ def test_a_new_epoch_is_next_when_the_event_it_follows_is_gone() -> None:
     assert not verdict.forked
 
 
-def test_a_run_that_is_gone_as_a_whole_stops_nobody() -> None:
+def test_a_run_that_is_gone_as_a_whole_stops_nobody_whose_acked_is_held() -> None:
     store = run_of(G, 1, run_of(F, 1, run_of(E, 3)))
     held = Holding(store.events[:4])
-    start = store.events[6]
-    verdict = held_next(held.offer(start, health_of(store, gone=(GoneRange(F, 1, 2),))))
+    start, gone = store.events[6], (GoneRange(F, 1, 2),)
+    assert isinstance(held.offer(start, health_of(store, gone=gone, acked=None)), Ahead)
+    verdict = held_next(held.offer(start, health_of(store, gone=gone, acked=store.events[3].position)))
     assert [(lost.epoch, lost.from_seq, lost.to_seq) for lost in verdict.lost] == [(E, 5, None), (F, 1, 2)]
 
 
@@ -328,6 +347,11 @@ def test_a_new_epoch_that_follows_an_event_of_a_stated_gap_is_next() -> None:
     held = Holding(store.events[:2])
     held.offer(store.events[6], health_of(store, first=store.events[6].position))
     assert held.offer(image.start(F)) == Next(forked=True)
+
+
+def test_a_gone_beginning_proves_nothing_to_a_gateway_that_holds_nothing() -> None:
+    store = run_of(F, 2, run_of(E, 3))
+    assert isinstance(Holding().offer(store.events[5], health_of(store, gone=(GoneRange(F, 1, 1),))), Ahead)
 
 
 # 3.4: conflicts and broken links
