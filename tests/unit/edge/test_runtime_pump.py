@@ -1,0 +1,222 @@
+"""The pump on a real store in memory: nothing is shown before it is stored, nothing is lost while the disk is full."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from edge_agent.adapters.minting import Run
+from edge_agent.adapters.signing import SigningKey
+from edge_agent.adapters.store_file import IN_MEMORY
+from edge_agent.adapters.store_sqlite import EventStore
+from edge_agent.domain.delivery import DeliveryMode, Placed, ReportPolicy, Sender
+from edge_agent.domain.findings import Draft, GuardView
+from edge_agent.domain.units import NS_PER_MS, MonoNs, UtcNs
+from edge_agent.domain.wall import WallPair
+from edge_agent.engine import EdgeEngine
+from edge_agent.ports import BlockFailed, BlockOk, Committed, Loss, Reading, StoreFull, StoreStatus
+from edge_agent.runtime import pump as pump_module
+from edge_agent.runtime.polling import Reply
+from edge_agent.runtime.pump import Pump
+from edge_agent.wire.event import (
+    GuardChanged,
+    GuardState,
+    Json,
+    Observation,
+    OutboxOverflow,
+    Position,
+    StateReport,
+)
+from tests.unit.edge.rig import DOOR, Layout, Plant, cell
+
+
+@dataclass
+class HandClock:
+    """A clock that stands still until moved."""
+
+    now_ms: float = 0
+    boot: str = "boot-1"
+
+    def mono(self) -> MonoNs:
+        return MonoNs(round(self.now_ms * NS_PER_MS))
+
+    def pair(self) -> WallPair:
+        return WallPair(self.mono(), UtcNs(1_790_000_000_000_000_000 + self.mono()), synced=True)
+
+    def offset_ms(self) -> int | None:
+        return None
+
+
+class DirectOutbox:
+    """The store without its thread; `is_full` plays a full disk."""
+
+    def __init__(self, store: EventStore, said: list[str]) -> None:
+        self._store = store
+        self._said = said
+        self.is_full = False
+
+    async def commit(
+        self, drafts: Sequence[Draft], memory: Mapping[str, Json], pair: WallPair, loss: Loss | None = None
+    ) -> Committed | StoreFull:
+        if self.is_full:
+            return StoreFull()
+        self._said.append("commit")
+        return self._store.commit(drafts, memory, pair, loss)
+
+    async def begin_epoch(self, pair: WallPair) -> Committed | StoreFull:
+        return self._store.begin_epoch(pair)
+
+    async def place(self, position: Position) -> Placed:
+        return self._store.place(position)
+
+    async def read(self, places: Sequence[int]) -> Reading:
+        return self._store.read(places)
+
+    async def set_acked(self, acked: int, ever_acked: int) -> Position | None:
+        return self._store.set_acked(acked, ever_acked)
+
+    async def status(self) -> StoreStatus:
+        return self._store.status()
+
+    async def stop_clean(self, pair: WallPair) -> Committed | StoreFull:
+        return self._store.stop_clean(pair)
+
+
+@dataclass
+class Bench:
+    """An engine, a store and the pump between them."""
+
+    clock: HandClock = field(default_factory=HandClock)
+    plant: Plant = field(default_factory=Plant)
+    said: list[str] = field(default_factory=list)
+    committed: list[Committed] = field(default_factory=list)
+    views: list[GuardView] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        key = SigningKey.generate()
+        run = Run("site", "gw", "boot-1", "1", "c" * 64)
+        self.store = EventStore(IN_MEMORY, run, size_max_mb=16, sign=key.sign)
+        pair = self.clock.pair()
+        self.store.begin_epoch(pair)
+        self.cell = cell(Layout())
+        engine = EdgeEngine(
+            self.cell, epoch=self.store.epoch, boot="boot-1", now=pair.mono, wall=pair, memory={}
+        )
+        self.outbox = DirectOutbox(self.store, self.said)
+        self.sender = Sender(DeliveryMode.GATEWAY, self.store.epoch, tail=1)
+        self.reports = ReportPolicy(3600)
+        self.pump = Pump(
+            engine, self.outbox, self.clock, pair, on_commit=self.note_commit, on_views=self.note_views
+        )
+
+    def note_commit(self, committed: Committed) -> None:
+        self.committed.append(committed)
+        self.sender.extend(committed.tail)
+
+    def note_views(self, views: list[GuardView]) -> None:
+        self.said.append("show")
+        self.views += views
+
+    async def step(self) -> None:
+        await self.pump.step(self.sender, self.reports)
+
+    async def poll(self, *, ok: bool = True) -> None:
+        for block in self.cell.blocks:
+            outcome = BlockOk(self.plant.block(block)) if ok else BlockFailed("timeout")
+            await self.pump.accept(Reply(block.id, outcome, self.clock.mono()))
+        await self.step()
+        self.clock.now_ms += 200
+
+    def bodies(self) -> list[object]:
+        return [event.body for committed in self.committed for event in committed.events]
+
+
+async def test_states_are_shown_after_the_commit_of_their_events() -> None:
+    bench = Bench()
+    await bench.poll()
+    assert bench.said == ["commit", "show"]
+    bench.plant.closed = 0
+    await bench.poll()
+    assert bench.said == ["commit", "show"] * 2
+    changed = [body for body in bench.bodies() if isinstance(body, GuardChanged) and body.guard == DOOR]
+    assert [body.state for body in changed] == [GuardState.CLOSED, GuardState.OPEN]
+    assert bench.views[-1].state is GuardState.OPEN
+
+
+async def test_what_gathers_during_a_commit_needs_one_commit_together() -> None:
+    bench = Bench()
+    for closed in (1, 0, 1, 0):
+        bench.plant.closed = closed
+        for block in bench.cell.blocks:
+            reply = Reply(block.id, BlockOk(bench.plant.block(block)), bench.clock.mono())
+            await bench.pump.accept(reply)
+    await bench.step()
+    assert bench.said.count("commit") == 1
+    assert (
+        len([body for body in bench.bodies() if isinstance(body, GuardChanged) and body.guard == DOOR]) == 4
+    )
+
+
+async def test_a_poll_without_a_change_costs_no_commit() -> None:
+    bench = Bench()
+    await bench.poll()
+    bench.said.clear()
+    for _ in range(5):
+        await bench.poll()
+    assert bench.said == []
+
+
+async def test_nothing_is_shown_while_the_disk_is_full_and_all_of_it_afterwards() -> None:
+    bench = Bench()
+    await bench.poll()
+    bench.outbox.is_full = True
+    bench.said.clear()
+    for closed in (0, 1, 0):
+        bench.plant.closed = closed
+        await bench.poll()
+    assert (bench.said, bench.pump.is_full) == ([], True)
+    bench.outbox.is_full = False
+    await bench.step()
+    assert (bench.said, bench.pump.is_full) == (["commit", "show"], False)
+    states = [body.state for body in bench.bodies() if isinstance(body, GuardChanged) and body.guard == DOOR]
+    assert states == [GuardState.CLOSED, GuardState.OPEN, GuardState.CLOSED, GuardState.OPEN]
+
+
+async def test_beyond_the_limit_findings_are_counted_and_the_count_is_stored() -> None:
+    bench = Bench()
+    bench.outbox.is_full = True
+    for n in range(pump_module.UNSTORED_MAX + 7):
+        bench.pump.observe("flood", {"n": n})
+    await bench.step()
+    bench.outbox.is_full = False
+    await bench.step()
+    (overflow,) = [body for body in bench.bodies() if isinstance(body, OutboxOverflow)]
+    floods = [body for body in bench.bodies() if isinstance(body, Observation)]
+    assert (overflow.dropped, len(floods)) == (7, pump_module.UNSTORED_MAX)
+
+
+async def test_a_state_report_is_one_commit_when_settled() -> None:
+    bench = Bench()
+    bench.reports.connect()
+    await bench.step()
+    assert not [body for body in bench.bodies() if isinstance(body, StateReport)]
+    await bench.poll()
+    parts = [body for body in bench.bodies() if isinstance(body, StateReport)]
+    assert [(part.part, part.parts) for part in parts] == [(1, 1)]
+    await bench.poll()
+    assert len([body for body in bench.bodies() if isinstance(body, StateReport)]) == 1
+
+
+async def test_failures_reach_the_engine_too() -> None:
+    bench = Bench()
+    await bench.poll()
+    for _ in range(15):
+        await bench.poll(ok=False)
+    assert {view.state for view in bench.views[-2:]} == {GuardState.UNKNOWN}
+
+
+async def test_the_runtimes_memory_goes_with_the_next_commit() -> None:
+    bench = Bench()
+    bench.pump.remember({"topic/x": True})
+    await bench.step()
+    assert bench.store.memory["topic/x"] is True

@@ -1,0 +1,53 @@
+"""Watching ourselves: clock steps are told, slews are not; a hung loop silences the watchdog."""
+
+from __future__ import annotations
+
+import pytest
+
+from edge_agent.domain.units import NS_PER_MS, NS_PER_S, MonoNs, UtcNs
+from edge_agent.domain.wall import WallPair
+from edge_agent.runtime.watch import Pulse, step_ms
+
+
+def pair(mono_s: float, utc_s: float) -> WallPair:
+    return WallPair(MonoNs(round(mono_s * NS_PER_S)), UtcNs(round(utc_s * NS_PER_S)), synced=True)
+
+
+@pytest.mark.parametrize(
+    ("stepped_s", "told_ms"),
+    [
+        (0, None),
+        (0.9, None),
+        (-1.0, None),
+        (1.5, 1500),
+        (-3600, -3_600_000),
+        (10 * 365 * 86400, 315_360_000_000),
+    ],
+)
+def test_only_a_step_of_more_than_a_second_is_a_step(stepped_s: float, told_ms: int | None) -> None:
+    assert step_ms(pair(100, 5000), pair(101, 5001 + stepped_s)) == told_ms
+
+
+def test_a_suspended_machine_is_no_step() -> None:
+    """CLOCK_BOOTTIME goes on while suspended, as the wall clock does."""
+    assert step_ms(pair(100, 5000), pair(7300, 12_200)) is None
+
+
+def test_the_watchdog_is_fed_only_when_every_loop_has_advanced() -> None:
+    pulse = Pulse(["poll a", "poll b", "pump"])
+    pulse.advance("poll a")()
+    pulse.advance("pump")()
+    assert not pulse.take()
+    pulse.advance("poll b")()
+    assert pulse.take()
+    assert not pulse.take(), "each ping needs new life"
+
+
+def test_a_loop_without_a_name_cannot_vouch() -> None:
+    with pytest.raises(AssertionError):
+        Pulse(["pump"]).advance("bystander")
+
+
+def test_a_step_is_whole_milliseconds() -> None:
+    later = WallPair(MonoNs(NS_PER_S), UtcNs(3 * NS_PER_S + NS_PER_MS // 2), synced=True)
+    assert step_ms(pair(0, 0), later) == 2000
