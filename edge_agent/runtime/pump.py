@@ -1,8 +1,9 @@
 """The pump: replies in, engine steps, commits, then whatever must not happen before the commit.
 
 Replies gather while a commit is on its way to the disk; the next step takes them all and needs one commit for them
-(group commit without a timer, so a lone change waits for nothing). Guard states are shown only after the commit that
-holds their events. When the disk is full the agent goes on judging: findings wait here, up to a limit, then are
+(group commit without a timer, so a lone change waits for nothing). Each is judged at the time at which it came, however
+long the disk held it up: a violation that began and ended during a slow commit is still seen, with its true duration.
+Guard states are shown only after the commit that holds their events. When the disk is full the agent goes on judging: findings wait here, up to a limit, then are
 counted, and the count is stored with the next commit that succeeds.
 """
 
@@ -32,6 +33,9 @@ UNSTORED_MAX: Final = 5000
 
 NAP_S: Final = 1.0
 """The longest the pump sleeps: a due state report is seen within this, and the watchdog is told."""
+
+FULL_RETRY_NS: Final = NS_PER_S
+"""While the disk is full, what waits is tried again this often; judging goes on at its own pace."""
 
 IDLE_COMMIT_NS: Final = 60 * NS_PER_S
 """An idle pump asks the store this often whether its hourly checkpoint is due."""
@@ -74,19 +78,21 @@ class Pump:
         self._clock = clock
         self._on_commit = on_commit
         self._on_views = on_views
-        self._inbox: deque[Reply] = deque()
+        self._inbox: deque[tuple[MonoNs, Reply]] = deque()
         self._room = asyncio.Event()
         self._wake = asyncio.Event()
         self._unstored = _Unstored()
         self._idle_commit_at = MonoNs(0)
+        self._retry_at = MonoNs(0)
         self._log = logging.getLogger("guardwatch.pump")
 
     async def accept(self, reply: Reply) -> None:
-        """Take a reply in; waits while the inbox is full."""
+        """Take in a reply that came just now; waits while the inbox is full."""
+        received = self._clock.mono()
         while len(self._inbox) >= INBOX_MAX:
             self._room.clear()
             await self._room.wait()
-        self._inbox.append(reply)
+        self._inbox.append((received, reply))
         self._wake.set()
 
     def observe(self, what: str, detail: dict[str, Json]) -> None:
@@ -108,7 +114,10 @@ class Pump:
         """Step for ever."""
         while True:
             await self._sleep()
-            await self.step(sender, reports)
+            if self.is_full and self._clock.mono() < self._retry_at:
+                self._feed(self._clock.mono())
+            else:
+                await self.step(sender, reports)
             advance()
 
     async def step(self, sender: Sender, reports: ReportPolicy) -> None:
@@ -127,12 +136,12 @@ class Pump:
 
     def _feed(self, now: MonoNs) -> None:
         while self._inbox:
-            reply = self._inbox.popleft()
+            received, reply = self._inbox.popleft()
             match reply.outcome:
                 case BlockOk(data):
-                    self.engine.receive_block(reply.block, data, reply.requested_at, now)
+                    self.engine.receive_block(reply.block, data, reply.requested_at, received)
                 case failed:
-                    self.engine.receive_failure(reply.block, failed.reason, now)
+                    self.engine.receive_failure(reply.block, failed.reason, received)
         self._room.set()
         deadline = self.engine.next_deadline()
         if deadline is not None and deadline <= now:
@@ -184,15 +193,13 @@ class Pump:
         taken.memory |= newer.memory
         taken.report = newer.report
         self._unstored = taken
+        self._retry_at = MonoNs(self._clock.mono() + FULL_RETRY_NS)
         if not self.is_full:
             self._log.error("disk full: findings wait in memory")
             self.is_full = True
 
     async def _sleep(self) -> None:
         """Until there is something to do: a reply, an observation, the engine's deadline; at most `NAP_S`."""
-        if self.is_full:
-            await asyncio.sleep(NAP_S)  # what waits is tried again at this pace
-            return
         deadline = self.engine.next_deadline()
         wait_s = NAP_S
         if deadline is not None:
