@@ -23,6 +23,7 @@ from edge_agent.wire.event import (
     GuardState,
     Json,
     MachineChanged,
+    OpenOccurrence,
     Quality,
     StateReport,
     ViolationChanged,
@@ -41,6 +42,7 @@ from gateway.domain.journal import (
     MachineModelled,
     MachineRemoved,
     PresenceChanged,
+    ReconciledChange,
     ReconciledClear,
     ReconciledRaise,
 )
@@ -170,6 +172,8 @@ class Plant:
                         occurrence, site, agent, None, None, rule.value, priority, Basis.PROVEN, None
                     ),
                 )
+            case ReconciledChange(occurrence=occurrence, listed=listed):
+                self._change_violation(occurrence, listed)
             case ReconciledClear(occurrence=occurrence) | FindingCleared(occurrence=occurrence):
                 self._violations.drop(occurrence)
             case _:
@@ -204,18 +208,24 @@ class Plant:
                     ),
                 )
             case ViolationChanged() as change:
-                known = self._violations.get(change.occurrence)
-                if known is not None:
-                    self._violations.put(
-                        change.occurrence,
-                        replace(
-                            known, priority=change.priority, basis=change.basis, hidden_by=change.hidden_by
-                        ),
-                    )
+                self._change_violation(self._name_here(change.occurrence), change)
             case ViolationCleared(occurrence=occurrence):
-                self._violations.drop(occurrence)
+                self._violations.drop(self._name_here(occurrence))
             case _:
                 pass
+
+    def _name_here(self, occurrence: str) -> str:
+        """The id that an agent's occurrence is open under: its own, or OCC.2, OCC.3, … (delivery protocol §3.7a)."""
+        if self._violations.get(occurrence) is not None:
+            return occurrence
+        named = (item.occurrence for item in self._violations.values())
+        return next((name for name in named if name.rpartition(".")[0] == occurrence), occurrence)
+
+    def _change_violation(self, occurrence: str, now: ViolationChanged | OpenOccurrence) -> None:
+        known = self._violations.get(occurrence)
+        if known is not None:
+            changed = replace(known, priority=now.priority, basis=now.basis, hidden_by=now.hidden_by)
+            self._violations.put(occurrence, changed)
 
     def _agent(self, site: str, agent: str) -> AgentNow:
         return self._agents.get((site, agent)) or AgentNow(site, agent)
@@ -261,6 +271,8 @@ class Plant:
         silent_ms = self._agent(site, agent).silent_ms
         until = at if silent_ms is None else iso_utc(silent_ms)
         for guard in self._guards_of(site, agent):
+            if guard.since is None:
+                continue  # never spoken of: there is nothing to forget
             self._put_said(guard, _NOTHING, at, until)
         for machine in tuple(self._machines.values()):
             if (machine.site, machine.agent) == (site, agent) and machine.moving is not None:
