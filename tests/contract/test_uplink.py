@@ -1,0 +1,303 @@
+"""The broker connection against a real mosquitto: reports in order, refusals told apart, no second outbox in RAM."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from edge_agent.adapters import uplink_paho
+from edge_agent.adapters.uplink_paho import BrokerAccess, PahoUplink
+from edge_agent.ports import AckArrived, Answered, LinkDown, LinkUp, Publication, UplinkReport
+from tests.servers import Mosquitto, free_port
+
+pytestmark = pytest.mark.integration
+
+PREFIX = "guardwatch/v1/site/gw"
+WILL = Publication(f"{PREFIX}/health", b"gone", retained=True)
+DEADLINE_S = 40.0
+
+
+def event(n: int) -> Publication:
+    return Publication(f"{PREFIX}/events", f"event {n}".encode(), retained=False, place=n)
+
+
+class Listener:
+    """What an uplink reports, in order."""
+
+    def __init__(self) -> None:
+        self.reports: list[UplinkReport] = []
+
+    def __call__(self, report: UplinkReport) -> None:
+        self.reports.append(report)
+
+    def of(self, kind: type[UplinkReport]) -> list[UplinkReport]:
+        return [report for report in self.reports if isinstance(report, kind)]
+
+    async def wait(self, look: Callable[[], object]) -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            while not look():  # noqa: ASYNC110 — reports come from paho's thread
+                await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def opened(port: int, **more: object) -> AsyncIterator[tuple[PahoUplink, Listener]]:
+    values: dict[str, object] = {
+        "host": "127.0.0.1",
+        "port": port,
+        "client_id": "gw",
+        "ack_topic": f"{PREFIX}/ack",
+    }
+    uplink = PahoUplink(BrokerAccess(**(values | more)))  # type: ignore[arg-type]
+    listener = Listener()
+    uplink.open(WILL, listener)
+    try:
+        yield uplink, listener
+    finally:
+        await uplink.close()
+
+
+@asynccontextmanager
+async def watching(port: int, *topics: str) -> AsyncIterator[list[tuple[str, bytes, bool]]]:
+    """A bystander: what arrives on these topics, with the retain flag."""
+    heard: list[tuple[str, bytes, bool]] = []
+    subscribed = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    client = Client(CallbackAPIVersion.VERSION2, client_id="bystander", protocol=MQTTProtocolVersion.MQTTv5)
+
+    def on_message(_: Client, __: object, message: MQTTMessage) -> None:
+        heard.append((message.topic, bytes(message.payload), message.retain))
+
+    def on_subscribe(
+        _: Client, __: object, mid: int, codes: list[ReasonCode], properties: Properties | None
+    ) -> None:
+        loop.call_soon_threadsafe(subscribed.set)
+
+    client.on_message = on_message
+    client.on_subscribe = on_subscribe
+    client.connect("127.0.0.1", port)
+    client.subscribe([(topic, 1) for topic in topics])
+    client.loop_start()
+    await subscribed.wait()
+    try:
+        yield heard
+    finally:
+        client.disconnect()
+        await asyncio.to_thread(client.loop_stop)
+
+
+async def test_says_the_receive_maximum_of_the_broker(tmp_path: Path) -> None:
+    with Mosquitto(tmp_path / "m") as broker:
+        async with opened(broker.port) as (_, said):
+            await said.wait(lambda: said.reports)
+            assert said.reports[0] == LinkUp(1000)
+
+
+async def test_every_publish_is_answered_and_arrives_in_order(mosquitto: Mosquitto) -> None:
+    async with (
+        watching(mosquitto.port, f"{PREFIX}/events") as heard,
+        opened(mosquitto.port) as (uplink, said),
+    ):
+        await said.wait(lambda: said.of(LinkUp))
+        for n in range(1, 301):
+            uplink.publish(event(n))
+        await said.wait(lambda: len(said.of(Answered)) == 300)
+        await said.wait(lambda: len(heard) == 300)
+        assert said.of(Answered) == [Answered(event(n), None, is_heard=True) for n in range(1, 301)]
+        assert [payload for _, payload, _ in heard] == [f"event {n}".encode() for n in range(1, 301)]
+
+
+async def test_a_message_that_nobody_gets_is_taken_and_not_heard(mosquitto: Mosquitto) -> None:
+    async with opened(mosquitto.port) as (uplink, said):
+        await said.wait(lambda: said.of(LinkUp))
+        uplink.publish(event(1))
+        await said.wait(lambda: said.of(Answered))
+        assert said.of(Answered) == [Answered(event(1), None, is_heard=False)]
+
+
+async def test_hears_its_retained_and_live_acks_and_nothing_else(mosquitto: Mosquitto) -> None:
+    client = Client(CallbackAPIVersion.VERSION2, client_id="gateway", protocol=MQTTProtocolVersion.MQTTv5)
+    client.connect("127.0.0.1", mosquitto.port)
+    client.loop_start()
+    client.publish(f"{PREFIX}/ack", b"retained", qos=1, retain=True).wait_for_publish(DEADLINE_S)
+    client.publish("guardwatch/v1/site/other/ack", b"not ours", qos=1, retain=True).wait_for_publish(
+        DEADLINE_S
+    )
+    async with opened(mosquitto.port) as (_, said):
+        await said.wait(lambda: said.of(AckArrived))
+        client.publish(f"{PREFIX}/ack", b"live", qos=1)
+        await said.wait(lambda: len(said.of(AckArrived)) == 2)
+        assert said.of(AckArrived) == [AckArrived(b"retained"), AckArrived(b"live")]
+    client.disconnect()
+    await asyncio.to_thread(client.loop_stop)
+
+
+async def test_a_publish_while_the_link_is_down_is_dropped_not_queued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """paho would keep it in RAM and send it after the reconnect: an outbox that no store knows."""
+    monkeypatch.setattr(uplink_paho, "RECONNECT_FIRST_S", 0.05)
+    with Mosquitto(tmp_path / "m") as broker:
+        async with opened(broker.port) as (uplink, said):
+            await said.wait(lambda: said.of(LinkUp))
+            await asyncio.to_thread(broker.kill)
+            await said.wait(lambda: said.of(LinkDown))
+            uplink.publish(event(1))
+            await asyncio.to_thread(broker.start)
+            async with watching(broker.port, f"{PREFIX}/events") as heard:
+                await said.wait(lambda: len(said.of(LinkUp)) == 2)
+                uplink.publish(event(2))
+                await said.wait(lambda: heard)
+            assert [payload for _, payload, _ in heard] == [b"event 2"]
+
+
+async def test_each_up_is_followed_by_one_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uplink_paho, "RECONNECT_FIRST_S", 0.05)
+    with Mosquitto(tmp_path / "m") as broker:
+        async with opened(broker.port) as (_, said):
+            for ups in (1, 2, 3):
+                await said.wait(lambda ups=ups: len(said.of(LinkUp)) == ups)  # type: ignore[misc]
+                await asyncio.to_thread(broker.kill)
+                await said.wait(lambda: isinstance(said.reports[-1], LinkDown))
+                await asyncio.to_thread(broker.start)
+            after_up = [
+                said.reports[n + 1]
+                for n, report in enumerate(said.reports[:-1])
+                if isinstance(report, LinkUp)
+            ]
+            assert all(isinstance(report, LinkDown) for report in after_up)
+
+
+async def test_the_last_will_speaks_for_a_lost_agent_and_not_for_one_that_leaves(tmp_path: Path) -> None:
+    with Mosquitto(tmp_path / "m") as broker:
+        async with watching(broker.port, WILL.topic) as heard:
+            async with opened(broker.port) as (uplink, said):
+                await said.wait(lambda: said.of(LinkUp))
+                assert uplink._attempt is not None
+                uplink._attempt._shut()
+                await said.wait(lambda: heard)
+            assert [payload for _, payload, _ in heard] == [b"gone"]
+            async with opened(broker.port) as (_, said):
+                await said.wait(lambda: said.of(LinkUp))
+            await asyncio.sleep(0)
+            async with opened(broker.port, client_id="probe") as (_, said):
+                await said.wait(lambda: said.of(LinkUp))
+            assert len(heard) == 1
+
+
+async def test_nobody_there_is_a_reason_in_words(tmp_path: Path) -> None:
+    broker = Mosquitto(tmp_path / "m")
+    async with opened(broker.port) as (_, said):
+        await said.wait(lambda: said.reports)
+        (down,) = said.reports
+        assert isinstance(down, LinkDown)
+        assert f"cannot connect to 127.0.0.1:{broker.port}" in down.reason
+
+
+async def test_a_peer_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uplink_paho, "CONNECT_TIMEOUT_S", 0.5)
+    release = asyncio.Event()
+
+    async def hold(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await release.wait()
+        writer.close()
+
+    server = await asyncio.start_server(hold, "127.0.0.1", 0)
+    async with server:
+        async with opened(server.sockets[0].getsockname()[1]) as (_, said):
+            await said.wait(lambda: said.reports)
+            assert said.reports == [LinkDown("the broker does not answer")]
+        release.set()
+        server.close()
+        await asyncio.sleep(0)
+
+
+async def test_a_wrong_password_is_a_reason_in_words(tmp_path: Path) -> None:
+    passwords = tmp_path / "passwords"
+    passwords.write_text("gw:$6$AAAAAAAAAAAAAAAA$" + "A" * 86 + "==\n")
+    passwords.chmod(0o600)
+    with Mosquitto(tmp_path / "m", password_file=passwords) as broker:
+        async with opened(broker.port, username="gw", password="wrong") as (_, said):
+            await said.wait(lambda: said.reports)
+            (down,) = said.reports[:1]
+            assert isinstance(down, LinkDown)
+            assert "Not authorized" in down.reason
+
+
+async def test_a_topic_that_the_broker_forbids_is_refused_by_name(tmp_path: Path) -> None:
+    acl = tmp_path / "acl"
+    acl.write_text(f"topic read #\ntopic write {PREFIX}/health\n")
+    acl.chmod(0o644)
+    with Mosquitto(tmp_path / "m", extra_conf=f"acl_file {acl}") as broker:
+        async with opened(broker.port) as (uplink, said):
+            await said.wait(lambda: said.of(LinkUp))
+            uplink.publish(event(1))
+            await said.wait(lambda: said.of(Answered) or said.of(LinkDown))
+            answered = said.of(Answered)
+            assert answered == [Answered(event(1), "Not authorized", is_heard=False)]
+
+
+async def test_message_expiry_travels(mosquitto: Mosquitto) -> None:
+    expiring = Publication(f"{PREFIX}/state/m/g", b"now", retained=True, expiry_s=1)
+    async with opened(mosquitto.port) as (uplink, said):
+        await said.wait(lambda: said.of(LinkUp))
+        uplink.publish(expiring)
+        await said.wait(lambda: said.of(Answered))
+        left = f"{PREFIX}/state/m/g"
+        async with asyncio.timeout(DEADLINE_S):
+            while True:
+                async with watching(mosquitto.port, left, f"{PREFIX}/mark") as heard:
+                    uplink.publish(Publication(f"{PREFIX}/mark", b"m", retained=False))
+                    await said.wait(lambda heard=heard: any(topic.endswith("mark") for topic, _, _ in heard))  # type: ignore[misc]
+                if not any(topic == left for topic, _, _ in heard):
+                    break
+
+
+OPENSSL = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1"
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> Path:
+    """A certificate for 127.0.0.1, by openssl, which signs itself."""
+    folder = tmp_path / "tls"
+    folder.mkdir()
+    subprocess.run(
+        [*OPENSSL.split(), "-keyout", folder / "key.pem", "-out", folder / "cert.pem"],
+        check=True,
+        capture_output=True,
+    )
+    (folder / "key.pem").chmod(0o644)
+    return folder
+
+
+# paho forgets to close the socket of a failed handshake; the interpreter does, and complains
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_tls_verifies_the_broker(tmp_path: Path, certificates: Path) -> None:
+    conf = f"cafile {certificates}/cert.pem\ncertfile {certificates}/cert.pem\nkeyfile {certificates}/key.pem"
+    with Mosquitto(tmp_path / "m", extra_conf=conf) as broker:
+        async with opened(broker.port, is_tls=True, ca_file=certificates / "cert.pem") as (_, said):
+            await said.wait(lambda: said.reports)
+            assert said.reports == [LinkUp(1000)]
+        async with opened(broker.port, is_tls=True) as (_, said):
+            await said.wait(lambda: said.reports)
+            (down,) = said.reports[:1]
+            assert isinstance(down, LinkDown)
+            assert "certificate verify failed" in down.reason
+
+
+async def test_websockets_carry_the_same(tmp_path: Path) -> None:
+    port = free_port()
+    # its websockets library cannot listen on an address, but can on an interface
+    with Mosquitto(tmp_path / "m", extra_conf=f"listener {port}\nbind_interface lo\nprotocol websockets"):
+        async with opened(port, web_path="/mqtt") as (uplink, said):
+            await said.wait(lambda: said.of(LinkUp))
+            uplink.publish(event(1))
+            await said.wait(lambda: said.of(Answered))
