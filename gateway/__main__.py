@@ -13,7 +13,6 @@ import typer
 from edge_agent.wire.event import Priority
 from gateway.app import accounts, inquiry
 from gateway.app.exits import Exit, complain
-from gateway.app.running import run_gateway
 from gateway.domain.access import Role
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
@@ -69,6 +68,8 @@ def _gateway(
 @app.command(epilog="Example: guardwatch-gateway run /etc/guardwatch/gateway.yaml")
 def run(config: Config) -> None:
     """Run the gateway until stopped (SIGTERM drains, SIGHUP checks the configuration and starts anew)."""
+    from gateway.app.running import run_gateway  # noqa: PLC0415 - the other verbs need no web framework
+
     _end(lambda: run_gateway(config))
 
 

@@ -3,9 +3,10 @@
     exits.py        how a verb ends and speaks
     running.py      `run`: one process, its signals, its end
     composition.py  settings become adapters, adapters become services, services become tasks
+    settled.py      what settings mean to single adapters
     signs.py        what readiness and metrics are made of
-    accounts.py     `user`, `token`, `link`
-    inquiry.py      `check`, `route`, `alert-test`, `alarms`, `status`, `doctor`
+    accounts.py     `user`, `token`
+    inquiry.py      `check`, `route`, `alert-test`, `alarms`, `status`
 
 Nothing else imports adapters.
 """

@@ -1,4 +1,4 @@
-"""`user`, `token`, `link`: who may sign in, written beside a running gateway."""
+"""`user`, `token`: who may sign in, written beside a running gateway."""
 
 from __future__ import annotations
 

@@ -21,16 +21,16 @@ from edge_agent.wire.event import Json
 from gateway.adapters.accounts_sql import SqlAccounts
 from gateway.adapters.accounts_tables import open_accounts
 from gateway.adapters.clock_system import SystemClock
-from gateway.adapters.intake_paho import BrokerAccess, PahoIntake
+from gateway.adapters.intake_paho import PahoIntake
 from gateway.adapters.notifiers import open_notifier
 from gateway.adapters.store_sql.alarm_reads import SqlAlarmReads
 from gateway.adapters.store_sql.journal import SqlJournal
 from gateway.adapters.store_sql.plant_reads import PLANT_FOLD
 from gateway.adapters.store_sql.stream_reads import SqlStreamReads
-from gateway.adapters.words import load_words
 from gateway.api.application import build_application
 from gateway.api.context import Context, Site
 from gateway.api.server import ApiServer
+from gateway.app.settled import broker_access, make_voice
 from gateway.app.signs import Signs
 from gateway.domain.board import Beat, View
 from gateway.domain.book import AlarmBook
@@ -41,7 +41,7 @@ from gateway.domain.journal import ConfigRefused
 from gateway.domain.listing import GapRow
 from gateway.domain.plant import AgentKey
 from gateway.domain.plant_fold import Plant
-from gateway.domain.teller import Teller, Voice
+from gateway.domain.teller import Teller
 from gateway.ports import Fold, JournalUnavailable
 from gateway.services.changes import Changes
 from gateway.services.clock_watch import watch_clock
@@ -51,7 +51,7 @@ from gateway.services.live import Live
 from gateway.services.operate import Operate
 from gateway.services.presence import PresenceWatch
 from gateway.services.timers import Timers
-from gateway.settings import GatewaySettings, MqttSettings
+from gateway.settings import GatewaySettings
 
 PROBLEMS_TOLD_MAX = 50
 """Problems of a refused configuration that go into the journal; the rest is in the log."""
@@ -199,27 +199,6 @@ class Gateway:
 
     def _agent_by_key(self, site: str, agent: str) -> Json:
         return self._agent((site, agent), self._streams.gaps().get((site, agent), ()))
-
-
-def broker_access(mqtt: MqttSettings) -> BrokerAccess:
-    """How to reach the broker."""
-    return BrokerAccess(
-        host=mqtt.host,
-        port=mqtt.port,
-        client_id=mqtt.client_id,
-        web_path=mqtt.path or None,
-        is_tls=mqtt.is_tls,
-        username=mqtt.username,
-        password=mqtt.password,
-        ca_file=mqtt.ca_file,
-        cert_file=mqtt.cert_file,
-        key_file=mqtt.key_file,
-    )
-
-
-def make_voice(settings: GatewaySettings) -> Voice:
-    """How the gateway speaks in messages."""
-    return Voice(settings.language, load_words(), settings.time_zone, settings.http.base_url)
 
 
 def _make_teller(settings: GatewaySettings) -> Teller | None:

@@ -13,8 +13,8 @@ from gateway.adapters.notifiers import open_notifier
 from gateway.adapters.store_sql.alarm_reads import SqlAlarmReads
 from gateway.adapters.store_sql.plant_reads import load_plant, reading
 from gateway.adapters.store_sql.stream_reads import SqlStreamReads
-from gateway.app.composition import make_voice
 from gateway.app.exits import Exit, fail, refuse, say, say_json
+from gateway.app.settled import make_voice
 from gateway.domain.board import View, count
 from gateway.domain.documents import alarm_document
 from gateway.domain.listing import LIMIT_MAX, Query

@@ -74,6 +74,11 @@ class _Client:
         except asyncio.QueueFull:
             self.close()
 
+    @property
+    def is_drained(self) -> bool:
+        """Closed, and everything given that was queued before."""
+        return self.is_closed and self.queue.empty()
+
     def close(self) -> None:
         self.is_closed = True
         with contextlib.suppress(asyncio.QueueFull):
@@ -129,7 +134,7 @@ class Live:
                 async for payload in self._catch_up(client, after):
                     yield payload
             yield self._tick_payload(client.position)
-            while not (self._is_closing or client.is_closed):
+            while not (self._is_closing or client.is_drained):
                 frame = await client.queue.get()
                 if frame is None:
                     return
