@@ -1,0 +1,222 @@
+"""An agent is alive when its beats rise, and not when something says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edge_agent.wire.event import Position
+from edge_agent.wire.status import DeviceHealth, Health, HealthPage
+from gateway.adapters.store_sql.journal import SqlJournal
+from gateway.domain.findings import OpenFindings
+from gateway.domain.journal import Entry, FindingCleared, FindingRaised, GatewayRule, PresenceChanged
+from gateway.domain.presence import LOST_MS, OFFLINE_MS, Presence, hear, is_lost, watch
+from gateway.services.presence import PresenceWatch
+from tests.scripted_agent import AGENT, SITE, ulid
+from tests.unit.gateway.journal_rig import AwayJournal, WoundClock
+
+E, F = ulid(1), ulid(2)
+KEY = (SITE, AGENT)
+
+
+def beat(polls: int, epoch: str = E, **changes: object) -> Health:
+    return Health(online=True, epoch=epoch, boot="b", polls=polls, **changes)  # type: ignore[arg-type]
+
+
+WILL = Health(online=False, epoch=E, boot="b")
+
+
+# pure
+
+
+def test_one_beat_proves_nothing_and_a_second_that_rises_proves_life() -> None:
+    first = hear(Presence(0), beat(5), 0, retained=False)
+    assert not first.online
+    assert hear(first, beat(6), 2000, retained=False).online
+
+
+def test_a_beat_that_does_not_rise_proves_nothing() -> None:
+    frozen = hear(hear(Presence(0), beat(5), 0, retained=False), beat(5), 2000, retained=False)
+    assert not frozen.online
+
+
+def test_a_retained_beat_is_only_a_measure_for_the_next() -> None:
+    twice = hear(hear(Presence(0), beat(5), 0, retained=True), beat(6), 10, retained=True)
+    assert not twice.online
+    assert hear(twice, beat(7), 2000, retained=False).online
+
+
+def test_six_seconds_without_a_rise_end_it() -> None:
+    alive = hear(hear(Presence(0), beat(5), 0, retained=False), beat(6), 2000, retained=False)
+    assert watch(alive, 2000 + OFFLINE_MS - 1).online
+    assert not watch(alive, 2000 + OFFLINE_MS).online
+
+
+def test_beats_that_stand_still_end_it_as_silence_does() -> None:
+    presence = hear(hear(Presence(0), beat(5), 0, retained=False), beat(6), 2000, retained=False)
+    for now in range(4000, 10_000, 2000):
+        presence = watch(hear(presence, beat(6), now, retained=False), now)
+    assert not presence.online
+
+
+def test_the_will_of_the_run_that_is_heard_ends_it_at_once_and_an_older_runs_does_not() -> None:
+    alive = hear(hear(Presence(0), beat(5), 0, retained=False), beat(6), 2000, retained=False)
+    assert not hear(alive, WILL, 2100, retained=False).online
+    new_run = hear(hear(alive, beat(1, F), 3000, retained=False), beat(2, F), 5000, retained=False)
+    assert hear(new_run, WILL, 5100, retained=False).online
+
+
+def test_a_new_run_must_prove_itself() -> None:
+    alive = hear(hear(Presence(0), beat(5), 0, retained=False), beat(6), 2000, retained=False)
+    assert not hear(alive, beat(9, F), 3000, retained=False).online
+
+
+def test_monitoring_is_lost_thirty_seconds_after_the_last_rise() -> None:
+    alive = hear(hear(Presence(0), beat(5), 0, retained=False), beat(6), 2000, retained=False)
+    silent = watch(alive, 2000 + LOST_MS - 1)
+    assert not is_lost(silent, 2000 + LOST_MS - 1)
+    assert is_lost(silent, 2000 + LOST_MS)
+
+
+# the service, over a real journal
+
+
+class Rig:
+    """A presence watch, its clock and what it journaled."""
+
+    def __init__(self, journal: SqlJournal, clock: WoundClock, findings: OpenFindings) -> None:
+        self.journal, self.clock, self.findings = journal, clock, findings
+        self.watch = PresenceWatch(journal, clock, findings)
+
+    async def pass_time(self, ms: int) -> None:
+        for _ in range(ms // 500):
+            self.clock.now_ms += 500
+            await self.watch.tick()
+
+    async def beats(self, health: Health, *, retained: bool = False) -> None:
+        self.watch.hear(KEY, health, retained=retained)
+        await self.watch.tick()
+
+    def told(self) -> list[bool]:
+        return [entry.body.online for entry in self._entries() if isinstance(entry.body, PresenceChanged)]
+
+    def findings_of(self, rule: GatewayRule) -> list[str]:
+        """`raised`, `cleared` in order, of one rule."""
+        occurrences: set[str] = set()
+        story: list[str] = []
+        for entry in self._entries():
+            if isinstance(entry.body, FindingRaised) and entry.body.rule is rule:
+                occurrences.add(entry.body.occurrence)
+                story.append("raised")
+            if isinstance(entry.body, FindingCleared) and entry.body.occurrence in occurrences:
+                story.append("cleared")
+        return story
+
+    def _entries(self) -> list[Entry]:
+        return list(self.journal.entries_after(0, 1000))
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> Rig:
+    clock, findings = WoundClock(), OpenFindings()
+    journal = await SqlJournal.open(f"sqlite:///{tmp_path}/g.db", clock, {"findings": findings})
+    return Rig(journal, clock, findings)
+
+
+async def test_an_agent_that_beats_is_journaled_online_once_with_what_it_has_stored(rig: Rig) -> None:
+    for polls in range(1, 6):
+        await rig.beats(beat(polls, seq=7))
+    (entry,) = rig.journal.entries_after(0, 10)
+    assert isinstance(entry.body, PresenceChanged)
+    assert (entry.body.online, entry.body.epoch, entry.body.seq) == (True, E, 7)
+
+
+async def test_silence_is_journaled_then_alarmed_then_cleared_when_it_is_back(rig: Rig) -> None:
+    await rig.beats(beat(1))
+    await rig.beats(beat(2))
+    await rig.pass_time(40_000)
+    assert rig.told() == [True, False]
+    assert rig.findings_of(GatewayRule.MONITORING_LOST) == ["raised"]
+    await rig.beats(beat(3))
+    assert rig.told() == [True, False, True]
+    assert rig.findings_of(GatewayRule.MONITORING_LOST) == ["raised", "cleared"]
+
+
+async def test_a_retained_health_of_an_agent_that_is_gone_is_alarmed_after_thirty_seconds(rig: Rig) -> None:
+    await rig.beats(beat(1), retained=True)
+    await rig.pass_time(29_000)
+    assert rig.told() == []
+    await rig.pass_time(2000)
+    assert rig.told() == [False]
+    assert rig.findings_of(GatewayRule.MONITORING_LOST) == ["raised"]
+
+
+async def test_after_a_restart_of_the_gateway_nobody_is_online_until_beats_rise(rig: Rig) -> None:
+    await rig.beats(beat(1))
+    await rig.beats(beat(2))
+    again = Rig(rig.journal, rig.clock, rig.findings)
+    await again.watch.start()
+    assert again.told() == [True, False]
+    await again.beats(beat(3), retained=True)
+    assert again.told() == [True, False]
+    await again.beats(beat(4))
+    assert again.told() == [True, False, True]
+
+
+async def test_an_agent_that_stays_away_over_a_restart_of_the_gateway_is_still_alarmed(rig: Rig) -> None:
+    await rig.beats(beat(1))
+    await rig.beats(beat(2))
+    again = Rig(rig.journal, rig.clock, rig.findings)
+    await again.watch.start()
+    await again.pass_time(31_000)
+    assert again.findings_of(GatewayRule.MONITORING_LOST) == ["raised"]
+
+
+async def test_a_clock_that_is_off_is_a_finding_until_it_is_right(rig: Rig) -> None:
+    await rig.beats(beat(1))
+    await rig.beats(beat(2, clock_offset_ms=-1500))
+    await rig.beats(beat(3, clock_offset_ms=900))
+    assert rig.findings_of(GatewayRule.CLOCK_OFFSET) == ["raised", "cleared"]
+
+
+async def test_a_filling_store_is_a_finding_that_does_not_chatter(rig: Rig) -> None:
+    for polls, pct in enumerate((10, 80, 79, 81, 71, 69), start=1):
+        await rig.beats(beat(polls, outbox_pct=pct))
+    assert rig.findings_of(GatewayRule.STORE_FILLING) == ["raised", "cleared"]
+
+
+async def test_an_agent_lags_from_its_first_event_that_is_not_journaled_until_it_is(rig: Rig) -> None:
+    await rig.beats(beat(1, seq=5, acked=Position(E, 5, "0" * 64)))
+    assert rig.watch.lag_ms(*KEY) == 0
+    await rig.beats(beat(2, seq=6, acked=Position(E, 5, "0" * 64)))
+    rig.clock.now_ms += 4000
+    assert rig.watch.lag_ms(*KEY) == 4000
+    rig.watch.reached((SITE, AGENT, E), 6)
+    assert rig.watch.lag_ms(*KEY) == 0
+
+
+async def test_health_is_served_with_the_devices_of_all_its_pages(rig: Rig) -> None:
+    one, two = (
+        DeviceHealth(up=True, age_ms=1, polls=1, errors=0),
+        DeviceHealth(up=False, age_ms=9, polls=1, errors=1),
+    )
+    rig.watch.hear(KEY, beat(1, devices={"plc1": one}), retained=False)
+    rig.watch.hear_page(KEY, HealthPage(E, "b", 2, {"plc2": two}))
+    rig.watch.hear_page(KEY, HealthPage(F, "b", 3, {"stranger": two}))
+    heard = rig.watch.health_of(*KEY)
+    assert heard is not None
+    assert dict(heard.health.devices) == {"plc1": one, "plc2": two}
+    assert rig.watch.health_of(SITE, "nobody") is None
+
+
+async def test_what_could_not_be_journaled_is_journaled_by_a_later_tick(rig: Rig) -> None:
+    away = AwayJournal(rig.journal)
+    watch_ = PresenceWatch(away, rig.clock, rig.findings)
+    for polls in (1, 2):
+        watch_.hear(KEY, beat(polls), retained=False)
+    await watch_.tick()
+    assert rig.told() == []
+    away.is_away = False
+    await watch_.tick()
+    assert rig.told() == [True]
