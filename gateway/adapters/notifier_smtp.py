@@ -18,7 +18,9 @@ import re
 import smtplib
 import socket
 import ssl
-from email.message import EmailMessage
+from email.header import Header
+from email.message import Message
+from email.mime.text import MIMEText
 from email.utils import parseaddr
 from typing import Final
 from urllib.parse import quote
@@ -52,7 +54,7 @@ class SmtpNotifier:
     async def close(self) -> None:
         """Nothing is kept open between mails."""
 
-    def _send(self, message: EmailMessage, address: str) -> Delivered | Retryable | Rejected:
+    def _send(self, message: Message, address: str) -> Delivered | Retryable | Rejected:
         try:
             with self._connect() as server:
                 self._log_in(server)
@@ -91,7 +93,7 @@ class SmtpNotifier:
 
 
 def _hand_over(
-    server: smtplib.SMTP, sender: str, address: str, message: EmailMessage
+    server: smtplib.SMTP, sender: str, address: str, message: Message
 ) -> Delivered | Retryable | Rejected:
     try:
         server.send_message(message, sender, [address])
@@ -112,26 +114,29 @@ def _text(said: bytes | str) -> str:
     return said.decode("utf-8", "replace") if isinstance(said, bytes) else said
 
 
-def compose(alert: Alert, sender: str) -> EmailMessage:
+def compose(alert: Alert, sender: str) -> MIMEText:
     """The mail that an alert becomes."""
     domain = parseaddr(sender)[1].rpartition("@")[2]
-    message = EmailMessage()
+    message = MIMEText(alert.text, "plain", "utf-8")
     message["From"] = sender
-    message["To"] = alert.to.email
-    message["Subject"] = _subject(alert)
+    message["To"] = alert.to.email or ""
+    message["Subject"] = _subject(alert).encode()
     message["Message-ID"] = f"<{_id_part(alert.delivery)}@{domain}>"
     if alert.alarm is not None:
         message["References"] = f"<{_id_part(f'alarm-{alert.alarm}/{alert.since}')}@{domain}>"
     message["Auto-Submitted"] = "auto-generated"
-    message["X-Guardwatch-Delivery"] = _id_part(alert.delivery)
-    message.set_content(alert.text, charset="utf-8")
     return message
 
 
-def _subject(alert: Alert) -> str:
+def _subject(alert: Alert) -> Header:
+    """The priority as plain ASCII, the rest as one encoded text (the library's newer folding loses blanks in it)."""
+    prefix = f"[{alert.priority}]"
     title = alert.title.removeprefix(f"{alert.priority} ")
-    subject = f"[{alert.priority}] {title}"
-    return subject if len(subject) <= SUBJECT_MAX_CHARS else f"{subject[: SUBJECT_MAX_CHARS - 1]}…"
+    room = SUBJECT_MAX_CHARS - len(prefix) - 1
+    shown = title if len(title) <= room else f"{title[: room - 1]}…"
+    subject = Header(prefix, "us-ascii", header_name="Subject")
+    subject.append(shown, "us-ascii" if shown.isascii() else "utf-8")
+    return subject
 
 
 def _id_part(text: str) -> str:

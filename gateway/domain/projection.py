@@ -4,10 +4,10 @@ Theory of operation. `Projection` is a fold over the journal; `lines_of` gives a
 that birth certificates named (the area is a tag) and, per agent, the newest time of each series that could still
 collide. The same journal always gives the same lines, so writing again overwrites each point with itself.
 
-A point's time is the event's `at` in microseconds, with `seq` modulo 1000 as its nanoseconds. `at` never goes back
-within an agent's stream but may stand still (a clock that was set back): where that would put two points of one series
-on one nanosecond, the later one takes the next free one. Findings of the gateway have their journal time, made unique
-by their position.
+A point's time is the event's `at` in microseconds, with twice `seq` modulo 500 as its nanoseconds. `at` never goes
+back within an agent's stream but may stand still (a clock that was set back): where that would put two points of one
+series on one nanosecond, the later one takes the next free even one. What the gateway found or reconciled has its
+journal time, made unique by its position, on odd nanoseconds, so that it never meets an agent's event.
 
 Text of agents never breaks a line: tags are escaped, control characters and backslashes replaced (ids hold neither),
 strings quoted, integers written as integers from the first day (a field's type can never change).
@@ -153,7 +153,9 @@ class Projection:
             "active": int(is_active),
             "duration_ms": None if is_active else row.duration_ms,
         }
-        return format_line(series, fields, entry.recorded_at_ms * 1_000_000 + entry.position % 1_000_000)
+        return format_line(
+            series, fields, entry.recorded_at_ms * 1_000_000 + 2 * (entry.position % 500_000) + 1
+        )
 
     def _violation_series(
         self, site: str | None, of: ViolationRaised | ViolationCleared | Violation, priority: str
@@ -169,7 +171,7 @@ class Projection:
         before = self._newest.get(agent, _Newest(at_us, {}))
         at_us = max(at_us, before.at_us)
         near = {name: ns for name, ns in before.series.items() if ns >= at_us * 1000}
-        ns = max(at_us * 1000 + seq % 1000, near.get(series, 0) + 1)
+        ns = max(at_us * 1000 + 2 * (seq % 500), near.get(series, 0) + 2)
         self._newest[agent] = _Newest(at_us, {**near, series: ns})
         return ns
 

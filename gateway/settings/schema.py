@@ -54,7 +54,13 @@ def _time_of_day(value: str) -> str:
 
 def _address(value: str) -> str:
     local, _, domain = value.rpartition("@")
-    if not local or not domain or not value.isprintable() or any(char in value for char in " ,;<>"):
+    if (
+        not local
+        or not domain
+        or not value.isascii()
+        or not value.isprintable()
+        or any(char in value for char in " ,;<>")
+    ):
         raise fault(f'"{value[:60]}" is no mail address', "write it like li@plant.example")
     return value
 

@@ -59,10 +59,10 @@ def test_a_raise_and_its_clear_are_two_points_of_one_series() -> None:
     series = "violation,site=changyi,area=moulding,machine=mixer-18,guard=door-1,rule=guard_open_motion,priority=P1"
     clear = event(cleared(duration_ms=7_321), START_MS + 8_000, seq=3)
     assert lines_of(mixer_modelled(), event(raised(), seq=2), clear) == [
-        f'{series} event_id="changyi/gw-01/{EPOCH}/2",occurrence="OCC",active=1i {NS + 2}',
+        f'{series} event_id="changyi/gw-01/{EPOCH}/2",occurrence="OCC",active=1i {NS + 4}',
         (
             f'{series} event_id="changyi/gw-01/{EPOCH}/3",occurrence="OCC",active=0i,duration_ms=7321i'
-            f" {NS + 8_000_000_000 + 3}"
+            f" {NS + 8_000_000_000 + 6}"
         ),
     ]
 
@@ -91,7 +91,7 @@ def test_a_guards_state_has_its_code(state: GuardState, code: int) -> None:
     assert lines_of(mixer_modelled(), guard_changed(state)) == [
         (
             "guard_state,site=changyi,area=moulding,machine=mixer-18,guard=door-1"
-            f' event_id="changyi/gw-01/{EPOCH}/2",state="{state}",code={code}i,quality="good" {NS + 2}'
+            f' event_id="changyi/gw-01/{EPOCH}/2",state="{state}",code={code}i,quality="good" {NS + 4}'
         )
     ]
 
@@ -102,7 +102,7 @@ def test_a_guards_state_has_its_code(state: GuardState, code: int) -> None:
 )
 def test_an_unknown_motion_is_absent(moving: bool | None, mode: str | None, fields: str) -> None:
     assert lines_of(machine_changed(moving, mode)) == [
-        f'machine_state,site=changyi,area=-,machine=mixer-18 event_id="changyi/gw-01/{EPOCH}/7"{fields} {NS + 7}'
+        f'machine_state,site=changyi,area=-,machine=mixer-18 event_id="changyi/gw-01/{EPOCH}/7"{fields} {NS + 14}'
     ]
 
 
@@ -110,8 +110,8 @@ def test_the_gateways_own_findings_have_journal_time_and_position() -> None:
     found = FindingRaised("gateway-1", GatewayRule.STREAM_GAP, Priority.P2, SITE, AGENT, iso_utc(START_MS))
     series = "violation,site=changyi,area=-,machine=-,guard=-,rule=stream_gap,priority=P2"
     assert lines_of(found, FindingCleared("gateway-1", iso_utc(START_MS + 500), "filled")) == [
-        f'{series} event_id="gateway/1",occurrence="gateway-1",active=1i {NS + 1}',
-        f'{series} event_id="gateway/2",occurrence="gateway-1",active=0i,duration_ms=500i {NS + 2}',
+        f'{series} event_id="gateway/1",occurrence="gateway-1",active=1i {NS + 3}',
+        f'{series} event_id="gateway/2",occurrence="gateway-1",active=0i,duration_ms=500i {NS + 5}',
     ]
 
 
@@ -137,7 +137,7 @@ def test_entries_that_are_no_points_are_none() -> None:
 
 
 def test_equal_times_in_one_series_never_meet_even_when_the_agents_clock_stands_still() -> None:
-    seqs = [2, 3, 1002, 1003, 2002]  # three of them are equal modulo 1000
+    seqs = [2, 3, 502, 503, 1002]  # three of them are equal modulo 500
     lines = lines_of(*(guard_changed(seq=seq) for seq in seqs))
     times = [int(line.rpartition(" ")[2]) for line in lines]
     assert len(set(times)) == len(seqs)
