@@ -4,6 +4,11 @@ Beats are heard in memory (`hear`) and never journaled themselves; only what fol
 went (`PresenceChanged`), and the findings monitoring_lost, clock_offset, store_filling. At the gateway's start no
 agent is taken to be online, whatever the journal last said: a beat must rise first.
 
+A living agent may still have more to say than has come. Its beats tell how far its store is: when the journal stays
+behind that for as long as a silent agent is believed, what it said last is no state any more, and its presence is
+journaled anew with the event to wait for. One whose store is full says nothing at all about what it sees: it counts
+as offline until there is room again.
+
 Source: the outside contract, section 3 (health); `domain.presence` has the limits and their sources.
 """
 
@@ -26,6 +31,9 @@ from gateway.ports import Clock, Journal, JournalUnavailable, Recording
 AgentKey: TypeAlias = tuple[str, str]
 """Site and agent."""
 
+FULL_PCT = 100
+"""An outbox this full takes no events: what such an agent sees does not reach the journal."""
+
 TICK_S = 0.5
 """How often silence is looked for: a twelfth of the shortest limit."""
 
@@ -38,12 +46,21 @@ class Heard:
     received_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """A presence as the journal has it; `seq` is the event of `epoch` to wait for before its states are believed."""
+
+    online: bool
+    epoch: str | None
+    seq: int = 0
+
+
 @dataclass(slots=True)
 class _Agent:
-    """One agent in memory. `told`: the (online, epoch) that was last journaled; `reached`: (epoch, seq) journaled."""
+    """One agent in memory. `told`: what was last journaled of it; `reached`: (epoch, seq) journaled."""
 
     presence: Presence
-    told: tuple[bool, str | None] | None = None
+    told: _Told | None = None
     pages: dict[int, HealthPage] = field(default_factory=dict)
     reached: tuple[str, int] = ("", 0)
     behind_since_ms: int | None = None
@@ -54,7 +71,7 @@ class _News:
     """What the journal does not say yet of one agent. `tell`: its presence; `findings`: those that begin or end."""
 
     presence: Presence
-    tell: tuple[bool, str | None] | None
+    tell: _Told | None
     findings: tuple[tuple[Subject, bool], ...]
 
 
@@ -87,7 +104,7 @@ class PresenceWatch:
         now = self._clock.monotonic_ms()
         for key in await self._journal.transact(read):
             agent = self._agents.setdefault(key, _Agent(Presence(alive_ms=now)))
-            agent.told = (False, None)
+            agent.told = _Told(online=False, epoch=None)
 
     def hear(self, key: AgentKey, health: Health, *, retained: bool) -> None:
         """Take in one beat or last will."""
@@ -189,11 +206,11 @@ def _judge(key: AgentKey, agent: _Agent, now: int, is_open: frozenset[Subject]) 
     """What there is to say of one agent. A lost one is found again, and its beats judged, only when proven alive."""
     presence, health = agent.presence, agent.presence.health
     is_lost = rules.is_lost(presence, now)
-    tell: tuple[bool, str | None] | None = None
-    if presence.online:
-        tell = (True, presence.epoch)
-    elif agent.told is not None or is_lost:  # an unproven one is given its time
-        tell = (False, None)
+    tell: _Told | None = None
+    if presence.online and health is not None and health.outbox_pct < FULL_PCT:
+        tell = _Told(online=True, epoch=presence.epoch, seq=_awaited(agent, health, now))
+    elif agent.told is not None or is_lost or presence.online:  # an unproven one is given its time
+        tell = _Told(online=False, epoch=None)
     holds = {Subject(GatewayRule.MONITORING_LOST, *key): is_lost} if is_lost or presence.online else {}
     if presence.online and health is not None:
         filling = Subject(GatewayRule.STORE_FILLING, *key)
@@ -203,15 +220,25 @@ def _judge(key: AgentKey, agent: _Agent, now: int, is_open: frozenset[Subject]) 
     return _News(presence, tell if tell != agent.told else None, changed)
 
 
+def _awaited(agent: _Agent, health: Health, now: int) -> int:
+    """The event that must be journaled before what the agent says is believed (again)."""
+    told = agent.told
+    if told is None or not told.online or told.epoch != health.epoch:
+        return health.seq
+    is_late = agent.behind_since_ms is not None and now - agent.behind_since_ms >= rules.OFFLINE_MS
+    return max(told.seq, health.seq) if is_late else told.seq
+
+
 def _note_presence(recording: Recording, key: AgentKey, news: _News, now: int) -> None:
     presence = news.presence
     if news.tell is None:
         return
-    if presence.online and presence.health is not None:
-        seq = presence.health.seq
-        recording.append(
-            PresenceChanged(*key, online=True, epoch=presence.epoch, reason="its beats rise", seq=seq)
-        )
+    if news.tell.online:
+        recording.append(PresenceChanged(*key, True, presence.epoch, "its beats rise", news.tell.seq))
+        return
+    if presence.online:
+        reason = "its store is full: it cannot say what it sees"
+        recording.append(PresenceChanged(*key, online=False, epoch=presence.epoch, reason=reason))
         return
     silent_ms = now - presence.alive_ms
     reason = (
