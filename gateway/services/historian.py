@@ -9,8 +9,8 @@ projection) in one transaction; begin again. A crash in between writes the same 
     NotAllowed  ─▶ degraded; tried again once a minute, because only a person can mend it
     Unreachable ─▶ degraded; tried again after 1, 2, 4 … 60 s
 
-Samples of agents' health are no events: the newest of each agent is written when the server is there, and dropped
-when it is not.
+Samples of agents' health are no events: the newest of each agent is written every `HEALTH_EVERY_S` while the server is
+there, and dropped when it is not.
 
 Source: the outside contract, section 7.
 """
@@ -18,7 +18,7 @@ Source: the outside contract, section 7.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, assert_never
 
 from edge_agent.wire.status import Health
@@ -46,6 +46,9 @@ ENTRIES_MAX: Final = 2_000
 LINGER_S: Final = 0.2
 """After news, this long more of it is collected into one write."""
 
+HEALTH_EVERY_S: Final = 10.0
+"""How often agents' health is sampled: every fifth beat shows trends at a fifth of the cost."""
+
 RETRY_FIRST_S, RETRY_MAX_S = 1.0, 60.0
 """Pause while the server is away, doubling up to the maximum."""
 
@@ -54,21 +57,31 @@ NOT_ALLOWED_S: Final = 60.0
 
 
 class HistorianFeed:
-    """Run `run` as a task. `problem` says why InfluxDB is behind, None while it is not."""
+    """Run `run` as a task. `problem` says why InfluxDB is behind, None while it is not.
+
+    `newest_healths` gives each agent's newest health by site and agent.
+    """
 
     def __init__(
-        self, journal: Journal, clock: Clock, historian: Historian, find_violation: FindViolation
+        self,
+        journal: Journal,
+        clock: Clock,
+        historian: Historian,
+        find_violation: FindViolation,
+        newest_healths: Callable[[], Mapping[tuple[str, str], Health]],
     ) -> None:
         self._journal = journal
         self._clock = clock
         self._historian = historian
         self._find = find_violation
+        self._newest_healths = newest_healths
         self._projection = Projection()
         self._position = 0
         self._kept_position = 0
         self._placed_at = -1
         self._woken = asyncio.Event()
-        self._healths: dict[tuple[str, str], str] = {}
+        self._sampled: dict[tuple[str, str], Health] = {}
+        self._sample_at = 0.0
         self.problem: str | None = None
         self.refused_count = 0
 
@@ -84,18 +97,13 @@ class HistorianFeed:
             await self._keep(self._begin)
             while True:
                 self._woken.clear()
-                if await self._feed():
-                    continue
-                await self._feed_healths()
-                await self._woken.wait()
-                await asyncio.sleep(LINGER_S)
+                while await self._feed():
+                    pass
+                await self._sample_healths()
+                if await self._has_news():
+                    await asyncio.sleep(LINGER_S)
         finally:
             unsubscribe()
-
-    def note_health(self, site: str, agent: str, health: Health) -> None:
-        """An agent's beat came."""
-        self._healths[site, agent] = health_line(site, agent, health, self._clock.utc_ms())
-        self._woken.set()
 
     def _notice(self, entries: Sequence[Entry]) -> None:
         if entries:
@@ -165,17 +173,34 @@ class HistorianFeed:
                     assert_never(outcome)
         return refused
 
-    async def _feed_healths(self) -> None:
-        lines, self._healths = list(self._healths.values()), {}
-        if not lines:
+    async def _has_news(self) -> bool:
+        """Wait for the next commit, or until it is time to sample healths."""
+        try:
+            async with asyncio.timeout_at(self._sample_at):
+                await self._woken.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _sample_healths(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now < self._sample_at:
             return
+        self._sample_at = now + HEALTH_EVERY_S
+        newest = dict(self._newest_healths())
+        fresh = {key: health for key, health in newest.items() if self._sampled.get(key) != health}
+        self._sampled = newest
+        if not fresh:
+            return
+        now_ms = self._clock.utc_ms()
+        lines = [health_line(site, agent, health, now_ms) for (site, agent), health in fresh.items()]
         match await asyncio.to_thread(self._historian.write, lines):
             case Written():
                 self.problem = None
             case NotAllowed(reason) | Unreachable(reason):
                 self.problem = reason
             case _:
-                pass  # a sample that does not fit is no event: the next one comes in two seconds
+                pass  # a sample that does not fit is no event: the next one comes soon
 
     async def _keep(self, work: Callable[[Recording], None]) -> None:
         while True:

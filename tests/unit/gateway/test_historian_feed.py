@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edge_agent.wire.event import GuardChanged, GuardState, Json, Quality
@@ -13,7 +13,7 @@ from gateway.adapters.store_sql.journal import SqlJournal
 from gateway.domain.book import AlarmBook
 from gateway.domain.journal import EntryBody, ReconciledClear
 from gateway.ports import BadLine, NotAllowed, TooLarge, Unreachable, Written
-from gateway.services.historian import NOT_ALLOWED_S, RETRY_MAX_S, HistorianFeed
+from gateway.services.historian import HEALTH_EVERY_S, NOT_ALLOWED_S, RETRY_MAX_S, HistorianFeed
 from tests.simulation.virtual_loop import VirtualLoop, run_virtual, virtual_loop
 from tests.unit.gateway.alerting_rig import AGENT, SITE, START_MS, event, mixer_modelled, raised
 
@@ -58,6 +58,7 @@ class Database:
 class Gateway:
     journal: SqlJournal
     feed: HistorianFeed
+    healths: dict[tuple[str, str], Health]
 
     async def append(self, *bodies: EntryBody) -> None:
         await self.journal.transact(lambda recording: [recording.append(body) for body in bodies])
@@ -67,10 +68,12 @@ class Gateway:
 async def feeding(folder: Path, database: Database) -> AsyncIterator[Gateway]:
     clock = LoopClock(virtual_loop())
     journal = await SqlJournal.open(f"sqlite:///{folder}/gateway.db", clock, {"book": AlarmBook()})
-    feed = HistorianFeed(journal, clock, database, SqlAlarmReads(journal.readers).violation)
+    healths: dict[tuple[str, str], Health] = {}
+    find = SqlAlarmReads(journal.readers).violation
+    feed = HistorianFeed(journal, clock, database, find, lambda: healths)
     task = asyncio.create_task(feed.run())
     try:
-        yield Gateway(journal, feed)
+        yield Gateway(journal, feed, healths)
     finally:
         task.cancel()
         (end,) = await asyncio.gather(task, return_exceptions=True)
@@ -202,6 +205,7 @@ def test_a_restart_goes_on_where_it_was_and_makes_the_same_points(tmp_path: Path
     story(scene)
 
 
+HEALTH = Health(online=True, epoch="E" * 26, boot="b")
 NO_PLACES: Json = {"agents": {}, "machines": {}}
 
 
@@ -213,21 +217,21 @@ def test_samples_of_health_are_written_while_the_server_is_there_and_dropped_whi
         database = Database(judge=lambda _lines: away[0])
         async with feeding(tmp_path, database) as gateway:
             for beat in range(3):
-                gateway.feed.note_health(
-                    SITE, AGENT, Health(online=True, epoch="E" * 26, boot="b", polls=beat)
-                )
-                await asyncio.sleep(2)
+                gateway.healths[SITE, AGENT] = replace(HEALTH, polls=beat)
+                await asyncio.sleep(HEALTH_EVERY_S)
+            assert len(database.points) == 3
+            await asyncio.sleep(5 * HEALTH_EVERY_S)  # no new beat, no new sample
             assert len(database.points) == 3
             away[0] = Unreachable("refused")
-            for _ in range(10):
-                gateway.feed.note_health(SITE, AGENT, Health(online=True, epoch="E" * 26, boot="b"))
-                await asyncio.sleep(2)
+            for beat in range(10):
+                gateway.healths[SITE, AGENT] = replace(HEALTH, polls=100 + beat)
+                await asyncio.sleep(HEALTH_EVERY_S)
             assert gateway.feed.problem == "refused"
             away[0] = None
             await asyncio.sleep(100)
             assert len(database.points) == 3
-            gateway.feed.note_health(SITE, AGENT, Health(online=True, epoch="E" * 26, boot="b"))
-            await asyncio.sleep(2)
+            gateway.healths[SITE, AGENT] = replace(HEALTH, polls=200)
+            await asyncio.sleep(HEALTH_EVERY_S)
             assert len(database.points) == 4
             assert gateway.feed.problem is None
 
