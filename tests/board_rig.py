@@ -38,7 +38,7 @@ from gateway.adapters.accounts_tables import open_accounts
 from gateway.adapters.clock_system import SystemClock
 from gateway.adapters.store_sql.alarm_reads import SqlAlarmReads
 from gateway.adapters.store_sql.journal import SqlJournal
-from gateway.api.application import build_application
+from gateway.api.application import build_application, with_limits
 from gateway.api.context import Check, Context, Gauge, Site
 from gateway.api.server import ApiServer, bind
 from gateway.domain.access import Role
@@ -162,7 +162,7 @@ class BoardRig:
 
     async def change(self, machine: str, guard: str, state: GuardState) -> int:
         """A guard changes."""
-        return await self.say(GuardChanged(machine, guard, state, None, False, None, Quality.GOOD))
+        return await self.say(_changed(machine, guard, state))
 
     async def raise_violation(
         self, machine: str, guard: str | None, rule: str, priority: Priority, basis: Basis = Basis.PROVEN
@@ -256,7 +256,7 @@ _MACHINES: Mapping[str, tuple[str, str, str, str, Mapping[str, GuardModel]]] = {
 }
 
 
-def births(agent: str = AGENT, machines: Mapping[str, int] | None = None) -> list[EntryBody]:
+def births(agent: str = AGENT) -> list[EntryBody]:
     """Birth certificates of the demonstration plant."""
     names = tuple(_MACHINES)
     areas = {"sand": _labels("砂处理", "Sand preparation"), "packing": _labels("包装", "Packing")}
@@ -285,32 +285,44 @@ def _json(model: object) -> Mapping[str, Json]:
     return document
 
 
+def quiet_plant() -> list[Body]:
+    """Everything closed and running."""
+    told: list[Body] = [AgentStarted(None, "0.1.0", "c0ffee", True)]
+    for machine, (_, _, _, _, guards) in _MACHINES.items():
+        told.append(MachineChanged(machine, True, "auto", None))
+        for guard, model in guards.items():
+            state = GuardState.CLOSED_LOCKED if model.kind == "locked_door" else GuardState.CLOSED
+            told.append(_changed(machine, guard, state))
+    return told
+
+
 async def tell_quiet_plant(rig: BoardRig) -> None:
     """The demonstration plant, everything closed and running."""
     await rig.append(*births())
     await rig.presence(True)
-    await rig.say(AgentStarted(None, "0.1.0", "c0ffee", True))
-    for machine, (_, _, _, _, guards) in _MACHINES.items():
-        await rig.say(MachineChanged(machine, True, "auto", None))
-        for guard, model in guards.items():
-            state = GuardState.CLOSED_LOCKED if model.kind == "locked_door" else GuardState.CLOSED
-            await rig.change(machine, guard, state)
+    await rig.say(*quiet_plant())
 
 
 async def tell_busy_plant(rig: BoardRig) -> None:
     """The demonstration plant with one of everything that can be wrong."""
     await tell_quiet_plant(rig)
-    await rig.change("mixer-18", "door-1", GuardState.OPEN)
     await rig.raise_violation("mixer-18", "door-1", "guard_open_motion", Priority.P1)
-    await rig.say(MachineChanged("crusher-02", False, "maint", True))
-    await rig.change("crusher-02", "door-1", GuardState.OPEN)
-    await rig.change("palletiser-03", "curtain", GuardState.BYPASSED)
     await rig.raise_violation("palletiser-03", "curtain", "bypass_active", Priority.P2)
-    await rig.change("palletiser-03", "door-1", GuardState.FAULT)
     await rig.raise_violation("palletiser-03", "door-1", "channel_discrepancy", Priority.P2)
-    await rig.say(MachineChanged("screen-04", None, None, True))
-    await rig.change("screen-04", "door-1", GuardState.UNKNOWN)
-    await rig.change("screen-04", "estop", GuardState.UNKNOWN)
+    await rig.say(
+        _changed("mixer-18", "door-1", GuardState.OPEN),
+        MachineChanged("crusher-02", False, "maint", True),
+        _changed("crusher-02", "door-1", GuardState.OPEN),
+        _changed("palletiser-03", "curtain", GuardState.BYPASSED),
+        _changed("palletiser-03", "door-1", GuardState.FAULT),
+        MachineChanged("screen-04", None, None, True),
+        _changed("screen-04", "door-1", GuardState.UNKNOWN),
+        _changed("screen-04", "estop", GuardState.UNKNOWN),
+    )
+
+
+def _changed(machine: str, guard: str, state: GuardState) -> GuardChanged:
+    return GuardChanged(machine, guard, state, None, False, None, Quality.GOOD)
 
 
 @contextlib.asynccontextmanager
@@ -322,10 +334,11 @@ async def board_rig(folder: Path, anonymous: Role | None = None, port: int = 0) 
     rig = BoardRig(folder, journal, clock, plant)
     listener = bind("127.0.0.1", port)
     rig.port = listener.getsockname()[1]
-    server = ApiServer(build_application(rig.context(anonymous)), rig.live)
+    context = rig.context(anonymous)
+    server = ApiServer(with_limits(build_application(context), context), rig.live)
     tasks = [asyncio.create_task(rig.live.run()), asyncio.create_task(server.serve(sockets=[listener]))]
     try:
-        while not server.started:
+        while not server.started:  # noqa: ASYNC110 - uvicorn says it by an attribute alone
             await asyncio.sleep(0.01)
         yield rig
     finally:

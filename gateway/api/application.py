@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import Depends, FastAPI, Path, Request
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp
 
 from gateway.api import alarm_pages, alarms, health, pages, plant, problems, register, session, violations
 from gateway.api.access import need, public
@@ -44,8 +45,12 @@ def build_application(context: Context) -> FastAPI:
         "/static/{path:path}", _static_route(), include_in_schema=False, dependencies=[Depends(public)]
     )
     app.add_middleware(GZipMiddleware, minimum_size=GZIP_MIN_BYTES, compresslevel=GZIP_LEVEL)
-    app.add_middleware(Limits, is_https=context.site.is_https)
     return app
+
+
+def with_limits(app: FastAPI, context: Context) -> ASGIApp:
+    """The application as it is served: inside the limits, its own failures included."""
+    return Limits(app, is_https=context.site.is_https)
 
 
 def _openapi_route(app: FastAPI) -> Callable[[Principal], Awaitable[JSONResponse]]:

@@ -1,7 +1,7 @@
 """What every request and answer keeps to, before any route sees it: sizes, deadlines, headers (ASGI middleware).
 
-The server limits the request line and headers itself (`HEADERS_MAX_BYTES`, given to uvicorn). Bodies are read here,
-whole, against a limit and a deadline; every answer leaves with the same security headers. Nothing is cached but the
+Headers that never end are the server's affair (`HEADERS_MAX_BYTES`, given to uvicorn too). Bodies are read here, whole,
+against a limit and a deadline; every answer leaves with the same security headers. Nothing is cached but the
 board's own files, which are checked again at each use.
 """
 
@@ -60,6 +60,10 @@ class Limits:
                 message["headers"] = headers + self._extra
             await send(message)
 
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > HEADERS_MAX_BYTES:
+            detail = f"A request's headers have at most {HEADERS_MAX_BYTES} bytes."
+            await _refuse(send_with_headers, 431, "Request Header Fields Too Large", detail)
+            return
         if scope["method"] in {"GET", "HEAD"}:
             await self._app(scope, receive, send_with_headers)
             return

@@ -12,7 +12,7 @@ import socket
 from collections.abc import Iterator
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from gateway.api.limits import HEADERS_MAX_BYTES
 from gateway.services.live import Live
@@ -29,11 +29,11 @@ BACKLOG = 256
 class ApiServer(uvicorn.Server):
     """One server on one socket. `serve` it as a task, `stop` it, and the task ends."""
 
-    def __init__(self, app: FastAPI, live: Live) -> None:
+    def __init__(self, app: ASGIApp, live: Live) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
-                http="h11",  # the one of uvicorn's parsers that limits the size of headers
+                http="h11",  # the one of uvicorn's parsers that bounds headers that never end
                 h11_max_incomplete_event_size=HEADERS_MAX_BYTES,
                 lifespan="off",
                 log_config=None,

@@ -27,7 +27,7 @@ from gateway.adapters.store_sql.alarm_reads import SqlAlarmReads
 from gateway.adapters.store_sql.journal import SqlJournal
 from gateway.adapters.store_sql.plant_reads import PLANT_FOLD
 from gateway.adapters.store_sql.stream_reads import SqlStreamReads
-from gateway.api.application import build_application
+from gateway.api.application import build_application, with_limits
 from gateway.api.context import Context, Site
 from gateway.api.server import ApiServer
 from gateway.app.settled import broker_access, make_voice
@@ -134,7 +134,7 @@ class Gateway:
             checks=signs.checks,
             gauges=signs.gauges,
         )
-        self.server = ApiServer(build_application(context), self.live)
+        self.server = ApiServer(with_limits(build_application(context), context), self.live)
 
     def _make_alerting(
         self, clock: SystemClock, findings: OpenFindings, book: AlarmBook, teller: Teller
