@@ -98,6 +98,17 @@ class Program(Server):
         return accepts_connections(self.port)
 
 
+class Gateway(Program):
+    """The gateway is ready when it answers."""
+
+    def _is_ready(self) -> bool:
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{self.port}/healthz", timeout=1).close()
+        except OSError:
+            return False
+        return True
+
+
 class Agent(Program):
     """The agent has no port: it is ready when its process runs."""
 
@@ -136,7 +147,7 @@ class WholePlant:
         plant = ["run", str(scenario), "--listen", f"127.0.0.1:{modbus}", "--control", control]
         self.plant = Program("guardwatch-sim", folder / "plant", modbus, plant, env)
         gateway = ["run", str(folder / "gateway.yaml")]
-        self.gateway = Program("guardwatch-gateway", folder / "gateway", http, gateway, env)
+        self.gateway = Gateway("guardwatch-gateway", folder / "gateway", http, gateway, env)
         self.agent = Agent(
             "guardwatch-agent", folder / "agent", None, ["run", str(folder / "agent.yaml")], env
         )
