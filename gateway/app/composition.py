@@ -3,6 +3,7 @@
     broker ─▶ ingest ─▶ journal ─┬─ folds: plant, alarm book, open findings
                 presence ────────┤
                                  ├─▶ timers, dispatch ─▶ people
+                                 ├─▶ historian ─▶ InfluxDB
                                  └─▶ live ─▶ HTTP ◀─ board, API
 
 All run in one task group: when one fails, all end, and the process with them (crash-only; the supervisor starts it
@@ -21,6 +22,7 @@ from edge_agent.wire.event import Json
 from gateway.adapters.accounts_sql import SqlAccounts
 from gateway.adapters.accounts_tables import open_accounts
 from gateway.adapters.clock_system import SystemClock
+from gateway.adapters.historian_influx import InfluxHistorian
 from gateway.adapters.intake_paho import PahoIntake
 from gateway.adapters.notifiers import open_notifier
 from gateway.adapters.store_sql.alarm_reads import SqlAlarmReads
@@ -46,6 +48,7 @@ from gateway.ports import Fold, JournalUnavailable
 from gateway.services.changes import Changes
 from gateway.services.clock_watch import watch_clock
 from gateway.services.dispatch import Dispatch
+from gateway.services.historian import HistorianFeed
 from gateway.services.ingest import Ingest
 from gateway.services.live import Live
 from gateway.services.operate import Operate
@@ -109,6 +112,7 @@ class Gateway:
         accounts = SqlAccounts(accounts_engine, clock)
         self._streams = SqlStreamReads(journal.readers)
         alarms = SqlAlarmReads(journal.readers)
+        self.historian = self._make_historian(clock, alarms)
         changes = Changes(self.view, alarms, self._agent_by_key)
         self.live = Live(journal, clock, changes.render, journal.position)
         signs = Signs(
@@ -119,6 +123,7 @@ class Gateway:
             accounts=accounts,
             streams=self._streams,
             dispatch=self.alerting.dispatch if self.alerting else None,
+            historian=self.historian,
         )
         context = Context(
             site=_site(self._settings),
@@ -145,6 +150,15 @@ class Gateway:
         dispatch = Dispatch(self.journal, clock, findings, notifiers)
         return _Alerting(Timers(self.journal, clock, book, teller, dispatch.wake), dispatch)
 
+    def _make_historian(self, clock: SystemClock, alarms: SqlAlarmReads) -> HistorianFeed | None:
+        """None where the configuration has no InfluxDB."""
+        influx = self._settings.influxdb
+        if influx is None:
+            return None
+        historian = InfluxHistorian(influx.url, influx.org, influx.bucket, influx.token, influx.timeout_ms)
+        self._stack.callback(historian.close)
+        return HistorianFeed(self.journal, clock, historian, alarms.violation, self.presence.newest)
+
     async def run(self, listener: socket.socket, stop: asyncio.Event) -> None:
         """Work until `stop` is set, then drain. Raises what a task raised, as a group."""
         async with asyncio.TaskGroup() as tasks:
@@ -162,6 +176,8 @@ class Gateway:
             if self.alerting is not None:
                 workers.append(tasks.create_task(self.alerting.timers.run(), name="timers"))
                 workers.append(tasks.create_task(self.alerting.dispatch.run(), name="dispatch"))
+            if self.historian is not None:
+                workers.append(tasks.create_task(self.historian.run(), name="historian"))
             self.intake.open()
             self._stack.push_async_callback(self.intake.close)
             await stop.wait()

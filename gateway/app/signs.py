@@ -13,11 +13,12 @@ from gateway.domain.findings import OpenFindings
 from gateway.domain.journal import GatewayRule
 from gateway.ports import AccountsUnavailable, StreamReads
 from gateway.services.dispatch import Dispatch
+from gateway.services.historian import HistorianFeed
 from gateway.services.ingest import Ingest
 
 
 class Signs:
-    """Asks the parts. `dispatch` is None while alerting is off."""
+    """Asks the parts. `dispatch` is None while alerting is off, `historian` without InfluxDB."""
 
     def __init__(
         self,
@@ -29,6 +30,7 @@ class Signs:
         accounts: SqlAccounts,
         streams: StreamReads,
         dispatch: Dispatch | None,
+        historian: HistorianFeed | None,
     ) -> None:
         self._journal = journal
         self._intake = intake
@@ -37,6 +39,7 @@ class Signs:
         self._accounts = accounts
         self._streams = streams
         self._dispatch = dispatch
+        self._historian = historian
 
     async def checks(self) -> Mapping[str, Check]:
         """Every line of `/readyz`."""
@@ -47,6 +50,7 @@ class Signs:
                 journal is None, journal or f"writable, at {self._journal.position}", is_vital=True
             ),
             "alerting": self._alerting(),
+            **self._influxdb(),
             "gaps": await self._gaps(),
             "accounts": await self._accounts_check(),
         }
@@ -63,6 +67,14 @@ class Signs:
             names = ", ".join(sorted(str(item.detail.get("thing", "?")) for item in failing))
             return Check(ok=False, detail=f"not delivering: {names}")
         return Check(ok=True, detail="on")
+
+    def _influxdb(self) -> dict[str, Check]:
+        """Nothing where no InfluxDB is configured."""
+        if self._historian is None:
+            return {}
+        problem, position = self._historian.problem, self._historian.position
+        behind = f"at {position} of {self._journal.position}"
+        return {"influxdb": Check(problem is None, f"{problem}; {behind}" if problem else behind)}
 
     async def _gaps(self) -> Check:
         try:
@@ -96,6 +108,15 @@ class Signs:
         yield Gauge(
             "broker_connected", "1 while connected to the broker", float(self._intake.problem is None)
         )
+        if self._historian is not None:
+            yield Gauge(
+                "influxdb_position", "Journal position up to which InfluxDB has all", self._historian.position
+            )
+            yield Gauge(
+                "influxdb_refused_lines",
+                "Lines that InfluxDB refused for good",
+                self._historian.refused_count,
+            )
         if self._dispatch is not None:
             for (channel, outcome), number in self._dispatch.counts.items():
                 labels = {"channel": channel, "outcome": outcome}

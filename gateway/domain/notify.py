@@ -29,15 +29,6 @@ from edge_agent.wire.event import Priority
 REPEAT_S_DEFAULT: Final[Mapping[Priority, int]] = {Priority.P1: 300, Priority.P2: 1800}
 """Repeat of unacknowledged alarms where the route names none (the outside contract, section 4); others have none."""
 
-USUAL_PRIORITY: Final[Mapping[str, Priority]] = {
-    "guard_open_motion": Priority.P1,
-    "channel_discrepancy": Priority.P2,
-    "bypass_active": Priority.P1,
-    "estop": Priority.P2,
-    "monitoring_lost": Priority.P2,
-}
-"""The priority that each rule raises with unless configured otherwise (rule table), for asking "who would be told?"."""
-
 ROLE_PREFIX: Final = "role:"
 """`role:shift_manager` in a route's `to` stands for people of that role."""
 
@@ -224,31 +215,3 @@ def _people_in_role(plan: AlertPlan, role: str, local: datetime) -> list[Person]
     everybody = [person for person in plan.people.values() if person.role == role]
     on_shift = {person for shift in plan.shifts if shift.covers(local) for person in shift.people}
     return [person for person in everybody if person.id in on_shift] or everybody
-
-
-@dataclass(frozen=True, slots=True)
-class RouteTold:
-    """One line of "who would get this alarm": the route (counted from 1) and whom it tells how."""
-
-    route: int
-    person: str
-    name: str
-    channel: str
-    repeat_s: int | None
-
-
-def explain_routes(plan: AlertPlan, subject: Subject, local: datetime) -> list[RouteTold]:
-    """Whom each matching route would tell of `subject` at `local`, route by route (the same target may come twice)."""
-    return [
-        RouteTold(
-            number,
-            person.id,
-            person.name.get(Language.EN, person.id),
-            channel,
-            repeat_s(route, subject.priority),
-        )
-        for number, route in enumerate(plan.routes, start=1)
-        if route_matches(route.match, subject)
-        for person in _people_of(plan, route, local)
-        for channel in route.via
-    ]

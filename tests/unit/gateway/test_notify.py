@@ -12,11 +12,9 @@ from gateway.domain.notify import (
     Match,
     Person,
     Route,
-    RouteTold,
     Shift,
     Subject,
     Target,
-    explain_routes,
     find_repeats,
     find_targets,
     route_matches,
@@ -139,16 +137,3 @@ def test_without_shifts_a_role_means_all_of_its_people_and_a_name_means_that_one
 def test_without_routes_alerting_is_off() -> None:
     assert not plan().is_on
     assert find_targets(plan(), DOOR, MONDAY_NOON) == []
-
-
-def test_who_would_be_told_is_said_route_by_route() -> None:
-    routes = plan(
-        TO_ROLE,
-        Route(Match(rule=some("estop")), ("zhao",), ("mail",)),
-        Route(Match(), ("li",), ("mail",), 60),
-    )
-    assert explain_routes(routes, DOOR, MONDAY_NOON) == [
-        RouteTold(1, "li", "Li Qiang", "hook", 300),
-        RouteTold(1, "wang", "Wang Fang", "hook", 300),
-        RouteTold(3, "li", "Li Qiang", "mail", 60),
-    ]
