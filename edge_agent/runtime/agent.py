@@ -198,7 +198,8 @@ class Agent:
         self._pump.engine.begin_epoch(self._epoch)
         self._courier.sender.begin_epoch(self._epoch)
         self._courier.extend(begun)
-        self._pump.observe("epoch_fork", {"epoch": ack.epoch, "seq": ack.seq, "hash": ack.hash})
+        told: dict[str, Json] = {"acked_epoch": ack.epoch, "acked_seq": ack.seq, "acked_hash": ack.hash}
+        self._pump.observe("epoch_fork", told)
         # the last will names the epoch: connect anew, with the new one
         await self._world.uplink.close()
         self._world.uplink.open(self._will(), self._courier.report)

@@ -78,10 +78,14 @@ class Stamp:
 def seal(stamp: Stamp, body: Body) -> Event:
     """The event that `body` becomes at this place in the chain, with its hash and its canonical bytes.
 
-    Raises `ValueError` when it would exceed `PAYLOAD_MAX_BYTES` or hold what canonical JSON cannot (a float, an
-    integer beyond 2^53−1, a non-ASCII key): a programming error, since sizes are bounded by the configuration check.
+    Raises `ValueError` when it would exceed `PAYLOAD_MAX_BYTES`, say a field of the envelope twice, or hold what
+    canonical JSON cannot (a float, an integer beyond 2^53−1, a non-ASCII key): a programming error, since sizes are
+    bounded by the configuration check.
     """
     kind = KIND_OF[type(body)]
+    content = body_document(body)
+    if clash := content.keys() & set(_ENVELOPE):
+        raise ValueError(f"{kind.value}: {', '.join(sorted(clash))} stands in the envelope already")
     document: dict[str, Json] = {
         "v": WIRE_VERSION,
         "site": stamp.site,
@@ -94,7 +98,7 @@ def seal(stamp: Stamp, body: Body) -> Event:
         "clock": stamp.clock.value,
         "kind": kind.value,
         "prev": stamp.prev,
-        **body_document(body),
+        **content,
     }
     _demand_canonical(document, "event")
     digest = link_hash(stamp.prev, document)

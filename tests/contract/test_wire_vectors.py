@@ -240,6 +240,13 @@ def test_what_has_no_canonical_form_is_never_sealed(bad: Json) -> None:
         seal(stamp, Observation("anything", {"value": bad}))
 
 
+def test_a_body_cannot_overwrite_its_envelope() -> None:
+    event = read("observation")
+    stamp = Stamp(event.site, event.agent, event.epoch, 1, "b", 0, event.at, event.clock, event.prev)
+    with pytest.raises(ValueError, match="observation: hash, seq stands in the envelope already"):
+        seal(stamp, Observation("epoch_fork", {"seq": 9, "hash": "f"}))
+
+
 def test_a_last_will_holds_three_fields_and_is_read_as_health() -> None:
     will = Health(online=False, epoch="01JD3M8ZQ0", boot="b")
     assert json.loads(encode_status(will)) == {"online": False, "epoch": "01JD3M8ZQ0", "boot": "b"}

@@ -113,6 +113,10 @@ class TinyGateway:
             payload = self._states.get(f"{TOPICS}/{topic}")
         return json.loads(payload) if payload else None
 
+    def claim(self, ack: Ack) -> None:
+        """Say something that is not so."""
+        self._answer(self._client, ack)
+
     def forget_everything(self) -> None:
         """A gateway whose journal was deleted."""
         with self._lock:

@@ -24,6 +24,7 @@ from edge_agent.wire.event import (
     ViolationCleared,
     ViolationRaised,
 )
+from edge_agent.wire.status import Ack
 from tests.integration.edge_rig import Edge, edge, wait_for
 from tests.servers import Mosquitto
 
@@ -198,6 +199,31 @@ async def test_an_accepted_configuration_is_executed_anew_and_clears_what_is_gon
         await wait_for(
             lambda: plant.gateway.state("state/mixer/door-1") is None, "the old guard's state to go"
         )
+
+
+async def test_another_history_of_its_epoch_makes_a_new_one_and_says_so(
+    tmp_path: Path, mosquitto: Mosquitto
+) -> None:
+    """What a resumed snapshot of a running machine meets: the gateway knows more of its epoch than itself."""
+    async with edge(tmp_path, mosquitto) as plant:
+        await plant.started()
+        await wait_for(lambda: plant.gateway.bodies(StateReport), "a state report")
+        before = plant.gateway.journal[-1]
+        plant.gateway.claim(Ack(before.epoch, before.epoch, 9999, "f" * 64, reset=False))
+        await wait_for(lambda: observed(plant, "epoch_fork"), "epoch_fork")
+        started = plant.gateway.bodies(AgentStarted)[-1]
+        assert started.after is not None
+        assert started.after.epoch == before.epoch
+        fresh = plant.gateway.journal[-1].epoch
+        assert fresh != before.epoch
+        await wait_for(
+            lambda: (now := plant.gateway.health) and now.epoch == fresh, "health of the new epoch"
+        )
+        plant.agent.kill()
+        await wait_for(lambda: (now := plant.gateway.health) and not now.online, "the last will")
+        assert (now := plant.gateway.health) is not None
+        assert now.epoch == fresh, "the will speaks for the new epoch"
+        assert holes(plant.gateway.journal) == []
 
 
 async def test_broker_mode_settles_for_pubacks(tmp_path: Path, mosquitto: Mosquitto) -> None:

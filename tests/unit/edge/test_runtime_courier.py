@@ -1,0 +1,209 @@
+"""The courier between a real store and a broker on paper: order, window, damage, forks, connections that change."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from edge_agent.adapters.minting import Run
+from edge_agent.adapters.signing import SigningKey
+from edge_agent.adapters.store_sqlite import EventStore
+from edge_agent.domain.delivery import DeliveryMode, ReportPolicy, Sender, Span
+from edge_agent.domain.findings import Draft
+from edge_agent.ports import (
+    AckArrived,
+    Answered,
+    Committed,
+    LinkDown,
+    LinkUp,
+    Publication,
+    Reading,
+    UplinkReport,
+)
+from edge_agent.runtime.courier import Courier
+from edge_agent.runtime.desk import Desk
+from edge_agent.wire.event import Observation
+from edge_agent.wire.status import Ack, Health, encode_status
+from tests.unit.edge.rig import Layout, cell
+from tests.unit.edge.test_runtime_pump import DirectOutbox, HandClock
+
+
+@dataclass
+class PaperUplink:
+    """Keeps what is published."""
+
+    published: list[Publication] = field(default_factory=list)
+
+    def open(self, will: Publication, report: Callable[[UplinkReport], None]) -> None:
+        raise AssertionError("the courier opens nothing")
+
+    def publish(self, publication: Publication) -> None:
+        self.published.append(publication)
+
+    async def close(self) -> None:
+        raise AssertionError("the courier closes nothing")
+
+    def places(self) -> list[int]:
+        return [item.place for item in self.published if item.place is not None]
+
+
+class Bench:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.clock = HandClock()
+        run = Run("site", "gw", "boot-1", "1", "c" * 64)
+        self.store = EventStore(path, run, size_max_mb=16, sign=SigningKey.generate().sign)
+        begun = self.store.begin_epoch(self.clock.pair())
+        assert isinstance(begun, Committed)
+        self.outbox = DirectOutbox(self.store, [])
+        self.sender = Sender(DeliveryMode.GATEWAY, self.store.epoch, tail=1)
+        self.uplink = PaperUplink()
+        self.desk = Desk(cell(Layout()), version="1", public_key="k")
+        self.forks: list[Ack] = []
+        self.damage: list[Span] = []
+        self.courier = Courier(
+            self.sender,
+            ReportPolicy(3600),
+            self.outbox,
+            self.uplink,
+            self.desk,
+            clock=self.clock,
+            on_up=self.greet,
+            on_fork=self.fork,
+            on_damage=self.damage.append,
+        )
+
+    async def greet(self) -> None:
+        health = Health(online=True, epoch=self.store.epoch, boot="boot-1")
+        self.desk.greet(self.store.epoch, health, "2026-01-01T00:00:00Z", 1)
+
+    async def fork(self, ack: Ack) -> None:
+        self.forks.append(ack)
+
+    def commit(self, count: int) -> None:
+        drafts = [Draft(self.clock.mono(), Observation("fact", {"n": n})) for n in range(count)]
+        committed = self.store.commit(drafts, {}, self.clock.pair())
+        assert isinstance(committed, Committed)
+        self.courier.extend(committed)
+
+    async def hear(self, *reports: UplinkReport) -> None:
+        for report in reports:
+            self.courier.report(report)
+        await self.courier.step()
+
+    async def ack(self, place: int, digest: str | None = None, *, reset: bool = False) -> None:
+        position = self.store._position(place)
+        assert position is not None
+        ack = Ack(self.store.epoch, position.epoch, position.seq, digest or position.hash, reset)
+        await self.hear(AckArrived(encode_status(ack)))
+
+    async def connect(self, receive_maximum: int = 1000) -> None:
+        await self.hear(LinkUp(receive_maximum))
+        self.clock.now_ms += 1000
+        await self.courier.step()
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path / "gw.db")
+
+
+async def test_health_goes_first_then_birth_then_events_after_the_wait(bench: Bench) -> None:
+    bench.commit(2)
+    await bench.hear(LinkUp(1000))
+    names = [item.topic.split("/", 4)[4] for item in bench.uplink.published]
+    assert names == ["health", "model", "model/mixer"]
+    bench.clock.now_ms += 1000
+    await bench.courier.step()
+    assert bench.uplink.places() == [1, 2, 3]
+
+
+async def test_old_events_are_read_back_and_live_ones_queue_behind(bench: Bench) -> None:
+    bench.commit(600)
+    await bench.connect()
+    assert bench.uplink.places() == list(range(1, 257))
+    payloads = {item.place: item.payload for item in bench.uplink.published if item.place}
+    assert payloads == bench.store.read(list(range(1, 257))).payloads
+    bench.commit(1)
+    await bench.ack(256)
+    assert bench.uplink.places() == list(range(1, 513))
+
+
+async def test_unanswered_publishes_never_exceed_the_receive_maximum(bench: Bench) -> None:
+    bench.commit(100)
+    await bench.connect(receive_maximum=10)
+    assert len(bench.uplink.published) == 10
+    for _ in range(40):
+        oldest = bench.uplink.published.pop(0)
+        await bench.hear(Answered(oldest, None, is_heard=True))
+        assert len(bench.uplink.published) <= 10
+
+
+async def test_a_damaged_event_is_told_and_the_rest_is_sent(bench: Bench) -> None:
+    bench.commit(400)
+    with closing(sqlite3.connect(bench.path, isolation_level=None)) as database:
+        database.execute("UPDATE event SET payload = x'7b7d' WHERE n IN (5, 6)")
+    await bench.connect()
+    assert bench.damage == [Span(5, 6)]
+    assert bench.uplink.places()[:6] == [1, 2, 3, 4, 7, 8]
+    assert bench.sender.receive_maximum - bench.sender.free_slots == len(bench.uplink.published)
+
+
+async def test_another_hash_asks_for_a_fork(bench: Bench) -> None:
+    bench.commit(3)
+    await bench.connect()
+    await bench.ack(2, "0" * 64)
+    assert [ack.seq for ack in bench.forks] == [2]
+
+
+async def test_rubbish_on_the_ack_topic_changes_nothing(bench: Bench) -> None:
+    bench.commit(3)
+    await bench.connect()
+    await bench.hear(
+        AckArrived(b""), AckArrived(b"[]"), AckArrived(b'{"to":1}'), AckArrived(b"\xff" * 70_000)
+    )
+    assert bench.sender.acked == 0
+    await bench.ack(4)
+    assert bench.sender.acked == 4
+
+
+async def test_a_reset_sends_again_from_there(bench: Bench) -> None:
+    bench.commit(5)
+    await bench.connect()
+    await bench.ack(6)
+    bench.uplink.published.clear()
+    await bench.ack(3, reset=True)
+    assert bench.uplink.places() == [4, 5, 6]
+
+
+async def test_what_was_read_for_a_connection_that_is_gone_is_not_sent_on_the_next(bench: Bench) -> None:
+    bench.commit(300)
+    original = bench.outbox.read
+
+    async def read_while_reconnecting(places: list[int]) -> Reading:
+        bench.courier.report(LinkDown("cut"))
+        bench.courier.report(LinkUp(1000))
+        return await original(places)
+
+    bench.outbox.read = read_while_reconnecting  # type: ignore[method-assign, assignment]
+    await bench.connect()
+    assert bench.uplink.places() == []
+    bench.outbox.read = original  # type: ignore[method-assign]
+    bench.clock.now_ms += 1000
+    await bench.courier.step()
+    bench.clock.now_ms += 1000
+    await bench.courier.step()
+    assert bench.uplink.places() == list(range(1, 257))
+
+
+async def test_states_take_at_most_half_of_the_window(bench: Bench) -> None:
+    bench.commit(100)
+    for n in range(50):
+        bench.desk._put(f"topic/{n}", b"x")
+    await bench.connect(receive_maximum=10)
+    assert len([item for item in bench.uplink.published if item.place is None]) <= 5
