@@ -56,6 +56,7 @@ class Outcome:
     """What one transaction found.
 
     `holes`: the hole before an event that was dropped; `reached`: how far each epoch came, stated losses included;
+    `whole`: agents whose complete report was reached in order, so that no hole of theirs will fill any more;
     `seen`: findings that were seen (again).
     """
 
@@ -65,6 +66,7 @@ class Outcome:
     conflicts: int = 0
     holes: dict[EpochKey, Lost] = field(default_factory=dict)
     reached: dict[EpochKey, int] = field(default_factory=dict)
+    whole: set[AgentKey] = field(default_factory=set)
     seen: set[Subject] = field(default_factory=set)
 
 
@@ -288,6 +290,9 @@ class Admission:
         reports = self._collect_parts(last_part, parts)
         if reports is None or key in self._doubted:
             return
+        # All that this store holds from before is held here: what is missing still is of a store that is no more.
+        self._close_as_final(key)
+        self.outcome.whole.add(key)
         began = self._recording.store_began(*key, last_part.epoch)
         here = [_open_here(row, began) for row in self._recording.open_occurrences(*key)]
         for healing in reconcile(reports, here, self._recording.find_violation):
@@ -298,11 +303,9 @@ class Admission:
                     self._recording.append(ReconciledChange(*key, occurrence, listed))
                 case Clear(occurrence=occurrence, continued_by=heir):
                     self._recording.append(ReconciledClear(*key, occurrence, last_part.at, heir))
-        waiting = {gap.gap for gap in self._open_gaps(key)}
         for finding in self._findings.open_of(GatewayRule.STREAM_GAP, *key):
             gap = str(finding.detail.get("thing", ""))
-            if gap not in waiting:
-                self.clear(Subject(GatewayRule.STREAM_GAP, *key, gap), "state report")
+            self.clear(Subject(GatewayRule.STREAM_GAP, *key, gap), "state report")
         self.clear(Subject(GatewayRule.EPOCH_FORK, *key), "state report")
 
     def _collect_parts(self, last_part: Event, parts: int) -> list[StateReport] | None:

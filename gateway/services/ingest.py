@@ -288,6 +288,8 @@ class Ingest:
             if pending is not None and seq >= pending[0].from_seq:
                 del self._holes[key]
             self._presence.reached(key, seq)
+        for key in [key for key in self._holes if key[:2] in outcome.whole]:
+            del self._holes[key]
         for key, lost in outcome.holes.items():
             self._holes.setdefault(key, (lost, now))
 

@@ -77,6 +77,8 @@ class Auditor:
         self.store = 0
         self.store_mishaps: list[int] = []
         self.journal_mishaps: list[int] = []
+        self.disk_full: list[tuple[int, int]] = []
+        """When the agent's disk took nothing: what it found then and died with is nowhere."""
         self.tolerance_ns = 0
         self._doubts: set[str] = set()
         self._reads_seen = 0
@@ -220,7 +222,7 @@ class Auditor:
                 stopped_ns = self._stopped_ns(device.id)
                 is_late = (
                     silent_ns > device.stale_ms * MS + slack_ns
-                    or stopped_ns > (frozen_ms + 2 * device.poll_ms + device.timeout_ms * 2) * MS + slack_ns
+                    or stopped_ns > (frozen_ms + device.stale_ms + 2 * device.poll_ms) * MS + slack_ns
                 )
                 if is_late:
                     what = (

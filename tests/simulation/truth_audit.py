@@ -27,8 +27,8 @@ MS: Final = 1_000_000
 LINK_NS: Final = 1_300 * MS
 """What neighbours on a shared link may delay a poll by: two requests of silent ones that time out."""
 
-BLUR_NS: Final = 50 * MS
-"""Quartz drift over a run, rounding to milliseconds."""
+BLUR_NS: Final = 2 * MS
+"""Events carry whole milliseconds."""
 
 Key: TypeAlias = "tuple[str | None, str | None, str | None, str]"
 """Machine, guard, device, rule."""
@@ -99,7 +99,7 @@ def _replay(auditor: Auditor) -> list[Opened]:
 
 
 def clear_views(auditor: Auditor, device: str) -> Iterator[Span]:
-    """Spans in which an agent that ran could see the device without a break."""
+    """Spans in which an agent that ran, and could write, saw the device without a break."""
     poll_ns = auditor.plan.devices[auditor.plan.signals[0].device].poll_ms * MS
     lives = [*auditor.agent.lives, (auditor.agent.born_ns, auditor.now_ns)]
     births = iter(sorted(born for born, _ in lives))
@@ -112,11 +112,13 @@ def clear_views(auditor: Auditor, device: str) -> Iterator[Span]:
         was_reborn = False
         while birth is not None and birth <= read.requested_ns:
             birth, was_reborn = next(births, None), True
-        is_broken = was_reborn or read.plain is None or read.ended_ns - last > poll_ns + LINK_NS
+        is_unwritten = any(begun <= read.ended_ns <= ended for begun, ended in auditor.disk_full)
+        is_late = read.ended_ns - last > poll_ns + LINK_NS
+        is_broken = was_reborn or is_unwritten or is_late or read.plain is None
         if is_broken and start is not None:
             yield Span(start, last)
             start = None
-        if read.plain is not None and start is None:
+        if read.plain is not None and start is None and not is_unwritten:
             start = read.ended_ns
         last = read.requested_ns
     if start is not None:

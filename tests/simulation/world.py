@@ -340,9 +340,11 @@ class World:
 
     async def _fill_disk(self, draw: Draw) -> None:
         """No room on the agent's disk for a while: SQLite may not grow its file."""
+        begun_ns = self.loop.now_ns
         self._limit_store(0)
         await asyncio.sleep(draw.between(500, 20_000) / 1000)
         self._limit_store(None)
+        self.auditor.disk_full.append((begun_ns, self.loop.now_ns + NS_PER_S))
 
     def _limit_store(self, more_pages: int | None) -> None:
         store = self.agent.store
