@@ -45,6 +45,7 @@ from edge_agent.adapters.store_file import (
     open_connection,
     primary_code,
 )
+from edge_agent.adapters.store_tables import KeyedTexts, join_losses, span_ranges
 from edge_agent.adapters.ulid import mint_ulid
 from edge_agent.domain.delivery import NOT_PLACED, Match, Placed, Span, spans
 from edge_agent.domain.findings import Draft
@@ -63,7 +64,6 @@ from edge_agent.wire.event import (
     OutboxOverflow,
     Position,
 )
-from edge_agent.wire.status import GoneRange
 
 CHECKPOINT_PERIOD_NS: Final = 3600 * NS_PER_S
 """A signed checkpoint at least this often (the outside contract, section 6)."""
@@ -107,12 +107,13 @@ class EventStore:
         self._ballast = Ballast(path) if is_file else None
         try:
             self._db, self._damage = open_connection(path)
+            self._facts, self._memory = KeyedTexts(self._db, "fact"), KeyedTexts(self._db, "memory")
             self._bind(path)
         except BaseException:
             self._release()
             raise
-        self._acked = int(self._fact("acked", "0"))
-        self._ever_acked = int(self._fact("ever_acked", "0"))
+        self._acked = int(self._facts.get("acked", "0"))
+        self._ever_acked = int(self._facts.get("ever_acked", "0"))
         self._unacked_bytes = self._count_bytes(self._ever_acked + 1, None)
         self._head = self._read_head()
         self._checkpoint_at: MonoNs | None = None  # None: the next commit holds one
@@ -144,11 +145,11 @@ class EventStore:
     @property
     def memory(self) -> dict[str, Json]:
         """Everything remembered."""
-        return {key: json.loads(value) for key, value in self._db.execute("SELECT key, value FROM memory")}
+        return {key: json.loads(text) for key, text in self._memory.all().items()}
 
     def begin_epoch(self, pair: WallPair) -> Committed | StoreFull:
         """A new epoch, so that no restored image or clone ever mints a key twice; seq 1 is `agent_started`."""
-        is_clean = self._head is None or self._has_begun or self._fact("clean_stop", "0") == "1"
+        is_clean = self._head is None or self._has_begun or self._facts.get("clean_stop", "0") == "1"
         after = Position(self._head.epoch, self._head.seq, self._head.hash) if self._head else None
         started = AgentStarted(after, self._run.version, self._run.config_hash, is_clean)
         bodies: list[tuple[MonoNs, Body]] = [(pair.mono, started)]
@@ -174,7 +175,7 @@ class EventStore:
         bodies = [(draft.observed, draft.body) for draft in drafts]
         if bodies and self._unacked_bytes >= self._limit_bytes:
             times = [observed for observed, _ in bodies]
-            loss = _join(loss, Loss(len(bodies), min(times), max(times)))
+            loss = join_losses(loss, Loss(len(bodies), min(times), max(times)))
             bodies = []
         overflow = self._overflow(loss, pair)
         facts: dict[str, str | None] = {}
@@ -227,7 +228,7 @@ class EventStore:
         if (acked, ever_acked) != (self._acked, self._ever_acked):
             try:
                 with self._transaction():
-                    self._set_facts({"acked": str(acked), "ever_acked": str(ever_acked)})
+                    self._facts.put({"acked": str(acked), "ever_acked": str(ever_acked)})
             except _DiskFullError:
                 return self._position(self._acked)
             self._unacked_bytes -= self._count_bytes(self._ever_acked + 1, ever_acked)
@@ -239,7 +240,8 @@ class EventStore:
     def status(self) -> StoreStatus:
         """What health says about the store."""
         row = self._db.execute("SELECT epoch, seq, hash FROM event ORDER BY n LIMIT 1").fetchone()
-        gone = tuple(item for span in self.gone for item in self._gone_ranges(span))
+        starts = self._db.execute("SELECT epoch, first_n FROM epoch ORDER BY first_n").fetchall()
+        gone = tuple(item for span in self.gone for item in span_ranges(span, starts, self.tail))
         pct = min(100, self._unacked_bytes * 100 // self._limit_bytes)
         return StoreStatus(Position(*row) if row else None, gone, pct)
 
@@ -255,11 +257,11 @@ class EventStore:
 
     def _bind(self, path: Path) -> None:
         """Bind a new store to its site and agent; refuse another's."""
-        owner = (self._fact("site", ""), self._fact("agent", ""))
+        owner = (self._facts.get("site", ""), self._facts.get("agent", ""))
         own = (self._run.site, self._run.agent)
         if owner == ("", ""):
             with self._transaction():
-                self._set_facts({"site": own[0], "agent": own[1]})
+                self._facts.put({"site": own[0], "agent": own[1]})
         elif owner != own:
             raise StoreRefusedError(
                 f"{path}: this store belongs to {'/'.join(owner)}, not {'/'.join(own)} — "
@@ -309,19 +311,18 @@ class EventStore:
             ]
             self._db.executemany("INSERT INTO event VALUES (?, ?, ?, ?, ?)", rows)
             if rows:
-                self._set("fact", "end", json.dumps([rows[-1][0], rows[-1][3]]))
+                self._facts.put({"end": json.dumps([rows[-1][0], rows[-1][3]])})
             begun = [(event.epoch, n) for n, event in enumerate(events, first) if event.seq == 1]
             self._db.executemany("INSERT INTO epoch VALUES (?, ?)", begun)
-            for key, value in memory.items():
-                self._set("memory", key, None if value is None else json.dumps(value, sort_keys=True))
-            self._set_facts(facts)
+            self._memory.put({key: _text(value) for key, value in memory.items()})
+            self._facts.put(facts)
 
     def _is_checkpoint_due(self, now: MonoNs) -> bool:
         return self._checkpoint_at is None or now - self._checkpoint_at >= CHECKPOINT_PERIOD_NS
 
     def _overflow(self, loss: Loss | None, pair: WallPair) -> OutboxOverflow | None:
         """What could not be stored up to now: the kept record and `loss` together."""
-        kept = self._fact("overflow", "")
+        kept = self._facts.get("overflow", "")
         dropped, since, until = json.loads(kept) if kept else (0, "", "")
         if loss is None:
             return OutboxOverflow(dropped, since, until) if kept else None
@@ -358,15 +359,6 @@ class EventStore:
             return None
         return Position(*row) if row else None
 
-    def _gone_ranges(self, span: Span) -> Iterator[GoneRange]:
-        """A span in keys; it may reach over several epochs."""
-        starts = self._db.execute("SELECT epoch, first_n FROM epoch ORDER BY first_n").fetchall()
-        ends = [first - 1 for _, first in starts[1:]] + [self.tail]
-        for (epoch, start), end in zip(starts, ends, strict=True):
-            low, high = max(span.first, start), min(span.last, end)
-            if low <= high:
-                yield GoneRange(epoch, low - start + 1, high - start + 1)
-
     def _count_bytes(self, first: int, last: int | None) -> int:
         query = "SELECT coalesce(sum(length(payload) + ?), 0) FROM event WHERE n BETWEEN ? AND ?"
         try:
@@ -375,20 +367,6 @@ class EventStore:
             self._demand_damage(error)
             return 0
         return int(total)
-
-    def _fact(self, key: str, default: str) -> str:
-        row = self._db.execute("SELECT value FROM fact WHERE key=?", (key,)).fetchone()
-        return str(row[0]) if row else default
-
-    def _set_facts(self, facts: Mapping[str, str | None]) -> None:
-        for key, value in facts.items():
-            self._set("fact", key, value)
-
-    def _set(self, table: str, key: str, value: str | None) -> None:
-        if value is None:
-            self._db.execute(f"DELETE FROM {table} WHERE key=?", (key,))  # noqa: S608 — our own table names
-        else:
-            self._db.execute(f"INSERT OR REPLACE INTO {table} VALUES (?, ?)", (key, value))  # noqa: S608
 
     @staticmethod
     def _demand_damage(error: sqlite3.DatabaseError) -> None:
@@ -421,7 +399,6 @@ def _is_sound(key: Sequence[str | int], payload: bytes) -> bool:
     return isinstance(event, Event) and [event.epoch, event.seq, event.hash] == list(key)
 
 
-def _join(loss: Loss | None, more: Loss) -> Loss:
-    if loss is None:
-        return more
-    return Loss(loss.dropped + more.dropped, min(loss.since, more.since), max(loss.until, more.until))
+def _text(value: Json) -> str | None:
+    """A remembered value as text; None forgets."""
+    return None if value is None else json.dumps(value, sort_keys=True)
