@@ -156,8 +156,7 @@ class EventStore:
         if self._damage is not None:
             bodies.append((pair.mono, Observation("store_damaged", {"moved_aside": self._damage[:500]})))
         epoch = mint_ulid(pair.utc, self._draw)
-        seed = seed_hash(self._run.site, self._run.agent, epoch)
-        head = self._head or Head(0, epoch, 0, seed, UtcNs(0))
+        head = self._head or Head(0, epoch, 0, seed_hash(self._run.site, self._run.agent, epoch), UtcNs(0))
         self._has_begun = True
         self._checkpoint_at = self._checkpoint_at or pair.mono
         return self._write(replace(head, epoch=epoch, seq=0), bodies, {}, pair, {"clean_stop": "0"})
@@ -170,8 +169,7 @@ class EventStore:
         A checkpoint follows in the same transaction when one of them raises a P1, or an hour has passed. Drafts that
         find the store full are counted instead (the module says how).
         """
-        head = self._head
-        assert head is not None, "no epoch has begun"
+        assert self._head is not None, "no epoch has begun"
         bodies = [(draft.observed, draft.body) for draft in drafts]
         if bodies and self._unacked_bytes >= self._limit_bytes:
             times = [observed for observed, _ in bodies]
@@ -184,7 +182,7 @@ class EventStore:
             facts["overflow"] = None
         elif overflow is not None:
             facts["overflow"] = json.dumps([overflow.dropped, overflow.since, overflow.until])
-        return self._write(head, bodies, memory, pair, facts)
+        return self._write(self._head, bodies, memory, pair, facts)
 
     def stop_clean(self, pair: WallPair) -> Committed | StoreFull:
         """A last checkpoint, and the mark that this run stopped cleanly."""
@@ -257,15 +255,14 @@ class EventStore:
 
     def _bind(self, path: Path) -> None:
         """Bind a new store to its site and agent; refuse another's."""
-        owner = (self._facts.get("site", ""), self._facts.get("agent", ""))
-        own = (self._run.site, self._run.agent)
-        if owner == ("", ""):
+        own = f"{self._run.site}/{self._run.agent}"
+        owner = self._facts.get("owner", "")
+        if not owner:
             with self._transaction():
-                self._facts.put({"site": own[0], "agent": own[1]})
+                self._facts.put({"owner": own})
         elif owner != own:
             raise StoreRefusedError(
-                f"{path}: this store belongs to {'/'.join(owner)}, not {'/'.join(own)} — "
-                "drain it first, or name a new store"
+                f"{path}: this store belongs to {owner}, not {own} — drain it first, or name a new store"
             )
 
     def _write(
