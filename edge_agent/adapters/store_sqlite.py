@@ -65,9 +65,7 @@ from edge_agent.wire.event import (
     Position,
 )
 
-CHECKPOINT_PERIOD_NS: Final = 3600 * NS_PER_S
-"""A signed checkpoint at least this often (the outside contract, section 6)."""
-
+CHECKPOINT_PERIOD_NS: Final = 3600 * NS_PER_S  # the outside contract, section 6
 _ROW_BYTES: Final = 200
 """What a row costs beside its payload: keys, hash, index entry, page overhead."""
 
@@ -186,7 +184,7 @@ class EventStore:
 
     def stop_clean(self, pair: WallPair) -> Committed | StoreFull:
         """A last checkpoint, and the mark that this run stopped cleanly."""
-        assert self._head is not None, "no epoch has begun"
+        assert self._head, "no epoch has begun"
         self._checkpoint_at = None
         return self._write(self._head, [], {}, pair, {"clean_stop": "1"})
 
