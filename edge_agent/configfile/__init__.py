@@ -14,6 +14,7 @@ Shared by agent, gateway and simulators. Use, in this order (each step gives its
 - `document.resolve(text)` makes a path that stands in the file relative to the file.
 - File models derive from `Section` (strict, `extra="forbid"`, frozen, no NaN). Values are validated as JSON: enums,
   `Path` and tuples take text and lists. A validator refuses a value by `raise fault("what is wrong", "how to mend it")`.
+- `with collection_paused():` around building a large plan saves most of its time.
 - `load_table(path, text_columns=…)` reads a CSV beside the file as a document of `{"rows": [{column: value}, …]}`.
 - Secrets stand in files named by `*_file` keys, or come as `${NAME}`; text from the environment is never echoed.
 
@@ -22,6 +23,7 @@ Shared by agent, gateway and simulators. Use, in this order (each step gives its
 Source: the outside contract, sections 1 and 2; YAML 1.2.2, section 10.3 (core schema).
 """
 
+from edge_agent.configfile.collecting import collection_paused
 from edge_agent.configfile.document import Document, PathKey, Plain, load, parse
 from edge_agent.configfile.fields import Section, fault
 from edge_agent.configfile.problem import Problem, in_order
@@ -35,6 +37,7 @@ __all__ = [
     "Plain",
     "Problem",
     "Section",
+    "collection_paused",
     "fault",
     "in_order",
     "load",

@@ -20,6 +20,7 @@ from typing import Final, TypeAlias
 
 import yaml
 
+from edge_agent.configfile.collecting import collection_paused
 from edge_agent.configfile.nodes import MAP, SCALAR_TAGS, SEQ, Scalar, compose, core_tag, core_value, position
 from edge_agent.configfile.problem import Problem, in_order
 
@@ -143,6 +144,11 @@ def parse(content: bytes, file: str, environ: Mapping[str, str]) -> Document | l
         before = content[: error.start].decode("utf-8", "replace")
         line, col = before.count("\n") + 1, len(before) - before.rfind("\n")
         return [Problem(file, line, col, "this is not UTF-8 text", "save the file with the encoding UTF-8")]
+    with collection_paused():
+        return _build(text, file, environ)
+
+
+def _build(text: str, file: str, environ: Mapping[str, str]) -> Document | list[Problem]:
     root = compose(text, file)
     if isinstance(root, Problem):
         return [root]

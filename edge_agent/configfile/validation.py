@@ -11,7 +11,7 @@ import copy
 import difflib
 import json
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -73,7 +73,7 @@ def validate_partly(model: type[M], document: Document) -> tuple[M | None, list[
         except ValidationError as error:
             details = error.errors(include_url=False)
         if round_ == 0:
-            problems = in_order(_problem(model, document, detail) for detail in details)
+            problems = in_order(_problems(model, document, details))
             data = copy.deepcopy(data)
         for detail in details:
             _cut(data, _path(document.data, detail["loc"])[0])
@@ -92,6 +92,19 @@ def _cut(data: Plain, path: PathKey) -> None:
         here = step(here, part)
     if last is not None:
         last[0].pop(last[1], None)
+
+
+def _problems(model: type[BaseModel], document: Document, details: list[ErrorDetails]) -> Iterator[Problem]:
+    """A misspelt key is one problem: what it was meant to be is not reported missing as well."""
+    meant = {
+        (*detail["loc"][:-1], near)
+        for detail in details
+        if detail["type"] == "extra_forbidden"
+        and (near := _near_key(_name(detail["loc"]), _known_keys(model, detail["loc"][:-1])))
+    }
+    for detail in details:
+        if detail["type"] != "missing" or detail["loc"] not in meant:
+            yield _problem(model, document, detail)
 
 
 def _problem(model: type[BaseModel], document: Document, detail: ErrorDetails) -> Problem:
@@ -189,11 +202,14 @@ def _choice_mend(got: str, allowed: list[str]) -> str:
     return f"{hint}write one of {', '.join(allowed)}"
 
 
+def _near_key(name: str, known: Iterable[str]) -> str | None:
+    return next(iter(difflib.get_close_matches(name, sorted(known), n=1)), None)
+
+
 def _unknown_key_mend(name: str, known: Iterable[str]) -> str:
     keys = sorted(known)
-    near = difflib.get_close_matches(name, keys, n=1)
-    if near:
-        return f"did you mean `{near[0]}`?"
+    if near := _near_key(name, keys):
+        return f"did you mean `{near}`?"
     if name == "<<":
         return "YAML 1.2 has no merge keys: write the keys out"
     return f"known here: {', '.join(keys)}" if keys else "remove it"
@@ -210,7 +226,7 @@ def _known_keys(annotation: Any, path: PathKey) -> set[str]:  # annotations have
             field = next((f for k, f in option.model_fields.items() if (f.alias or k) == path[0]), None)
             keys |= _known_keys(field.annotation, path[1:]) if field else set()
         elif get_args(option):
-            keys |= _known_keys(get_args(option)[-1 if get_origin(option) is dict else 0], path[1:])
+            keys |= _known_keys(get_args(option)[0 if get_origin(option) in (list, tuple) else -1], path[1:])
     return keys
 
 

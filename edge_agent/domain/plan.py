@@ -61,7 +61,20 @@ class ValueType(StrEnum):
     @property
     def registers(self) -> int:
         """How many 16-bit registers one value spans."""
-        return {"bit": 1, "uint16": 1, "int16": 1}.get(self.value, 4 if self.value.endswith("64") else 2)
+        return _REGISTERS[self]
+
+
+_REGISTERS = {
+    ValueType.BIT: 1,
+    ValueType.UINT16: 1,
+    ValueType.INT16: 1,
+    ValueType.UINT32: 2,
+    ValueType.INT32: 2,
+    ValueType.FLOAT32: 2,
+    ValueType.UINT64: 4,
+    ValueType.INT64: 4,
+    ValueType.FLOAT64: 4,
+}
 
 
 class Endian(StrEnum):

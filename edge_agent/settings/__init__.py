@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_agent.configfile import Document, Problem, in_order, validate_partly
+from edge_agent.configfile import Document, Problem, collection_paused, in_order, validate_partly
 from edge_agent.configfile import load as load_document
 from edge_agent.domain.plan import CellPlan
 from edge_agent.settings.broker import Delivery, MqttSettings, broker_settings
@@ -58,6 +58,11 @@ def load(path: Path, environ: Mapping[str, str]) -> AgentSettings | list[Problem
 
 def compile_settings(document: Document) -> AgentSettings | list[Problem]:
     """The settings in `document`, or everything that is wrong with it, in reading order."""
+    with collection_paused():
+        return _compile(document)
+
+
+def _compile(document: Document) -> AgentSettings | list[Problem]:
     file, problems = validate_partly(AgentFile, document)
     if file is None:
         return problems

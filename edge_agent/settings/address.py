@@ -16,6 +16,7 @@ _FORM: Final = re.compile(
     r"(?:(?P<device>[^/]+)/)?(?P<table>[^/]+)/(?P<number>[0-9]{1,9})(?:\.(?P<bit>[0-9]{1,2}))?"
 )
 _LABEL: Final = re.compile(r"(?:[^/]+/)?(?:[^/]+/)?[0134][0-9]{4,5}")
+_TABLES: Final = frozenset(table.value for table in Table)
 _LABEL_BASES: Final = {
     Table.COIL: 0,
     Table.DISCRETE_INPUT: 10000,
@@ -51,7 +52,7 @@ class Misaddress:
 def parse_address(text: str) -> Address | Misaddress:
     """The address that `text` names. Never raises."""
     form = _FORM.fullmatch(text)
-    if form is None:
+    if form is None or (_LABEL.fullmatch(text) and form["table"] not in _TABLES):
         mend = (
             ZERO_BASED
             if _LABEL.fullmatch(text)

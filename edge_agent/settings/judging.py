@@ -169,30 +169,32 @@ class Judging:
 
 
 def _reads(name: RuleName, inputs: GuardInputs) -> tuple[tuple[SignalPlan, ...], str]:
-    """The signals that a rule reads of this guard; none, and what is missing, where it does not apply."""
-    none: tuple[SignalPlan, ...] = ()
+    """The signals that a rule reads of this guard; none, and what is missing, where it does not apply.
+
+    Of a guard without channels nothing more is said: that is a problem of its own.
+    """
+    channels, none = inputs.channels, ()
+    if not channels:
+        return none, ""
     match name:
+        case RuleName.GUARD_OPEN_MOTION if inputs.kind not in MOTION_JUDGED_KINDS:
+            return none, f"it is not for guards of kind {inputs.kind.value}"
+        case RuleName.GUARD_OPEN_MOTION if not inputs.motion:
+            return none, "the machine has no running, zero_speed or speed"
         case RuleName.GUARD_OPEN_MOTION:
-            if inputs.kind not in MOTION_JUDGED_KINDS:
-                return none, f"it is not for guards of kind {inputs.kind.value}"
-            if not inputs.motion:
-                return none, "the machine has no running, zero_speed or speed"
-            return (
-                *inputs.channels,
-                *inputs.motion,
-            ) if inputs.channels else none, "the guard has no channels"
-        case RuleName.CHANNEL_DISCREPANCY:
-            return inputs.channels if len(inputs.channels) == 2 else none, "the guard has no second channel"
-        case RuleName.BYPASS_ACTIVE:
-            return (inputs.bypass, *inputs.motion) if inputs.bypass else none, "the guard has no `bypass`"
-        case RuleName.ESTOP:
-            is_estop = inputs.kind is GuardKind.ESTOP
-            return (
-                inputs.channels if is_estop else none,
-                "" if is_estop else f"the guard's kind is {inputs.kind.value}",
-            )
+            return (*channels, *inputs.motion), ""
+        case RuleName.CHANNEL_DISCREPANCY if len(channels) < 2:
+            return none, "the guard has no second channel"
+        case RuleName.BYPASS_ACTIVE if inputs.bypass is None:
+            return none, "the guard has no `bypass`"
+        case RuleName.BYPASS_ACTIVE if inputs.bypass is not None:
+            return (inputs.bypass, *inputs.motion), ""
+        case RuleName.ESTOP if inputs.kind is not GuardKind.ESTOP:
+            return none, f"the guard's kind is {inputs.kind.value}"
         case RuleName.MONITORING_LOST:
             return none, "it stands under the device"
+        case _:
+            return channels, ""
 
 
 def _on_delay_ms(name: RuleName, inputs: GuardInputs, poll_ms: int) -> int:
