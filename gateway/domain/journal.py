@@ -6,6 +6,9 @@ violation log, InfluxDB and the live stream are folds or projections of this lis
 else, so replaying it from position 1 gives the same state. An entry carries its own time (`recorded_at`, the
 gateway's clock, never running back): folds never read a clock.
 
+Entries are linked: each carries the hash of itself and the link before it, so that a changed, removed, inserted or
+reordered one shows, whoever changed the database.
+
 An agent's event is stored as the very bytes it travelled as; every other body as canonical JSON by its annotations
 (`edge_agent.wire.structure`), so a field is described once, here.
 """
@@ -15,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from hashlib import sha256
 from typing import TypeAlias, cast
 
 from edge_agent.wire.chain import canonical
@@ -343,3 +347,14 @@ def load_body(stored: StoredBody) -> EntryBody:
     if isinstance(document, DecodeError):
         raise ValueError(document.reason)
     return cast("EntryBody", structure(_BODIES[stored.kind], document, stored.kind.value))
+
+
+LINK_SEED = sha256(b"guardwatch-journal-v1").hexdigest()
+"""The link before the first entry."""
+
+
+def entry_link(before: str, position: int, recorded_at_ms: int, stored: StoredBody) -> str:
+    """The link of an entry: lower-case hex SHA-256 over the link before it and everything that is stored of it."""
+    marks = " ".join(stored.marks)
+    head = f"{before}\n{position}\n{recorded_at_ms}\n{stored.kind}\n{stored.occurred_at or ''}\n{marks}\n"
+    return sha256(head.encode() + stored.payload).hexdigest()

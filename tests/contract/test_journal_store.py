@@ -202,6 +202,7 @@ async def test_start_is_the_snapshot_plus_the_entries_after_it(url: str) -> None
             "kind": "clock_stepped",
             "payload": b'{"step_ms":4}',
             "marks": "",
+            "link": "4",
         }
         connection.execute(insert(JOURNAL), row)
     fold = Counting()

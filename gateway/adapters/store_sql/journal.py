@@ -30,7 +30,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from edge_agent.wire.event import Json
 from gateway.adapters.migrations import upgrade
 from gateway.adapters.store_sql.engine import open_readers, open_writer
-from gateway.adapters.store_sql.recording import SqlRecording
+from gateway.adapters.store_sql.recording import Head, SqlRecording
 from gateway.adapters.store_sql.schema import JOURNAL, SNAPSHOTS
 from gateway.domain.journal import Entry, EntryKind, Mark, StoredBody, load_body
 from gateway.ports import Clock, Fold, JournalLost, JournalUnavailable
@@ -65,7 +65,7 @@ class SqlJournal:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
         self._turn = asyncio.Lock()
         self._listeners: list[Listener] = []
-        self._position = 0
+        self._head = Head()
         self._snapshot_position = 0
         self._recorded_ms = 0
 
@@ -89,7 +89,7 @@ class SqlJournal:
     @property
     def position(self) -> int:
         """The newest entry that the folds have adopted; 0 in an empty journal."""
-        return self._position
+        return self._head.position
 
     @property
     def last_recorded_ms(self) -> int:
@@ -123,9 +123,9 @@ class SqlJournal:
         """Store a snapshot and let go of the database."""
         async with self._turn:
             loop = asyncio.get_running_loop()
-            if self.problem is None and self._position > self._snapshot_position:
+            if self.problem is None and self.position > self._snapshot_position:
                 await loop.run_in_executor(
-                    self._thread, self._store_snapshots, self._snapshots(), self._position
+                    self._thread, self._store_snapshots, self._snapshots(), self.position
                 )
             self._let_go()
 
@@ -137,29 +137,29 @@ class SqlJournal:
     async def _execute(self, work: Callable[[SqlRecording], T]) -> T:
         loop = asyncio.get_running_loop()
         try:
-            result, entries = await loop.run_in_executor(self._thread, self._commit, work)
+            result, recording = await loop.run_in_executor(self._thread, self._commit, work)
         except BaseException:
             for fold in self._folds.values():
                 fold.discard()
             raise
         self.problem = None
-        self._position += len(entries)
+        entries, self._head = recording.entries, recording.head
         self._recorded_ms = entries[-1].recorded_at_ms if entries else self._recorded_ms
         for fold in self._folds.values():
             fold.adopt()
         for listener in tuple(self._listeners):
             listener(entries)
-        if self._position - self._snapshot_position >= SNAPSHOT_EVERY:
+        if self.position - self._snapshot_position >= SNAPSHOT_EVERY:
             snapshots = self._snapshots()
-            await loop.run_in_executor(self._thread, self._store_snapshots, snapshots, self._position)
+            await loop.run_in_executor(self._thread, self._store_snapshots, snapshots, self.position)
         return result
 
-    def _commit(self, work: Callable[[SqlRecording], T]) -> tuple[T, Sequence[Entry]]:
+    def _commit(self, work: Callable[[SqlRecording], T]) -> tuple[T, SqlRecording]:
         """In the writer thread: one transaction."""
         try:
             with self._writer.connect() as connection:
                 now_ms = max(self._recorded_ms, self._clock.utc_ms())
-                recording = SqlRecording(connection, now_ms, self._position, self._folds.values())
+                recording = SqlRecording(connection, now_ms, self._head, self._folds.values())
                 result = work(recording)
                 try:
                     connection.commit()
@@ -172,17 +172,19 @@ class SqlJournal:
         except (JournalUnavailable, JournalLost) as failure:
             self.problem = str(failure)
             raise
-        return result, recording.entries
+        return result, recording
 
     def _start(self, url: str) -> None:
         """In the writer thread: migrate, restore snapshots, fold what came after them."""
         upgrade(self._writer, url)
         with self._writer.connect() as connection:
             positions = {name: self._restore(connection, name, fold) for name, fold in self._folds.items()}
-            self._position = fold_entries(connection, self._folds, positions)
-            self._snapshot_position = min(positions.values(), default=self._position)
-            newest = select(func.max(JOURNAL.c.recorded_at_ms))
-            self._recorded_ms = connection.execute(newest).scalar() or 0
+            position = fold_entries(connection, self._folds, positions)
+            self._snapshot_position = min(positions.values(), default=position)
+            newest = select(JOURNAL).order_by(JOURNAL.c.position.desc()).limit(1)
+            row = connection.execute(newest).first()
+            if row is not None:
+                self._head, self._recorded_ms = Head(row.position, row.link), row.recorded_at_ms
 
     @staticmethod
     def _restore(connection: Connection, name: str, fold: Fold) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, insert
 
@@ -13,29 +14,46 @@ from gateway.adapters.store_sql.notice_rows import SqlNoticeRows
 from gateway.adapters.store_sql.projection_rows import SqlProjectionRows
 from gateway.adapters.store_sql.schema import JOURNAL
 from gateway.adapters.store_sql.stream_rows import SqlStreamRows
-from gateway.domain.journal import EdgeEvent, Entry, EntryBody, store_body
+from gateway.domain.journal import (
+    LINK_SEED,
+    EdgeEvent,
+    Entry,
+    EntryBody,
+    StoredBody,
+    entry_link,
+    store_body,
+)
 from gateway.ports import Fold
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The end of the journal: the newest entry's position and link."""
+
+    position: int = 0
+    link: str = LINK_SEED
 
 
 class SqlRecording(SqlStreamRows, SqlIntakeRows, SqlAlarmRows, SqlNoticeRows, SqlProjectionRows):
     """`gateway.ports.Recording` over one Core connection; add a mixin by adding a base."""
 
-    def __init__(self, connection: Connection, now_ms: int, position: int, folds: Iterable[Fold]) -> None:
+    def __init__(self, connection: Connection, now_ms: int, head: Head, folds: Iterable[Fold]) -> None:
         super().__init__(connection, now_ms)
-        self._position = position
+        self.head = head
         self._folds = tuple(folds)
         self.entries: list[Entry] = []
 
     @property
     def next_position(self) -> int:
         """The position that the next entry takes."""
-        return self._position + 1
+        return self.head.position + 1
 
     def append(self, body: EntryBody) -> Entry:
         """Put `body` at the next position and let every fold see it, in this transaction."""
-        self._position += 1
-        entry = Entry(self._position, self.now_ms, body)
-        self._connection.execute(insert(JOURNAL), journal_row(entry))
+        entry, stored = Entry(self.next_position, self.now_ms, body), store_body(body)
+        link = entry_link(self.head.link, entry.position, entry.recorded_at_ms, stored)
+        self._connection.execute(insert(JOURNAL), _journal_row(entry, stored, link))
+        self.head = Head(entry.position, link)
         self.note_entry(entry)
         self.entries.append(entry)
         for fold in self._folds:
@@ -43,10 +61,9 @@ class SqlRecording(SqlStreamRows, SqlIntakeRows, SqlAlarmRows, SqlNoticeRows, Sq
         return entry
 
 
-def journal_row(entry: Entry) -> dict[str, object]:
+def _journal_row(entry: Entry, stored: StoredBody, link: str) -> dict[str, object]:
     """An entry as a row of the journal table: its bytes, and the columns that look-ups need."""
     body = entry.body
-    stored = store_body(body)
     row: dict[str, object] = {
         "position": entry.position,
         "recorded_at_ms": entry.recorded_at_ms,
@@ -54,6 +71,7 @@ def journal_row(entry: Entry) -> dict[str, object]:
         "payload": stored.payload,
         "occurred_at": stored.occurred_at,
         "marks": " ".join(stored.marks),
+        "link": link,
     }
     subject: object = body
     if isinstance(body, EdgeEvent):

@@ -45,6 +45,7 @@ JOURNAL = Table(
     Column("payload", LargeBinary, nullable=False),
     Column("occurred_at", Text),
     Column("marks", Text, nullable=False),
+    Column("link", Text, nullable=False),
     Column("site", Text),
     Column("agent", Text),
     Column("event_kind", Text),
@@ -60,7 +61,7 @@ JOURNAL = Table(
     Index(None, "recorded_at_ms"),
     Index(None, "occurrence"),
 )
-"""Every entry. `event_kind`, `epoch`, `seq`, `hash` stand for agents' events only, and a key there once."""
+"""Every entry. `link` chains them (`domain.journal.entry_link`); `event_kind`, `epoch`, `seq`, `hash` stand for agents' events only, and a key there once."""
 
 EPOCHS = Table(
     "epochs",
