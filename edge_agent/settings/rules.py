@@ -15,8 +15,8 @@ from typing import Final, Literal, TypeAlias
 
 from pydantic import Field, create_model
 
+from edge_agent.configfile import Section
 from edge_agent.domain.plan import RuleName
-from edge_agent.settings.signals import Documented
 from edge_agent.wire.event import Priority
 
 DELAY_MAX_MS: Final = 7 * 24 * 3600 * 1000
@@ -26,7 +26,7 @@ HOLD_GAP_MS: Final = 10_000
 """How long a sum of held time outlives lost replies: five times the default staleness, so single losses never silence."""
 
 
-class RuleOverride(Documented):
+class RuleOverride(Section):
     """What every rule takes; only what is written differs from the default of the guard's kind."""
 
     enabled: bool = True
@@ -95,7 +95,7 @@ DEVICE_RULES: Final[Mapping[str, KnownRule]] = {
 }
 
 
-def _section(name: str, rules: Mapping[str, KnownRule]) -> type[Documented]:
+def _section(name: str, rules: Mapping[str, KnownRule]) -> type[Section]:
     fields: dict[str, object] = {}
     for rule_name, rule in rules.items():
         own = {
@@ -107,7 +107,7 @@ def _section(name: str, rules: Mapping[str, KnownRule]) -> type[Documented]:
         }
         override = create_model(f"{name}_{rule_name}", __base__=RuleOverride, **own)  # type: ignore[call-overload]
         fields[rule_name] = (override | None, Field(default=None, description=f"{rule.id} {rule_name}"))
-    return create_model(name, __base__=Documented, **fields)  # type: ignore[call-overload,no-any-return]
+    return create_model(name, __base__=Section, **fields)  # type: ignore[call-overload,no-any-return]
 
 
 GuardRules = _section("GuardRules", GUARD_RULES)

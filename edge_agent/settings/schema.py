@@ -11,10 +11,10 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field
 
-from edge_agent.configfile import fault
+from edge_agent.configfile import Section, fault
 from edge_agent.domain.plan import GuardKind
 from edge_agent.settings.rules import DeviceRules, GuardRules, MachineRules
-from edge_agent.settings.signals import Documented, GuardSignals, MachineSignals, SignalSection
+from edge_agent.settings.signals import GuardSignals, MachineSignals, SignalSection
 from edge_agent.wire.topics import ID_PATTERN
 
 LABEL_MAX_CHARS: Final = 80
@@ -49,7 +49,7 @@ Kind: TypeAlias = Annotated[str, AfterValidator(_kind)]
 Label: TypeAlias = Annotated[str, Field(max_length=LABEL_MAX_CHARS), AfterValidator(_label)]
 
 
-class Labels(Documented):
+class Labels(Section):
     """A name in both languages of the board; each is required, since alarms go out in either."""
 
     zh: Label
@@ -58,14 +58,14 @@ class Labels(Documented):
     """English."""
 
 
-class AreaSection(Documented):
+class AreaSection(Section):
     """An area of the site, for grouping on the board and routing alarms."""
 
     labels: Labels
     """Its name."""
 
 
-class MqttSection(Documented):
+class MqttSection(Section):
     """The broker, and how events are promised."""
 
     url: str
@@ -86,7 +86,7 @@ class MqttSection(Documented):
     """gateway: nothing is forgotten before the gateway's ack. broker: the broker's PUBACK settles, without a gateway."""
 
 
-class StoreSection(Documented):
+class StoreSection(Section):
     """Outbox and evidence ledger."""
 
     path: Path
@@ -116,7 +116,7 @@ class OpModeSection(SignalSection):
     """Words of `map` that mean normal operation."""
 
 
-class DeviceSection(Documented):
+class DeviceSection(Section):
     """One Modbus device; devices with the same `url` share one link, one request in flight."""
 
     url: str
@@ -166,7 +166,7 @@ class GuardSection(GuardSignals):
     """Overrides; the defaults come with the kind."""
 
 
-class MachineSection(Documented):
+class MachineSection(Section):
     """One machine and its guards."""
 
     labels: Labels
@@ -191,7 +191,7 @@ class MachineSection(Documented):
     """Overrides of the machine's own rules, and of `estop` and `pull_cord` for its shorthand signals."""
 
 
-class AgentFile(Documented):
+class AgentFile(Section):
     """The whole file."""
 
     site: Id

@@ -10,16 +10,10 @@ from collections.abc import Mapping
 from enum import Enum, auto
 from typing import Annotated, Final, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, Field, field_validator
 
 from edge_agent.configfile import Section
 from edge_agent.domain.plan import Endian, Grade, ValueType
-
-
-class Documented(Section):
-    """A section whose field docstrings become the descriptions that editors show."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
 
 class Meaning(Enum):
@@ -37,7 +31,7 @@ MAP_MAX: Final = 64
 """Entries in a map: more than any selector has positions."""
 
 
-class SignalSection(Documented):
+class SignalSection(Section):
     """One point: where it is read, and how its raw content becomes a value."""
 
     at: str
@@ -81,7 +75,7 @@ Number: TypeAlias = Annotated[SignalSection | None, Meaning.NUMBER]
 Word: TypeAlias = Annotated[SignalSection | None, Meaning.WORD]
 
 
-class MachineSignals(Documented):
+class MachineSignals(Section):
     """What is wired to a machine as a whole."""
 
     running: Bit = None
@@ -156,7 +150,7 @@ class MachineSignals(Documented):
     """1 = drum rotates."""
 
 
-class GuardSignals(Documented):
+class GuardSignals(Section):
     """What may be wired to a guard beside its channels."""
 
     locked: Bit = None
