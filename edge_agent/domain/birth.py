@@ -36,9 +36,7 @@ def machine_model(
 ) -> MachineModel:
     """One machine's certificate; `signals` are the whole plan's, `order` is its place among the plan's machines."""
     sets = _ParameterSets()
-    guards: dict[str, GuardModel] = {
-        guard.id: _guard_model(guard, signals, sets) for guard in machine.guards
-    }
+    guards: dict[str, GuardModel] = {guard.id: _guard_model(guard, signals, sets) for guard in machine.guards}
     return MachineModel(
         machine=machine.id,
         labels=machine.labels,
