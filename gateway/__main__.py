@@ -12,6 +12,7 @@ import typer
 
 from edge_agent.wire.event import Priority
 from gateway.app import accounts, inquiry
+from gateway.app.doctor import doctor as examine
 from gateway.app.exits import Exit, complain
 from gateway.domain.access import Role
 
@@ -117,6 +118,12 @@ def alarms(config: Config, as_json: AsJson = False, exit_code: ExitCode = False)
 def status(config: Config, as_json: AsJson = False, exit_code: ExitCode = False) -> None:
     """Say how the plant stands by the journal."""
     _end(lambda: inquiry.status(config, as_json=as_json, exit_code=exit_code))
+
+
+@app.command(epilog="Example: guardwatch-gateway doctor gateway.yaml")
+def doctor(config: Config, as_json: AsJson = False) -> None:
+    """Say what is wrong on this machine, the gravest first, each with its mend."""
+    _end(lambda: examine(config, as_json=as_json))
 
 
 @user.command("add", epilog="Example: guardwatch-gateway user add gateway.yaml li-qiang --role shift_manager")
