@@ -205,6 +205,7 @@ class AgentNode:
         self.lives: list[tuple[int, int]] = []
         """When each of its processes began and ended (virtual ns); the present one is not in it."""
         self.born_ns = 0
+        self.mode = DeliveryMode.GATEWAY
         self.store_class: type[TappedStore] = TappedStore
         self._broker = broker
         self._links = links
@@ -245,7 +246,7 @@ class AgentNode:
             self.plan,
             world,
             stored,
-            mode=DeliveryMode.GATEWAY,
+            mode=self.mode,
             version="0",
             public_key=self._key.public_key,
         )

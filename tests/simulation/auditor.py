@@ -17,7 +17,7 @@ from edge_agent.domain.delivery import EVENTS_AHEAD_MAX
 from edge_agent.domain.plan import CellPlan, Table
 from edge_agent.runtime.pump import INBOX_MAX
 from edge_agent.wire.codec import DecodeError
-from edge_agent.wire.event import Event, GuardState
+from edge_agent.wire.event import Event, GuardState, Position
 from edge_agent.wire.status import decode_ack
 from gateway.domain.board import View, guard_document
 from gateway.domain.journal import EdgeEvent, Entry, FindingCleared, FindingRaised, GatewayRule
@@ -81,6 +81,7 @@ class Auditor:
         """When the agent's disk took nothing: what it found then and died with is nowhere."""
         self.tolerance_ns = 0
         self._doubts: set[str] = set()
+        self._durable: set[Position] = set()
         self._reads_seen = 0
         self._good_ns: dict[tuple[str, int], int] = {}
         self._live_ns: dict[str, int] = {}
@@ -137,7 +138,7 @@ class Auditor:
         if isinstance(ack, DecodeError):
             self.find(Check.ACK_ONLY_AFTER_COMMIT, f"unreadable ack on {topic}: {payload[:80]!r}")
             return
-        if ack.position is None:
+        if ack.position is None or ack.position in self._durable:
             return
         with sqlite3.connect(self.gateway.path) as reader:
             held = reader.execute(
@@ -146,6 +147,7 @@ class Auditor:
         reader.close()
         if held is None or held[0] != ack.position.hash:
             self.find(Check.ACK_ONLY_AFTER_COMMIT, f"acked {ack.position}, the journal holds {held}")
+        self._durable.add(ack.position)
 
     def note_store_lost(self) -> None:
         """The agent's disk was replaced by an empty one."""
@@ -160,6 +162,7 @@ class Auditor:
         """The gateway's journal was replaced by a backup, or deleted."""
         self.journal_mishaps.append(self.now_ns)
         self._doubts.clear()
+        self._durable.clear()
 
     # what can be seen while it happens
 

@@ -120,11 +120,13 @@ class SimFieldbus:
         if fault in {Fault.TIMEOUT, Fault.LATE}:
             latency_ms = timeout_ms
         before_ms = self._draw.between(0, latency_ms)
-        await asyncio.sleep(before_ms / 1000)
-        self._advance()
+        if before_ms:
+            await asyncio.sleep(before_ms / 1000)
+            self._advance()
         image = cell.image(spec.device)
         plain = read_wires(cell.machines[spec.id]) if controller.frozen is None else None
-        await asyncio.sleep((latency_ms - before_ms) / 1000)
+        if latency_ms > before_ms:
+            await asyncio.sleep((latency_ms - before_ms) / 1000)
         is_good = fault is None
         self._log.note(
             Served(

@@ -76,13 +76,13 @@ class TappedJournal(SqlJournal):
         super().__init__(writer, readers, clock, folds)
         self.loop.attach(self._thread, self.disk)
 
-    def _commit(self, work: Callable[[SqlRecording], T]) -> tuple[T, Sequence[Entry]]:
+    def _commit(self, work: Callable[[SqlRecording], T]) -> tuple[T, SqlRecording]:
         self.life.point(CrashPoint.BEFORE_COMMIT)
-        result, entries = super()._commit(work)
-        if entries:
-            type(self).on_commit(entries)
+        result, recording = super()._commit(work)
+        if recording.entries:
+            type(self).on_commit(recording.entries)
             self.life.point(CrashPoint.AFTER_COMMIT)
-        return result, entries
+        return result, recording
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +270,7 @@ class GatewayNode:
         self.failures: list[str] = []
         self.journal_class: type[TappedJournal] = TappedJournal
         self.ingest_class: type[Ingest] = Ingest
+        self.notifier_class: type[SimNotifier] = SimNotifier
         self._broker = broker
         self._draw = draw
         self._disk_weather = disk_weather
@@ -348,7 +349,7 @@ class GatewayNode:
         try:
             presence = PresenceWatch(journal, clock, findings)
             ingest = self.ingest_class(journal, intake, clock, findings, presence)
-            notifier: Notifier = SimNotifier(
+            notifier: Notifier = self.notifier_class(
                 life, self._draw.split("receiver"), self._receiver_weather, self.received
             )
             dispatch = Dispatch(journal, clock, findings, {CHANNEL: notifier})

@@ -58,6 +58,14 @@ class Swarm:
         return " ".join(f"{name}={value}" for name, value in values.items() if value)
 
 
+def calm(**troubles: float | bool) -> Swarm:
+    """A run in which nothing goes wrong but what is named, for looking at one trouble alone."""
+    nothing: dict[str, float | bool] = {item.name: 0 for item in fields(Swarm)}
+    usual = {"length_s": 60, "poll_ms": 200, "people": False, "receive_max": 100}
+    usual |= {"bus_latency_ms_max": 5, "net_latency_ms_max": 5}
+    return Swarm(**(nothing | usual | troubles))  # type: ignore[arg-type]
+
+
 def draw_swarm(draw: Draw) -> Swarm:
     """The knobs of one run."""
 
@@ -68,8 +76,8 @@ def draw_swarm(draw: Draw) -> Swarm:
         return draw.between(low_s, high_s) if draw.chance(0.5) else 0
 
     return Swarm(
-        length_s=draw.between(120, 360),
-        poll_ms=draw.choice((200, 300, 500)),
+        length_s=draw.between(90, 240),
+        poll_ms=draw.choice((250, 500, 1000)),
         people=draw.chance(0.3),
         bus_latency_ms_max=draw.choice((3, 8, 15)),
         bus_fault_share=share(0.03),
@@ -78,8 +86,8 @@ def draw_swarm(draw: Draw) -> Swarm:
         bus_short_share=share(0.02),
         link_down_every_s=every(60, 180),
         net_latency_ms_max=draw.choice((2, 20, 200)),
-        duplicate_share=share(0.3),
-        forget_share=share(0.2),
+        duplicate_share=share(0.1),
+        forget_share=share(0.04),
         straggle_share=share(1.0),
         lost_will_share=share(1.0),
         receive_max=draw.choice((5, 20, 1000)),

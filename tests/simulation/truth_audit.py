@@ -1,15 +1,14 @@
 """What really happened against what was said: every real violation once, no false one, durations by no wall clock.
 
-Real is what the plant's wires carried. From the log of served reads comes when an agent could know: a *clear view* of
-a device is a span in which the agent ran and every read of the device was good, live and in time. A violation that
-lasts, within one clear view, longer than its rule's delay and two polls must be open from then on; one that is raised
-must be backed by good reads that show its condition, the last one that denies it at least its delay ago. Between these
+Real is what the plant's wires carried. From the log of served reads comes when an agent could know: a *view* is a
+span in which it ran and never lost sight of a device. A violation that is seen, within one view, for longer than its
+rule's delay and two polls in all, must be open from then on; one that is raised must be backed by good reads that show
+its condition, the last one that denies it at least its delay ago. Between these
 two bounds the product may do what it likes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -29,6 +28,12 @@ LINK_NS: Final = 1_300 * MS
 
 BLUR_NS: Final = 2 * MS
 """Events carry whole milliseconds."""
+
+OFF_NS: Final = 35_000 * MS
+"""A duration may end with the first good sample, its clear comes after the off-delay: 30 s for a lost device."""
+
+DISK_NS: Final = 3_000 * MS
+"""What may pass between an observation and its commit."""
 
 Key: TypeAlias = "tuple[str | None, str | None, str | None, str]"
 """Machine, guard, device, rule."""
@@ -55,9 +60,7 @@ class Opened:
 def audit(auditor: Auditor) -> None:
     """Judge a run that has healed."""
     opened = _replay(auditor)
-    views: dict[str, list[Span]] = {
-        device: list(clear_views(auditor, device)) for device in auditor.plan.devices
-    }
+    views = {str(device): views_of(auditor, device) for device in auditor.plan.devices}
     for machine in auditor.plan.machines.values():
         for guard in machine.guards:
             for rule in guard.rules:
@@ -98,31 +101,88 @@ def _replay(auditor: Auditor) -> list[Opened]:
     return done
 
 
-def clear_views(auditor: Auditor, device: str) -> Iterator[Span]:
-    """Spans in which an agent that ran, and could write, saw the device without a break."""
-    poll_ns = auditor.plan.devices[auditor.plan.signals[0].device].poll_ms * MS
-    lives = [*auditor.agent.lives, (auditor.agent.born_ns, auditor.now_ns)]
-    births = iter(sorted(born for born, _ in lives))
-    birth = next(births, None)
-    start: int | None = None
-    last = 0
+@dataclass(frozen=True, slots=True)
+class View:
+    """What an agent that ran, and could write, saw of a device without losing sight of it.
+
+    In each `clean` span every read was good; a failed one in between interrupts a proof, and does not undo it.
+    """
+
+    clean: tuple[Span, ...]
+
+    @property
+    def end_ns(self) -> int:
+        """When sight was lost."""
+        return self.clean[-1].end_ns
+
+    def proven_at(self, real: Span, need_ns: int) -> int | None:
+        """When what really holds throughout `real` has been seen for `need_ns` in all, None if never."""
+        for span in self.clean:
+            start, end = max(span.start_ns, real.start_ns), min(span.end_ns, real.end_ns)
+            if end - start >= need_ns:
+                return start + need_ns
+            need_ns -= max(0, end - start)
+        return None
+
+
+class _Watcher:
+    """Follows the reads of one device and cuts them into views."""
+
+    def __init__(self, blocks: frozenset[int], lost_ns: int) -> None:
+        self.views: list[View] = []
+        self._blocks = blocks
+        self._lost_ns = lost_ns
+        self._missing = set(blocks)
+        self._clean: list[Span] = []
+        self._start_ns: int | None = None
+        self._last_ns: int | None = None
+
+    def take(self, read: Served) -> None:
+        """One more read, good and live or failed."""
+        if self._last_ns is not None and read.ended_ns - self._last_ns > self._lost_ns:
+            self.lose()
+        if read.plain is None:
+            self._interrupt()
+            self._missing = set(
+                self._blocks
+            )  # a silent device is not asked for its other blocks in that poll
+            return
+        self._missing.discard(read.block)
+        if not self._missing and self._start_ns is None:
+            self._start_ns = read.ended_ns
+        self._last_ns = read.requested_ns
+
+    def lose(self) -> None:
+        """Sight is lost: what comes next is another view."""
+        self._interrupt()
+        if self._clean:
+            self.views.append(View(tuple(self._clean)))
+        self._clean, self._last_ns, self._missing = [], None, set(self._blocks)
+
+    def _interrupt(self) -> None:
+        if self._start_ns is not None and self._last_ns is not None:
+            self._clean.append(Span(self._start_ns, max(self._start_ns, self._last_ns)))
+        self._start_ns = None
+
+
+def views_of(auditor: Auditor, device: str) -> list[View]:
+    """Every view of one device, in order of time."""
+    plan = auditor.plan.devices[device]  # type: ignore[index]
+    watcher = _Watcher(frozenset(plan.blocks), plan.stale_ms * MS * 3 // 4)
+    births = sorted(born for born, _ in (*auditor.agent.lives, (auditor.agent.born_ns, 0)))
     for read in auditor.served.reads:
         if read.device != device:
             continue
-        was_reborn = False
-        while birth is not None and birth <= read.requested_ns:
-            birth, was_reborn = next(births, None), True
         is_unwritten = any(begun <= read.ended_ns <= ended for begun, ended in auditor.disk_full)
-        is_late = read.ended_ns - last > poll_ns + LINK_NS
-        is_broken = was_reborn or is_unwritten or is_late or read.plain is None
-        if is_broken and start is not None:
-            yield Span(start, last)
-            start = None
-        if read.plain is not None and start is None and not is_unwritten:
-            start = read.ended_ns
-        last = read.requested_ns
-    if start is not None:
-        yield Span(start, last)
+        is_reborn = bool(births) and births[0] <= read.requested_ns
+        while births and births[0] <= read.requested_ns:
+            births.pop(0)
+        if is_unwritten or is_reborn or (read.is_good and read.plain is None):
+            watcher.lose()
+        if not is_unwritten and (read.plain is not None or not read.is_good):
+            watcher.take(read)
+    watcher.lose()
+    return watcher.views
 
 
 def _open_while_moving(auditor: Auditor, machine: str, guard: str) -> list[Span]:
@@ -153,7 +213,7 @@ def _audit_real(
     machine: MachinePlan,
     guard: GuardPlan,
     rule: RulePlan,
-    views: dict[str, list[Span]],
+    views: dict[str, list[View]],
     opened: list[Opened],
 ) -> None:
     device = auditor.plan.signals[guard.channels[0]].device
@@ -163,9 +223,8 @@ def _audit_real(
     own = [item for item in opened if item.key == key]
     for real in _REAL[rule.name](auditor, machine.id, guard.id):
         for view in views[device]:
-            start, end = max(real.start_ns, view.start_ns), min(real.end_ns, view.end_ns)
-            due = start + need_ns
-            if due >= end:
+            due = view.proven_at(real, need_ns)
+            if due is None or due >= view.end_ns:
                 continue
             is_open = any(
                 item.raised_ns <= due and (item.cleared_ns is None or item.cleared_ns > due) for item in own
@@ -173,7 +232,7 @@ def _audit_real(
             if not is_open:
                 auditor.find(
                     Check.EVERY_REAL_VIOLATION_RAISED_ONCE,
-                    f"{guard.path} {rule.name}: real from {start / MS:.0f} to {end / MS:.0f} ms,"
+                    f"{guard.path} {rule.name}: real from {real.start_ns / MS:.0f} to {real.end_ns / MS:.0f} ms,"
                     f" not open at {due / MS:.0f} ms",
                 )
 
@@ -295,7 +354,7 @@ def _part(start_ns: int, end_ns: int, edge_ns: int, usual_ns: int) -> int:
 
 
 def _audit_durations(auditor: Auditor) -> None:
-    """A duration is measured on the monotonic clock: whatever the wall clock did meanwhile, it fits the two times."""
+    """A duration is what really passed, whatever the wall clock did meanwhile."""
     raised: dict[str, Said] = {}
     for said in auditor.said:
         match said.event.body:
@@ -305,18 +364,30 @@ def _audit_durations(auditor: Auditor) -> None:
                 begun = raised.get(body.occurrence)
                 if begun is None or begun.event.boot != said.event.boot:
                     continue
-                assert isinstance(begun.event.body, ViolationRaised)
-                held_ms = begun.event.body.evidence.get("held_max_ms", 0)
-                assert isinstance(held_ms, int)
-                told_ms = said.event.mono_ms - begun.event.mono_ms
-                low, high = told_ms - 1_000, told_ms + held_ms + 61_000
-                if body.rule != RuleName.MONITORING_LOST:
-                    high = told_ms + held_ms + 15_000
-                if not low - 40_000 <= body.duration_max_ms <= high or body.duration_ms < 0:
+                if _is_unwritten(auditor, begun) or _is_unwritten(auditor, said):
+                    continue
+                passed_ms = (said.at_ns - begun.at_ns) // MS
+                slack_ms = (OFF_NS + DISK_NS + auditor.tolerance_ns) // MS
+                if not passed_ms - slack_ms <= body.duration_max_ms <= passed_ms + slack_ms + _held_ms(begun):
                     auditor.find(
                         Check.WALL_JUMP_CHANGES_NO_DURATION,
-                        f"{body.occurrence} {body.rule} lasted {body.duration_ms} ms, raised and cleared"
-                        f" {told_ms} ms apart",
+                        f"{body.occurrence} {body.rule} is said to have lasted {body.duration_max_ms} ms at most,"
+                        f" its raise and its clear are {passed_ms} ms apart",
                     )
             case _:
                 pass
+
+
+def _is_unwritten(auditor: Auditor, said: Said) -> bool:
+    """Whether it may have waited for room on the disk."""
+    return any(
+        start <= said.at_ns + DISK_NS and end >= said.at_ns - DISK_NS for start, end in auditor.disk_full
+    )
+
+
+def _held_ms(said: Said) -> int:
+    """For how long the condition was held before it was raised."""
+    assert isinstance(said.event.body, ViolationRaised)
+    held_ms = said.event.body.evidence.get("held_max_ms", 0)
+    assert isinstance(held_ms, int)
+    return held_ms

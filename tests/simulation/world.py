@@ -42,7 +42,7 @@ from tests.simulation.node import CrashPoint, DiskWeather
 from tests.simulation.swarm import Swarm, draw_swarm
 from tests.simulation.virtual_loop import NS_PER_S, VirtualLoop, virtual_loop
 
-HEAL_S: Final = 200
+HEAL_S: Final = 150
 """Longer than every pause that is left after the weather has turned: R29 clears after 30 s, receivers are tried again
 within 60 s, an agent sends again within 30 s, a restarted gateway's clock catches up."""
 
@@ -74,10 +74,13 @@ CLERK: Final = Principal("zhao-min", Role.SHIFT_MANAGER, Via.SESSION)
 
 
 class World:
-    """One run. `swarm` may be given instead of drawn, to look at one trouble alone."""
+    """One run. `swarm` may be given instead of drawn, to look at one trouble alone; `customise` changes what is built."""
 
-    def __init__(self, seed: int, folder: Path, plan: CellPlan, swarm: Swarm | None = None) -> None:
+    def __init__(
+        self, seed: int, folder: Path, plan: CellPlan, swarm: Swarm | None = None, *, heal_s: int = HEAL_S
+    ) -> None:
         self.seed = seed
+        self.heal_s = heal_s
         self.folder = folder
         self.draw = Draw(seed)
         self.swarm = swarm or draw_swarm(self.draw.split("swarm"))
@@ -88,6 +91,8 @@ class World:
         self.gateway_disk = DiskWeather()
         self.receiver_weather = ReceiverWeather()
         self.customise: Callable[[World], None] = lambda _world: None
+        self.script: Callable[[World], Script] | None = None
+        self.bus_class: type[SimFieldbus] = SimFieldbus
         self._trace = hashlib.sha256()
         self._is_healing = False
 
@@ -125,7 +130,7 @@ class World:
         self.agent_clock = NodeClock(loop, "edge", swarm.agent_drift_ppm)
         self.gateway_clock = NodeClock(loop, "hub", 0)
         links = {
-            device.url: SimFieldbus(loop, self.cell, draw.split(device.url), self.bus_weather, self.served)
+            device.url: self.bus_class(loop, self.cell, draw.split(device.url), self.bus_weather, self.served)
             for device in self.plan.devices.values()
         }
         self.agent = AgentNode(
@@ -221,6 +226,8 @@ class World:
 
     def _scripts(self) -> list[Script]:
         draw, cell = self.draw, self.cell
+        if self.script is not None:
+            return [self.script(self)]
         if self.swarm.people:
             return [operator(machine, draw.split(name)) for name, machine in cell.machines.items()]
         return [restless(cell, machine, draw.split(name)) for name, machine in cell.machines.items()]
@@ -229,7 +236,10 @@ class World:
         """Let a person act until the healing begins."""
         while not self._is_healing:
             self.cell.advance(max(self.cell.now_ms, self.loop.now_ns // 1_000_000))
-            await asyncio.sleep(next(script) / 1000)
+            pause_ms = next(script, None)
+            if pause_ms is None:
+                return
+            await asyncio.sleep(pause_ms / 1000)
 
     async def _strike(
         self, name: str, every_s: int, trouble: Callable[[Draw], Coroutine[object, object, None]]
@@ -401,7 +411,9 @@ class World:
             await asyncio.sleep(CYCLE_S)
             self.cell.advance(self.loop.now_ns // 1_000_000)
             move_all(self.cell, is_closed=is_closed)
-        await asyncio.sleep(HEAL_S)
+        for connection in tuple(self.broker.connections):
+            connection.cut("reset by peer")  # a last state report, behind everything that was on its way
+        await asyncio.sleep(self.heal_s)
         if self.auditor.is_in_doubt:
             await asyncio.sleep(DOUBT_S)
 
