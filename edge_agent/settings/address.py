@@ -17,12 +17,9 @@ _FORM: Final = re.compile(
 )
 _LABEL: Final = re.compile(r"(?:[^/]+/)?(?:[^/]+/)?[0134][0-9]{4,5}")
 _TABLES: Final = frozenset(table.value for table in Table)
-_LABEL_BASES: Final = {
-    Table.COIL: 0,
-    Table.DISCRETE_INPUT: 10000,
-    Table.INPUT_REGISTER: 30000,
-    Table.HOLDING_REGISTER: 40000,
-}
+_LABEL_BASES: Final = {Table.INPUT_REGISTER: 30000, Table.HOLDING_REGISTER: 40000}
+"""What labels of registers start from. Bits are not suspected: controllers do have discrete inputs above 10000."""
+
 _LABEL_COUNT: Final = 9999
 """A five-digit label names the items 1 to 9999 of its table."""
 
@@ -77,7 +74,7 @@ def parse_address(text: str) -> Address | Misaddress:
 
 def looks_like_label(address: Address) -> int | None:
     """The PDU address probably meant, where the number looks like a 4xxxx label of its own table, else None."""
-    base = _LABEL_BASES[address.table]
-    if base and base < address.number <= base + _LABEL_COUNT:
+    base = _LABEL_BASES.get(address.table)
+    if base is not None and base < address.number <= base + _LABEL_COUNT:
         return address.number - base - 1
     return None

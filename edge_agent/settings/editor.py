@@ -37,9 +37,11 @@ def editor_schema() -> str:
 
 
 def _sections(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    """The sections of this package; other programs name theirs alike."""
     for child in model.__subclasses__():
-        yield child
-        yield from _sections(child)
+        if child.__module__.startswith("edge_agent.settings."):
+            yield child
+            yield from _sections(child)
 
 
 def _field_docstrings(model: type[BaseModel]) -> dict[str, str]:

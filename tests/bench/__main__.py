@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 
-from tests.bench import end_to_end, hot_path
+from tests.bench import configuration, end_to_end, hot_path
 
 BENCHMARKS: Mapping[str, Callable[[], None]] = {
+    "configuration": configuration.run,
     "hot-path": hot_path.run,
     "end-to-end": end_to_end.run,
 }
