@@ -159,6 +159,18 @@ async def test_each_fault_is_a_reason_and_the_next_good_answer_is_right(
         assert await read_until(link, is_ok) == good
 
 
+async def test_a_connection_whose_peer_is_gone_without_goodbye_is_made_anew(
+    server: RegisterBankServer,
+) -> None:
+    """Half-open TCP would stay silent for a quarter of an hour: three timeouts in a row are enough."""
+    async with spoilt(server) as proxy, link_to(proxy.address) as link:
+        good = await link.read(1, block(), PATIENT_MS)
+        proxy.faults = [Fault(FaultKind.SWALLOW, connection=0)]
+        for _ in range(3):
+            assert await link.read(1, block(), TIMEOUT_MS) == BlockFailed("timeout")
+        assert await read_until(link, is_ok) == good
+
+
 @pytest.mark.parametrize("kind", [FaultKind.CLOSE, FaultKind.RESET, FaultKind.RESET_MID_FRAME])
 async def test_a_close_by_the_peer_is_noticed_long_before_the_timeout(
     server: RegisterBankServer, kind: FaultKind
