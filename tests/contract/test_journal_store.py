@@ -85,7 +85,9 @@ def step(recording: Recording, *sizes: int) -> Sequence[int]:
 
 
 async def open_one(url: str, **folds: Fold) -> SqlJournal:
-    return await SqlJournal.open(url, FakeClock(), folds)
+    journal = await SqlJournal.open(url, FakeClock(), folds)
+    await journal.lead()
+    return journal
 
 
 async def test_positions_count_from_one_without_holes_also_after_a_failed_transaction(url: str) -> None:
@@ -228,6 +230,7 @@ async def test_a_fold_from_zero_equals_the_snapshot(url: str) -> None:
 async def test_recorded_time_never_runs_back_even_if_the_clock_does(url: str) -> None:
     clock = FakeClock()
     journal = await SqlJournal.open(url, clock, {})
+    await journal.lead()
     await journal.transact(lambda recording: step(recording, 1))
     clock.now_ms -= 5000
     await journal.transact(lambda recording: step(recording, 2))
@@ -321,3 +324,64 @@ async def test_a_full_disk_stores_nothing_and_passes(tmp_path: Path) -> None:
 def test_a_database_of_another_kind_is_refused_with_a_way_out() -> None:
     with pytest.raises(StoreError, match="use sqlite:///PATH or postgresql://"):
         open_writer("mysql://127.0.0.1/gateway")
+
+
+@pytest.mark.integration
+async def test_of_two_gateways_on_one_database_one_leads_and_the_other_follows(postgres_url: str) -> None:
+    leader, fold = await open_one(postgres_url), Counting()
+    standby = await SqlJournal.open(postgres_url, FakeClock(), {"counting": fold})
+    heard: list[int] = []
+    followed = asyncio.Event()
+
+    def hear(entries: Sequence[Entry]) -> None:
+        heard.extend(entry.position for entry in entries)
+        followed.set()
+
+    standby.subscribe(hear)
+    waiting = asyncio.create_task(standby.lead())
+    await leader.transact(lambda recording: step(recording, 1, 2))
+    await asyncio.wait_for(followed.wait(), 10)
+    assert (heard, fold.count) == ([1, 2], 2)
+    assert not standby.is_leading
+    with pytest.raises(JournalUnavailable, match="another gateway leads"):
+        await standby.transact(lambda recording: step(recording, 3))
+    await leader.close()  # which lets go of the lease
+    await asyncio.wait_for(waiting, 10)
+    assert await standby.transact(lambda recording: step(recording, 3)) == [3]
+    assert fold.count == 3
+    await standby.close()
+
+
+@pytest.mark.integration
+async def test_a_leader_that_was_frozen_cannot_write_after_another_took_over(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.adapters.store_sql.lease.LEASE_MS", 300)
+    frozen = await open_one(postgres_url)
+    heir = await open_one(postgres_url)  # returns when the lease ran out
+    await heir.transact(lambda recording: step(recording, 1))
+    with pytest.raises(JournalLost, match="another gateway leads"):
+        await frozen.transact(lambda recording: step(recording, 2))
+    assert len(heir.entries_after(0, 10)) == 1
+    await heir.close()
+    await frozen.close()
+
+
+@pytest.mark.integration
+async def test_a_leader_that_renews_keeps_the_lease(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.adapters.store_sql.journal.RENEW_S", 0.05)
+    monkeypatch.setattr("gateway.adapters.store_sql.lease.LEASE_MS", 1000)
+    leader = await open_one(postgres_url)
+    renewing = asyncio.create_task(leader.keep_leading())
+    standby = await SqlJournal.open(postgres_url, FakeClock(), {})
+    waiting = asyncio.create_task(standby.lead())
+    await asyncio.sleep(2.5)  # two looks of the standby, two expiries that did not happen
+    assert not waiting.done()
+    assert not renewing.done()
+    for task in (waiting, renewing):
+        task.cancel()
+    await asyncio.gather(waiting, renewing, return_exceptions=True)
+    await standby.close()
+    await leader.close()

@@ -13,9 +13,12 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine
+from sqlalchemy import Engine, func, select
 
 from gateway.adapters.store_sql.engine import StoreError
+
+MIGRATION_LOCK = 0x67756172
+"""The advisory lock of a migration; any number that nobody else on that database uses (these letters: guar)."""
 
 
 def upgrade(writer: Engine, url: str) -> None:
@@ -25,6 +28,10 @@ def upgrade(writer: Engine, url: str) -> None:
     scripts = ScriptDirectory.from_config(config)
     known = {script.revision for script in scripts.walk_revisions()}
     with writer.begin() as connection:
+        if (
+            connection.dialect.name == "postgresql"
+        ):  # gateways that start together migrate one after the other
+            connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
         current = MigrationContext.configure(connection).get_current_heads()
         if set(current) - known:
             raise StoreError(

@@ -12,6 +12,9 @@ Failures, told apart because each calls for something else:
     I/O error, a second writer, or COMMIT fails ▶ JournalLost: what is stored is not known; the process ends, and the
                                                   next start reads it (an fsync error is never retried: fsyncgate)
 
+Several gateways may share one PostgreSQL: `lead` returns when this one holds the lease; until then it follows what the
+leader journals, so that its folds and listeners serve reads. SQLite has one process, which always leads.
+
 A commit under way cannot be recalled: a cancelled caller waits for it, so that memory and disk stay equal.
 Start is the newest snapshot of each fold plus the entries after it.
 """
@@ -19,10 +22,11 @@ Start is the newest snapshot of each fold plus the entries after it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Self, TypeVar
+from typing import NoReturn, Self, TypeVar
 
 from sqlalchemy import Connection, Engine, Row, delete, func, insert, select
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
@@ -30,6 +34,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from edge_agent.wire.event import Json
 from gateway.adapters.migrations import upgrade
 from gateway.adapters.store_sql.engine import open_readers, open_writer
+from gateway.adapters.store_sql.lease import LOOK_S, RENEW_S, Lease
 from gateway.adapters.store_sql.recording import Head, SqlRecording
 from gateway.adapters.store_sql.schema import JOURNAL, SNAPSHOTS
 from gateway.domain.journal import Entry, EntryKind, Mark, StoredBody, load_body
@@ -60,6 +65,8 @@ class SqlJournal:
         self.readers = readers
         self.problem: str | None = None
         self._writer = writer
+        self._lease = Lease(writer) if writer.dialect.name == "postgresql" else None
+        self._is_leading = self._lease is None
         self._clock = clock
         self._folds = dict(folds)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
@@ -96,11 +103,35 @@ class SqlJournal:
         """The time of the newest entry: the gateway's clock must not begin before it; 0 in an empty journal."""
         return self._recorded_ms
 
+    @property
+    def is_leading(self) -> bool:
+        """Whether this process may write; a standby serves reads."""
+        return self._is_leading
+
+    async def lead(self) -> None:
+        """Follow the leader until this process leads itself; returns at once on SQLite."""
+        while not self._is_leading:
+            assert self._lease is not None, "without a lease there is nobody to wait for"
+            has_lease = await self._in_thread(self._lease.take)
+            await self._follow()
+            self._is_leading = has_lease
+            if not has_lease:
+                await asyncio.sleep(LOOK_S)
+
+    async def keep_leading(self) -> NoReturn:
+        """Renew the lease for ever. Raises `JournalLost` when another gateway took it."""
+        while True:
+            await asyncio.sleep(RENEW_S)
+            if self._lease is not None and self._is_leading and not await self._in_thread(self._lease.take):
+                raise JournalLost("another gateway leads this journal")
+
     async def transact(self, work: Callable[[SqlRecording], T]) -> T:
         """Run `work` in the writer thread in one transaction; returns after COMMIT.
 
         Raises what `work` raises, `JournalUnavailable` or `JournalLost`, all after ROLLBACK.
         """
+        if not self._is_leading:
+            raise JournalUnavailable("another gateway leads: this one serves reads only")
         async with self._turn:
             task = asyncio.ensure_future(self._execute(work))
             try:
@@ -123,16 +154,54 @@ class SqlJournal:
         """Store a snapshot and let go of the database."""
         async with self._turn:
             loop = asyncio.get_running_loop()
-            if self.problem is None and self.position > self._snapshot_position:
+            if self._is_leading and self.problem is None and self.position > self._snapshot_position:
                 await loop.run_in_executor(
                     self._thread, self._store_snapshots, self._snapshots(), self.position
                 )
+            if self._lease is not None and self._is_leading:
+                with contextlib.suppress(DBAPIError):  # it expires by itself
+                    await loop.run_in_executor(self._thread, self._lease.release)
             self._let_go()
 
     def _let_go(self) -> None:
         self._thread.shutdown()
         self._writer.dispose()
         self.readers.dispose()
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        """A piece of the lease's work. Raises `JournalUnavailable` when the database is away."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        except DBAPIError as error:
+            raise JournalUnavailable(str(error.orig)) from error
+
+    async def _follow(self) -> None:
+        """Adopt what the leader has journaled since."""
+        while True:
+            entries, head = await self._in_thread(self._stage_tail)
+            if not entries:
+                return
+            self._adopt(entries, head)
+
+    def _stage_tail(self) -> tuple[Sequence[Entry], Head]:
+        """In the writer thread: stage the next entries that another process wrote."""
+        query = select(JOURNAL).where(JOURNAL.c.position > self.position).order_by(JOURNAL.c.position)
+        with self._writer.connect() as connection:
+            rows = connection.execute(query.limit(FOLD_CHUNK)).all()
+        entries = [load_entry(row) for row in rows]
+        for entry in entries:
+            for fold in self._folds.values():
+                fold.stage(entry, None)
+        return entries, Head(rows[-1].position, rows[-1].link) if rows else self._head
+
+    def _adopt(self, entries: Sequence[Entry], head: Head) -> None:
+        """On the loop thread: the entries are committed; memory follows, listeners hear."""
+        self._head = head
+        self._recorded_ms = entries[-1].recorded_at_ms if entries else self._recorded_ms
+        for fold in self._folds.values():
+            fold.adopt()
+        for listener in tuple(self._listeners):
+            listener(entries)
 
     async def _execute(self, work: Callable[[SqlRecording], T]) -> T:
         loop = asyncio.get_running_loop()
@@ -143,12 +212,7 @@ class SqlJournal:
                 fold.discard()
             raise
         self.problem = None
-        entries, self._head = recording.entries, recording.head
-        self._recorded_ms = entries[-1].recorded_at_ms if entries else self._recorded_ms
-        for fold in self._folds.values():
-            fold.adopt()
-        for listener in tuple(self._listeners):
-            listener(entries)
+        self._adopt(recording.entries, recording.head)
         if self.position - self._snapshot_position >= SNAPSHOT_EVERY:
             snapshots = self._snapshots()
             await loop.run_in_executor(self._thread, self._store_snapshots, snapshots, self.position)
@@ -160,6 +224,8 @@ class SqlJournal:
             with self._writer.connect() as connection:
                 now_ms = max(self._recorded_ms, self._clock.utc_ms())
                 recording = SqlRecording(connection, now_ms, self._head, self._folds.values())
+                if self._lease is not None:
+                    self._lease.demand(connection)
                 result = work(recording)
                 try:
                     connection.commit()

@@ -159,3 +159,12 @@ SNAPSHOTS = Table(
     Column("state", Text, nullable=False),
 )
 """The newest snapshot of each fold, as JSON: start reads it and folds the entries after `position`."""
+
+LEASES = Table(
+    "leases",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("expires_at_ms", MILLISECONDS, nullable=False),
+)
+"""Which gateway process leads, where several share a database."""

@@ -115,6 +115,13 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_table(
+        "leases",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("holder", sa.Text(), nullable=False),
+        sa.Column("expires_at_ms", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_leases")),
+    )
+    op.create_table(
         "models",
         sa.Column("site", sa.Text(), nullable=False),
         sa.Column("agent", sa.Text(), nullable=False),
