@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -160,31 +160,41 @@ class Gateway:
         return HistorianFeed(self.journal, clock, historian, alarms.violation, self.presence.newest)
 
     async def run(self, listener: socket.socket, stop: asyncio.Event) -> None:
-        """Work until `stop` is set, then drain. Raises what a task raised, as a group."""
+        """Serve at once, lead as soon as nobody else does; work until `stop` is set, then drain.
+
+        Raises what a task raised, as a group.
+        """
         async with asyncio.TaskGroup() as tasks:
             server = tasks.create_task(self.server.serve(sockets=[listener]), name="http")
             workers = [
-                tasks.create_task(work, name=name)
-                for name, work in {
-                    "live": self.live.run(),
-                    "ingest": self.ingest.run(),
-                    "ingest.watch": self.ingest.watch(),
-                    "presence": self.presence.run(),
-                    "clock": watch_clock(self.journal, self._clock),
-                }.items()
+                tasks.create_task(self.live.run(), name="live"),
+                tasks.create_task(self._lead(), name="lead"),
             ]
-            if self.alerting is not None:
-                workers.append(tasks.create_task(self.alerting.timers.run(), name="timers"))
-                workers.append(tasks.create_task(self.alerting.dispatch.run(), name="dispatch"))
-            if self.historian is not None:
-                workers.append(tasks.create_task(self.historian.run(), name="historian"))
-            self.intake.open()
-            self._stack.push_async_callback(self.intake.close)
             await stop.wait()
             self.server.stop()
             for worker in workers:
                 worker.cancel()
             await asyncio.wait([server, *workers])
+
+    async def _lead(self) -> None:
+        """Everything that only one gateway of a database may do, once this one leads."""
+        await self.journal.lead()
+        self.intake.open()
+        self._stack.push_async_callback(self.intake.close)
+        work: dict[str, Coroutine[None, None, object]] = {
+            "lease": self.journal.keep_leading(),
+            "ingest": self.ingest.run(),
+            "ingest.watch": self.ingest.watch(),
+            "presence": self.presence.run(),
+            "clock": watch_clock(self.journal, self._clock),
+        }
+        if self.alerting is not None:
+            work |= {"timers": self.alerting.timers.run(), "dispatch": self.alerting.dispatch.run()}
+        if self.historian is not None:
+            work["historian"] = self.historian.run()
+        async with asyncio.TaskGroup() as tasks:
+            for name, job in work.items():
+                tasks.create_task(job, name=name)
 
     async def note_refused(self, problems: Sequence[object]) -> None:
         """A changed configuration was refused: the journal says so, the running one stays in force."""

@@ -43,16 +43,25 @@ class Signs:
 
     async def checks(self) -> Mapping[str, Check]:
         """Every line of `/readyz`."""
-        broker, journal = self._intake.problem, self._journal.problem
         return {
-            "broker": Check(broker is None, broker or "connected", is_vital=True),
-            "journal": Check(
-                journal is None, journal or f"writable, at {self._journal.position}", is_vital=True
-            ),
+            **self._vital(),
             "alerting": self._alerting(),
             **self._influxdb(),
             "gaps": await self._gaps(),
             "accounts": await self._accounts_check(),
+        }
+
+    def _vital(self) -> dict[str, Check]:
+        """What nothing works without. A standby needs no broker, and writes nothing."""
+        broker, journal, position = self._intake.problem, self._journal.problem, self._journal.position
+        if not self._journal.is_leading:
+            return {
+                "broker": Check(ok=True, detail="not needed: another gateway leads", is_vital=True),
+                "journal": Check(ok=True, detail=f"following the leader, at {position}", is_vital=True),
+            }
+        return {
+            "broker": Check(broker is None, broker or "connected", is_vital=True),
+            "journal": Check(journal is None, journal or f"writable, at {position}", is_vital=True),
         }
 
     def gauges(self) -> list[Gauge]:

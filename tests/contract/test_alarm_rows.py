@@ -51,6 +51,7 @@ def clock() -> WoundClock:
 @pytest_asyncio.fixture
 async def journal(url: str, clock: WoundClock) -> AsyncIterator[SqlJournal]:
     opened = await SqlJournal.open(url, clock, {})
+    await opened.lead()
     yield opened
     await opened.close()
 

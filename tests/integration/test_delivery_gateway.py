@@ -229,7 +229,7 @@ def test_a_gateway_killed_at_any_moment_has_kept_every_promise(
     store = run_of(E, 100)
     agent = ScriptedAgent(store)
     with MqttAgent(agent, mosquitto.port) as sender:
-        for n in range(5):
+        for n in range(3):
             for _ in range(400):
                 store.add(note(f"round {n}"))
             goal = len(store.events) - dice.randint(1, 390)
@@ -257,6 +257,37 @@ def test_days_of_backlog_wait_in_the_agent_and_not_on_the_broker(
         gateway.start()
         sender.settle()
     assert gateway.held() == all_of(store)
+
+
+def test_of_two_gateways_on_one_postgresql_the_other_takes_over_when_one_is_killed(
+    mosquitto: Mosquitto, postgres_url: str, tmp_path: Path
+) -> None:
+    store = run_of(E, 100)
+    agent = ScriptedAgent(store)
+    with (
+        GatewayProcess(tmp_path / "one", mosquitto.port, postgres_url) as one,
+        GatewayProcess(tmp_path / "two", mosquitto.port, postgres_url) as two,
+    ):
+        assert "writable" in journal_detail(one)
+        assert "following" in journal_detail(two)
+        settle(agent, mosquitto.port)
+        one.kill()
+        for _ in range(100):
+            store.add(note("for the other"))
+        settle(agent, mosquitto.port)
+        assert "writable" in journal_detail(two)
+        assert two.held() == all_of(store)
+        one.start()
+        assert "following" in journal_detail(one)
+
+
+def journal_detail(gateway: GatewayProcess) -> str:
+    """What readiness says of the journal."""
+    checks = gateway.get("/readyz")["checks"]
+    assert isinstance(checks, dict)
+    journal = checks["journal"]
+    assert isinstance(journal, dict)
+    return str(journal["detail"])
 
 
 def test_a_backup_of_a_running_gateway_made_with_its_log_is_as_good(
