@@ -71,13 +71,15 @@ function App() {
   const isOff = link.value === "disconnected";
   return html`
     <a class="skip" href="#plant" onClick=${toFirstAbnormal}>${t("skip")}</a>
-    <div class="top" role="banner">
-      <h1>${t("product")}</h1>
-      <${Counts} /><${Link} /><${Who} />
+    <div class="frame">
+      <div class="top" role="banner">
+        <h1>${t("product")}</h1>
+        <${Counts} /><${Link} /><${Who} />
+      </div>
+      ${isOff && html`<div class="band"><${Icon} name="cross" />${t("band.disconnected", { duration: duration(silentMs.value) })}</div>`}
     </div>
     <p class="said" role="status">${isOff ? t("link.said_disconnected") : link.value === "live" ? t("link.said_live") : ""}</p>
     <${Announcer} />
-    ${isOff && html`<div class="band" role="alert"><${Icon} name="cross" />${t("band.disconnected", { duration: duration(silentMs.value) })}</div>`}
     ${link.value === "resync" && html`<div class="notice">${t("band.resync")}</div>`}
     ${skewMs.value !== 0 && html`<div class="notice">${t("band.skew", { seconds: Math.round(skewMs.value / 1000) })}</div>`}
     ${session.value && !session.value.alerting && html`<div class="notice"><${Icon} name="violation" /> ${t("band.alerting_off")}</div>`}

@@ -111,12 +111,12 @@ function Machine({ id, guards }) {
 export function Sites() {
   return sites.value.map((site) => html`<section class="site" key=${site.site} aria-label=${label(site.labels, site.site)}>
     <h2>${label(site.labels, site.site)}</h2>
-    ${site.areas.map((area) => html`<section class="area" key=${area.area}>
+    <div class="areas">${site.areas.map((area) => html`<section class="area" key=${area.area}>
       <h3>${label(area.labels, area.area || t("area.none"))}</h3>
       <div class="machines">
         ${area.machines.map((machine) => html`<${Machine} key=${machine.key} id=${machine.key} guards=${machine.guards} />`)}
       </div>
-    </section>`)}
+    </section>`)}</div>
   </section>`);
 }
 
