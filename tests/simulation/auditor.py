@@ -53,9 +53,9 @@ class Said:
 
 
 class Auditor:
-    """One run's. `findings` holds at most `FINDINGS_MAX`: the first ones tell the story."""
+    """One run's. `findings` holds at most `FINDINGS_MAX` of each check: the first ones tell the story."""
 
-    FINDINGS_MAX: Final = 20
+    FINDINGS_MAX: Final = 5
 
     def __init__(
         self,
@@ -108,7 +108,7 @@ class Auditor:
 
     def find(self, check: Check, text: str) -> None:
         """A promise was broken."""
-        if len(self.findings) < self.FINDINGS_MAX:
+        if sum(finding.check is check for finding in self.findings) < self.FINDINGS_MAX:
             self.findings.append(Finding(check, self.now_ns / NS_PER_S, text))
 
     # what happens

@@ -61,7 +61,7 @@ class Swarm:
 def calm(**troubles: float | bool) -> Swarm:
     """A run in which nothing goes wrong but what is named, for looking at one trouble alone."""
     nothing: dict[str, float | bool] = {item.name: 0 for item in fields(Swarm)}
-    usual = {"length_s": 60, "poll_ms": 200, "people": False, "receive_max": 100}
+    usual = {"length_s": 50, "poll_ms": 500, "people": False, "receive_max": 100}
     usual |= {"bus_latency_ms_max": 5, "net_latency_ms_max": 5}
     return Swarm(**(nothing | usual | troubles))  # type: ignore[arg-type]
 

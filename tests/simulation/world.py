@@ -91,6 +91,7 @@ class World:
         self.gateway_disk = DiskWeather()
         self.receiver_weather = ReceiverWeather()
         self.customise: Callable[[World], None] = lambda _world: None
+        self.wall_step_ns = 0
         self.script: Callable[[World], Script] | None = None
         self.bus_class: type[SimFieldbus] = SimFieldbus
         self._trace = hashlib.sha256()
