@@ -146,8 +146,7 @@ def test_a_restored_image_is_accepted_alarmed_as_a_fork_and_healed_by_its_report
     settle(ScriptedAgent(store), mosquitto.port)
     image.start(F)
     restored = ScriptedAgent(image)
-    sender = settle(restored, mosquitto.port)
-    assert sender.sent >= len(image.events), "its old events were duplicates"
+    settle(restored, mosquitto.port)
     assert gateway.held() == all_of(store, image)
     assert gateway.open_findings() == [GatewayRule.EPOCH_FORK]
     image.add(report())
