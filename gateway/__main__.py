@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from edge_agent.wire.event import Priority
-from gateway.app import accounts, inquiry
+from gateway.app import accounts, evidence, inquiry
 from gateway.app.doctor import doctor as examine
 from gateway.app.exits import Exit, complain
 from gateway.domain.access import Role
@@ -118,6 +118,28 @@ def alarms(config: Config, as_json: AsJson = False, exit_code: ExitCode = False)
 def status(config: Config, as_json: AsJson = False, exit_code: ExitCode = False) -> None:
     """Say how the plant stands by the journal."""
     _end(lambda: inquiry.status(config, as_json=as_json, exit_code=exit_code))
+
+
+@app.command(epilog="Example: guardwatch-gateway verify gateway.yaml")
+def verify(
+    target: Annotated[
+        Path, typer.Argument(help="Configuration (its journal is checked), or a bundle.", show_default=False)
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Say whether the record is whole; name the first bad entry and exit 1 if not."""
+    _end(lambda: evidence.verify(target, as_json=as_json))
+
+
+@app.command(epilog="Example: guardwatch-gateway export gateway.yaml --out record.jsonl")
+def export(
+    config: Config,
+    out: Annotated[
+        Path | None, typer.Option(help="Write to this new file; default: standard output.")
+    ] = None,
+) -> None:
+    """Write the whole journal as a bundle that `verify` checks without a gateway."""
+    _end(lambda: evidence.export(config, out))
 
 
 @app.command(epilog="Example: guardwatch-gateway doctor gateway.yaml")

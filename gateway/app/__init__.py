@@ -7,6 +7,7 @@
     signs.py        what readiness and metrics are made of
     accounts.py     `user`, `token`
     inquiry.py      `check`, `route`, `alert-test`, `alarms`, `status`
+    evidence.py     `verify`, `export`
     doctor.py       `doctor`
 
 Nothing else imports adapters.

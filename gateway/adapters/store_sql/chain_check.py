@@ -55,7 +55,7 @@ def verify_journal(readers: Engine) -> LedgerReport:
 
         ledger = Ledger(is_signed, hash_at)
         bad, problem = None, None
-        for entry in _entries(connection):
+        for entry in stored_entries(connection):
             problem = ledger.take(entry)
             if problem is not None:
                 bad = entry.position
@@ -68,7 +68,8 @@ def verify_journal(readers: Engine) -> LedgerReport:
     )
 
 
-def _entries(connection: Connection) -> Iterator[StoredEntry]:
+def stored_entries(connection: Connection) -> Iterator[StoredEntry]:
+    """Every entry as it lies in the table, in order."""
     position = 0
     while True:
         query = select(JOURNAL).where(JOURNAL.c.position > position).order_by(JOURNAL.c.position).limit(CHUNK)
@@ -80,6 +81,13 @@ def _entries(connection: Connection) -> Iterator[StoredEntry]:
         if len(rows) < CHUNK:
             return
         position = rows[-1].position
+
+
+def journal_end(connection: Connection) -> tuple[int, str]:
+    """How many entries there are, and the link of the last; nothing and an empty text in an empty journal."""
+    query = select(JOURNAL.c.position, JOURNAL.c.link).order_by(JOURNAL.c.position.desc()).limit(1)
+    last = connection.execute(query).first()
+    return (0, "") if last is None else (last.position, last.link)
 
 
 def _published_keys(connection: Connection) -> dict[AgentKey, set[str]]:
