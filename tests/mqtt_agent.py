@@ -7,6 +7,7 @@ where acks say, and begins again from `acked` when nothing moves for a while (go
 from __future__ import annotations
 
 import queue
+import threading
 from collections.abc import Callable
 from typing import Self
 
@@ -18,6 +19,9 @@ from edge_agent.wire.event import Event
 from edge_agent.wire.status import Ack, decode_ack, encode_status
 from edge_agent.wire.topics import Channel, topic
 from tests.scripted_agent import ScriptedAgent
+
+CONNECT_S = 30.0
+"""A broker that does not answer within this is not there."""
 
 WAIT_S = 0.05
 """How long it waits for an ack before it looks around."""
@@ -48,13 +52,15 @@ class MqttAgent:
             reconnect_on_failure=True,
         )
         self._client.reconnect_delay_set(1, 1)
-        self._client.on_connect = lambda client, *_: client.subscribe(self._topic(Channel.ACK), qos=1)
+        self._client.on_connect = self._listen
+        self._connected = threading.Event()
         self._client.on_message = self._hear
         self._port = port
 
     def __enter__(self) -> Self:
         self._client.connect_async("127.0.0.1", self._port, keepalive=5, clean_start=True)
         self._client.loop_start()
+        assert self._connected.wait(CONNECT_S), "the broker does not answer"
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -121,6 +127,10 @@ class MqttAgent:
                 ack = self._inbox.get_nowait()
         except queue.Empty:
             return self.agent.acked != before
+
+    def _listen(self, client: Client, *_: object) -> None:
+        client.subscribe(self._topic(Channel.ACK), qos=1)
+        self._connected.set()
 
     def _hear(self, client: Client, userdata: object, message: MQTTMessage) -> None:
         del client, userdata
