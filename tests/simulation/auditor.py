@@ -86,7 +86,7 @@ class Auditor:
         self._good_ns: dict[tuple[str, int], int] = {}
         self._live_ns: dict[str, int] = {}
         self._watched_ns: dict[str, int] = {}
-        self._door_block = {
+        self._door_block: dict[str, int] = {
             block.device: block.id for block in plan.blocks if block.table is Table.DISCRETE_INPUT
         }
         self._beat_block: dict[str, int] = {

@@ -37,6 +37,7 @@ class PowerCutError(BaseException):
 class DiskWeather:
     """How slow a disk is, and how often it stalls."""
 
+    latency_ms_min: int = 1
     latency_ms_max: int = 3
     stall_share: float = 0.0
     stall_ms_max: int = 2000
@@ -86,7 +87,7 @@ class Disk:
         if self._is_busy or not self._jobs:
             return
         self._is_busy = True
-        latency_ms = self._draw.between(1, self._weather.latency_ms_max)
+        latency_ms = self._draw.between(self._weather.latency_ms_min, self._weather.latency_ms_max)
         if self._draw.chance(self._weather.stall_share):
             latency_ms += self._draw.between(1, self._weather.stall_ms_max)
         self._loop.call_later(latency_ms / 1000, self._do)

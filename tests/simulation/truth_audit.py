@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from edge_agent.domain.plan import GuardPlan, MachinePlan, RuleName, RulePlan
 from edge_agent.wire.event import Basis, ViolationCleared, ViolationRaised
 from simulators.truth import Fact, overlaps
-from tests.simulation.fieldbus import Served
+from tests.simulation.fieldbus import Plain, Served
 from tests.simulation.findings import Check
 
 if TYPE_CHECKING:
@@ -252,21 +252,7 @@ def _audit_raise(auditor: Auditor, said: Said, body: ViolationRaised) -> None:
     if body.basis is Basis.UNKNOWN:
         _audit_blind_raise(auditor, said, rule, device)
         return
-    block = auditor._door_block[device]
-    supported: bool | None = None
-    denied_ns: int | None = None
-    for read in reversed(auditor.served.reads):
-        if (read.device, read.block) != (device, block) or read.ended_ns > said.observed_ns + BLUR_NS:
-            continue
-        if not read.is_good:
-            continue
-        holds = True if read.plain is None else _holds(rule.name, read, body.guard)
-        supported = holds if supported is None else supported
-        if not holds:
-            denied_ns = read.requested_ns
-            break
-        if said.observed_ns - read.requested_ns > rule.on_delay_ms * MS:
-            break
+    supported, denied_ns = _find_support(auditor, said, rule, (device, body.guard))
     if not supported:
         auditor.find(
             Check.NO_FALSE_VIOLATION,
@@ -280,13 +266,42 @@ def _audit_raise(auditor: Auditor, said: Said, body: ViolationRaised) -> None:
         )
 
 
-def _holds(rule: RuleName, read: Served, guard: str) -> bool:
-    plain = read.plain
-    assert plain is not None
+def _find_support(
+    auditor: Auditor, said: Said, rule: RulePlan, place: tuple[str, str]
+) -> tuple[bool, int | None]:
+    """Whether the last good read shows what is raised, and when the last one that denies it was asked for."""
+    device, guard = place
+    block = auditor._door_block[device]
+    reads = [
+        read
+        for read in auditor.served.reads
+        if read.device == device and read.is_good and read.ended_ns <= said.observed_ns + BLUR_NS
+    ]
+    lag_ns = auditor.plan.devices[device].poll_ms * MS + LINK_NS  # type: ignore[index]
+    supported: bool | None = None
+    for place_in_list in range(len(reads) - 1, -1, -1):
+        read = reads[place_in_list]
+        if read.block != block:
+            continue
+        # What tells motion may stand in another block, and be a poll old: moving is believed for as long.
+        recent = [
+            other for other in reads[: place_in_list + 1] if other.ended_ns >= read.requested_ns - lag_ns
+        ]
+        is_moving = any(other.plain is None or other.plain.is_moving for other in recent)
+        holds = read.plain is None or _holds(rule.name, read.plain, guard, is_moving=is_moving)
+        supported = holds if supported is None else supported
+        if not holds:
+            return supported, read.requested_ns
+        if said.observed_ns - read.requested_ns > rule.on_delay_ms * MS:
+            break
+    return bool(supported), None
+
+
+def _holds(rule: RuleName, plain: Plain, guard: str, *, is_moving: bool) -> bool:
     channels = plain.channels[guard]
     match rule:
         case RuleName.GUARD_OPEN_MOTION:
-            return not all(channels) and plain.is_moving
+            return not all(channels) and is_moving
         case RuleName.CHANNEL_DISCREPANCY:
             return any(channels) and not all(channels)
         case RuleName.BYPASS_ACTIVE:
