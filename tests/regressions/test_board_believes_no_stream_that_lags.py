@@ -1,0 +1,58 @@
+"""The board showed a door closed for as long as its opening was on the way, because the agent's beats arrived.
+
+Beats go ahead of the stream. A broker that loses events, a long backlog after a silence, an agent whose store is full:
+in each the agent is alive, and what it said last is not how it stands.
+"""
+
+from __future__ import annotations
+
+from simulators.acts import Act, Verb
+from tests.simulation.crew import Script
+from tests.simulation.findings import Check
+from tests.simulation.runs import demo_plan, scratch
+from tests.simulation.swarm import calm
+from tests.simulation.virtual_loop import run_virtual
+from tests.simulation.world import World
+
+
+def lose_the_stream(world: World) -> Script:
+    """A door opens for 40 s, and of the stream nothing arrives meanwhile."""
+    door = world.cell.machines["mixer-18"].guards["door-1"]
+    yield 8_000
+    world.broker.weather.forget_share = 1.0
+    door.move(closed=False)
+    yield 40_000
+    world.broker.weather.forget_share = 0.0
+    door.move(closed=True)
+    yield 5_000
+
+
+def fill_the_disk(world: World) -> Script:
+    """A door opens for 40 s at an agent that can write nothing."""
+    door = world.cell.machines["mixer-18"].guards["door-1"]
+    yield 8_000
+    world._limit_store(0)
+    world.cell.act(Act(Verb.PLC_STOP, device="plc-belt"))  # something to be written, now
+    yield 8_000
+    door.move(closed=False)
+    yield 40_000
+    world._limit_store(None)
+    world.cell.act(Act(Verb.PLC_RUN, device="plc-belt"))
+    door.move(closed=True)
+    yield 5_000
+
+
+def live(script: str) -> list[str]:
+    with scratch() as folder:
+        world = World(1, folder, demo_plan(), calm(length_s=70))
+        world.script = {"lost": lose_the_stream, "full": fill_the_disk}[script]
+        run_virtual(world.run)
+    return [str(item) for item in world.auditor.findings if item.check is not Check.UNKNOWN_WITHIN_BOUND]
+
+
+def test_nothing_is_shown_closed_while_the_stream_lags_behind_the_beats() -> None:
+    assert live("lost") == []
+
+
+def test_nothing_is_shown_closed_while_the_agents_store_is_full() -> None:
+    assert live("full") == []
