@@ -71,8 +71,8 @@ function App() {
   const isOff = link.value === "disconnected";
   return html`
     <a class="skip" href="#plant" onClick=${toFirstAbnormal}>${t("skip")}</a>
-    <div class="frame">
-      <div class="top" role="banner">
+    <div class="frame" role="banner">
+      <div class="top">
         <h1>${t("product")}</h1>
         <${Counts} /><${Link} /><${Who} />
       </div>
