@@ -227,6 +227,7 @@ class SqlJournal:
                 if self._lease is not None:
                     self._lease.demand(connection)
                 result = work(recording)
+                recording.flush()
                 try:
                     connection.commit()
                 except DBAPIError as error:

@@ -42,6 +42,7 @@ class SqlRecording(SqlStreamRows, SqlIntakeRows, SqlAlarmRows, SqlNoticeRows, Sq
         self.head = head
         self._folds = tuple(folds)
         self.entries: list[Entry] = []
+        self._unwritten: list[dict[str, object]] = []
 
     @property
     def next_position(self) -> int:
@@ -52,13 +53,20 @@ class SqlRecording(SqlStreamRows, SqlIntakeRows, SqlAlarmRows, SqlNoticeRows, Sq
         """Put `body` at the next position and let every fold see it, in this transaction."""
         entry, stored = Entry(self.next_position, self.now_ms, body), store_body(body)
         link = entry_link(self.head.link, entry.position, entry.recorded_at_ms, stored)
-        self._connection.execute(insert(JOURNAL), _journal_row(entry, stored, link))
+        self._unwritten.append(_journal_row(entry, stored, link))
         self.head = Head(entry.position, link)
         self.note_entry(entry)
         self.entries.append(entry)
         for fold in self._folds:
             fold.stage(entry, self)
         return entry
+
+    def flush(self) -> None:
+        """Write the entries that were kept back, and what the mixins kept back."""
+        super().flush()
+        if self._unwritten:
+            self._connection.execute(insert(JOURNAL), self._unwritten)
+            self._unwritten = []
 
 
 def _journal_row(entry: Entry, stored: StoredBody, link: str) -> dict[str, object]:

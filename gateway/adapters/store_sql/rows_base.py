@@ -1,4 +1,9 @@
-"""What every row mixin of a `SqlRecording` stands on."""
+"""What every row mixin of a `SqlRecording` stands on.
+
+Rows that change with each entry (the journal's own, how far an epoch is held) are kept back and written together by
+`flush`: before the commit, and before a query that must see them. One statement for five hundred entries costs a
+tenth of five hundred statements.
+"""
 
 from __future__ import annotations
 
@@ -21,3 +26,6 @@ class RowsBase:
 
     def note_entry(self, entry: Entry) -> None:
         """Keep derived rows in step with an entry just appended; a mixin that overrides this calls `super()` first."""
+
+    def flush(self) -> None:
+        """Write what was kept back to be written together; a mixin that overrides this calls `super()` first."""
