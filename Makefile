@@ -50,11 +50,11 @@ layers:
 	$(BIN)/lint-imports
 
 fast-tests:
-	$(PYTEST) -m "not integration and not browser"
+	$(PYTEST) --hypothesis-profile=fast -m "not integration and not browser and not thorough"
 
 test: setup servers  ## all checks and all tests, real servers and browser included; a skipped test fails it
 	@$(MAKE) --no-print-directory -j2 --keep-going --output-sync=target types layers lint format
-	GUARDWATCH_NO_SKIPS=1 $(PYTEST)
+	GUARDWATCH_NO_SKIPS=1 GUARDWATCH_SEEDS=30 $(PYTEST)
 
 bench: setup servers  ## the benchmarks
 	$(BIN)/python -m tests.bench
