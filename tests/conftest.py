@@ -9,8 +9,12 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.servers import Influx, InfluxBucket, Mosquitto, Postgres
+
+settings.register_profile("fast", max_examples=20, deadline=None)
+"""For `make check`: a look; `make test` searches with the default number of examples."""
 
 NO_SKIPS = os.environ.get("GUARDWATCH_NO_SKIPS") == "1"
 

@@ -22,6 +22,8 @@ from simulators.modbus_server import RegisterBankServer
 from simulators.register_bank import Refusal, RegisterBank
 from simulators.register_bank import Table as BankTable
 
+pytestmark = pytest.mark.thorough
+
 TIMEOUT_MS = 150
 PATIENT_MS = 5000
 

@@ -26,6 +26,8 @@ from gateway.domain.notify import NoticeEvent
 from gateway.ports import Delivered, Rejected, Retryable
 from tests.server_process import free_port
 
+pytestmark = pytest.mark.thorough
+
 ALERT = Alert(
     delivery="01OCC.2/raised/1/li-qiang/hook",
     event=NoticeEvent.RAISED,

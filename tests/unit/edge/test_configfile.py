@@ -321,6 +321,7 @@ PLAIN = st.recursive(
 KEYS = st.sampled_from(["site", "devices", "spare", "extra", "password", "url", "unit", "kinds", "plc1"])
 
 
+@pytest.mark.thorough
 @given(
     st.dictionaries(
         KEYS, st.dictionaries(KEYS, st.dictionaries(KEYS, PLAIN, max_size=3) | PLAIN, max_size=3) | PLAIN

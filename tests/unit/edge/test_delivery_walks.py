@@ -19,6 +19,8 @@ from edge_agent.domain.delivery import AckOutcome, DeliveryMode, Match, Placed, 
 from edge_agent.domain.units import NS_PER_MS, NS_PER_S, MonoNs
 from edge_agent.wire.status import Ack
 
+pytestmark = pytest.mark.thorough
+
 WALKS = 160
 STEPS = 250
 TICK_NS = 50 * NS_PER_MS

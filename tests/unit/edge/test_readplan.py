@@ -136,6 +136,7 @@ def together(members: list[SignalPlan]) -> bool:
     )
 
 
+@pytest.mark.thorough
 @given(st.lists(points(), max_size=60).map(renumbered))
 @settings(max_examples=500, deadline=None)
 def test_for_any_signals_the_plan_keeps_every_promise(signals: list[SignalPlan]) -> None:
@@ -162,6 +163,7 @@ def test_for_any_signals_the_plan_keeps_every_promise(signals: list[SignalPlan])
                     assert len({home[item.id].id for item in group}) == 1
 
 
+@pytest.mark.thorough
 @given(st.lists(points(), max_size=40).map(renumbered), st.randoms(use_true_random=False))
 @settings(max_examples=150, deadline=None)
 def test_the_order_of_the_signals_changes_no_request(signals: list[SignalPlan], order: random.Random) -> None:

@@ -172,6 +172,7 @@ def test_a_missing_top_level_key_is_found_beside_others() -> None:
 LINES = GOOD.splitlines(keepends=True)
 
 
+@pytest.mark.thorough
 @given(st.data())
 @settings(max_examples=300, deadline=None)
 def test_any_damage_to_a_good_file_gives_settings_or_problems_and_never_a_traceback(
@@ -235,6 +236,7 @@ def test_a_point_list_that_is_no_utf8_or_not_there_is_a_problem(tmp_path: Path) 
     assert "points.csv:2:1: this is not UTF-8 text" in str(garbled[0])
 
 
+@pytest.mark.thorough
 @given(st.binary(max_size=200))
 @settings(max_examples=150, deadline=None)
 def test_any_bytes_as_point_list_give_settings_or_problems(

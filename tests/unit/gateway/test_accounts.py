@@ -72,6 +72,7 @@ async def test_wrong_password_and_unknown_name_are_told_no_difference(
     assert rig.acts()[-1] == "sign_in_refused"
 
 
+@pytest.mark.thorough
 async def test_guessing_is_paused_per_account_and_address(rig: Rig) -> None:
     rig.admin.add_user("li-qiang", PASSWORD, Role.VIEWER, rig.clock.now_ms)
     for _ in range(FREE_FAILURES + 1):

@@ -26,6 +26,8 @@ from gateway.api.visit import Visitor, following_path
 from gateway.domain.access import Role
 from tests.board_rig import BoardRig, board_rig, tell_busy_plant
 
+pytestmark = pytest.mark.thorough
+
 PATIENCE_S = 10.0
 
 

@@ -1,5 +1,7 @@
 """The alarm book: one occurrence is one row and one alarm, whatever the journal holds."""
 
+import pytest
+
 from edge_agent.wire.event import Basis, Json, Priority
 from gateway.domain.book import AlarmBook
 from gateway.domain.book_state import CLOSED_REMEMBERED
@@ -331,6 +333,7 @@ def test_a_restored_book_is_the_book_that_was() -> None:
     assert other.snapshot() == snapshot
 
 
+@pytest.mark.thorough
 def test_ids_of_closed_occurrences_are_forgotten_in_the_end() -> None:
     story = Story(plan=None)
     for number in range(CLOSED_REMEMBERED + 1):

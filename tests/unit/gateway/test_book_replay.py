@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -34,6 +35,8 @@ from tests.unit.gateway.alerting_rig import (
     mixer_modelled,
     raised,
 )
+
+pytestmark = pytest.mark.thorough
 
 names = st.sampled_from(["A", "B", "C"])
 maybe_names = st.none() | names

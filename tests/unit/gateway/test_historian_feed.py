@@ -6,6 +6,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import pytest
+
 from edge_agent.wire.event import GuardChanged, GuardState, Json, Quality
 from edge_agent.wire.status import Health
 from gateway.adapters.store_sql.alarm_reads import SqlAlarmReads
@@ -16,6 +18,8 @@ from gateway.ports import BadLine, NotAllowed, TooLarge, Unreachable, Written
 from gateway.services.historian import HEALTH_EVERY_S, NOT_ALLOWED_S, RETRY_MAX_S, HistorianFeed
 from tests.simulation.virtual_loop import VirtualLoop, run_virtual, virtual_loop
 from tests.unit.gateway.alerting_rig import AGENT, SITE, START_MS, event, mixer_modelled, raised
+
+pytestmark = pytest.mark.thorough
 
 Outcome = Written | TooLarge | BadLine | NotAllowed | Unreachable
 

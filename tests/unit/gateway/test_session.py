@@ -17,6 +17,8 @@ from gateway.domain.access import Role
 from gateway.domain.throttle import FREE_FAILURES
 from tests.board_rig import BoardRig, board_rig, tell_busy_plant
 
+pytestmark = pytest.mark.thorough
+
 PASSWORD = "correct horse battery"
 
 

@@ -20,6 +20,8 @@ from edge_agent.wire.status import Ack, Health
 from gateway.domain.stream import Conflict, Late, Lost, Next, Verdict, answer, demand_reset, judge
 from tests.scripted_agent import ScriptedAgent, Store, note, ulid
 
+pytestmark = pytest.mark.thorough
+
 STEPS = 250
 WALKS = 150
 PEACE_ROUNDS = 60

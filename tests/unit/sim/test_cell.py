@@ -396,6 +396,7 @@ def test_one_seed_gives_one_trace_in_every_process() -> None:
     assert hashes == {trace(9, 1_000) + "\n"}
 
 
+@pytest.mark.thorough
 def test_people_work_properly_most_of_the_time_and_sometimes_not() -> None:
     """A week of three operators: doors are opened many times at standstill, and a few times on a moving mixer."""
     cell = Cell(11, people=True)
