@@ -6,9 +6,13 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from simulators.draw import Draw
 from tests.simulation.runs import CONFIG
 from tests.simulation.swarm import draw_swarm
+
+pytestmark = pytest.mark.thorough
 
 SEED = 26
 

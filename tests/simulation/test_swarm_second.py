@@ -6,6 +6,8 @@ import pytest
 
 from tests.simulation.runs import assert_kept, run_seed, seeds
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.mark.parametrize("seed", seeds(1, 2))
 def test_every_promise_is_kept(seed: int) -> None:
