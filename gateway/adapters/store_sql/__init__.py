@@ -5,12 +5,13 @@ it, handed around as a `SqlRecording`: the journal entry, the rows that folds de
 keep. SQLite runs in WAL with `synchronous=FULL` (read back, not believed) and takes its lock at BEGIN, so that no
 read-then-write is ever lost; reads go through a second, read-only engine and never wait for the writer.
 
-    schema.py      MetaData and the tables of journal and streams
-    engine.py      writing and reading engines for both databases
-    recording.py   SqlRecording: one transaction, made of row mixins
-    journal.py     SqlJournal: the writer thread, commit → adopt → listeners, start-up fold, snapshots
-    stream_rows.py rows and reads of streams, gaps, quarantine
-    chain_check.py the evidence chain over the whole journal, for `verify`
+    schema.py       MetaData and the tables of journal and streams; tables.py imports all that declare some
+    engine.py       writing and reading engines for both databases
+    journal.py      SqlJournal: the writer thread, commit → adopt → listeners, start-up fold, snapshots
+    lease.py        which of several gateways on one PostgreSQL leads
+    recording.py    SqlRecording: one transaction, made of row mixins
+    stream_rows.py, intake_rows.py   rows of streams and gaps; of certificates, presence, quarantine
+    chain_check.py  the evidence chain over the whole journal, for `verify`
 
 To add rows of your own:
 

@@ -1,0 +1,164 @@
+"""The gateway's side of the broker, against a real one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+import pytest_asyncio
+from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+
+from edge_agent.wire.topics import Channel, topic
+from gateway.adapters.intake_paho import BrokerAccess, PahoIntake
+from gateway.ports import Message
+from tests.scripted_agent import AGENT, SITE
+from tests.servers import Mosquitto, free_port
+
+pytestmark = pytest.mark.integration
+
+EVENTS = topic(SITE, AGENT, Channel.EVENTS)
+ACK = topic(SITE, AGENT, Channel.ACK)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait for something to become so, looking often; half a minute at most."""
+    for _ in range(1500):
+        if holds():
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("it never came about")
+
+
+@pytest_asyncio.fixture
+async def intake(mosquitto: Mosquitto) -> AsyncIterator[PahoIntake]:
+    opened = PahoIntake(BrokerAccess("127.0.0.1", mosquitto.port, "gateway"))
+    opened.open()
+    await until(lambda: opened.problem is None)
+    yield opened
+    await opened.close()
+
+
+def talk(port: int, name: str = "agent") -> Client:
+    """Another client of the broker, connected."""
+    client = Client(CallbackAPIVersion.VERSION2, client_id=name, protocol=MQTTProtocolVersion.MQTTv5)
+    client.max_inflight_messages_set(1000)
+    client.connect("127.0.0.1", port)
+    client.loop_start()
+    return client
+
+
+def hang_up(client: Client) -> None:
+    client.disconnect()
+    client.loop_stop()
+
+
+async def take(intake: PahoIntake, count: int) -> list[Message]:
+    """The next `count` messages, PUBACKed."""
+    messages: list[Message] = []
+    while len(messages) < count:
+        batch = await asyncio.wait_for(intake.batch(), 30)
+        intake.done(batch)
+        messages += batch
+    return messages
+
+
+async def test_what_agents_publish_arrives_in_order_and_states_and_acks_do_not(
+    intake: PahoIntake, mosquitto: Mosquitto
+) -> None:
+    client = talk(mosquitto.port)
+    client.publish(topic(SITE, AGENT, Channel.STATE, "mixer-18", "door-1"), b"state", 1, retain=True)
+    client.publish(ACK, b"ack", 1, retain=True)
+    for n in range(1200):
+        client.publish(EVENTS, str(n).encode(), 1)
+    messages = await take(intake, 1200)
+    assert [message.payload for message in messages] == [str(n).encode() for n in range(1200)]
+    hang_up(client)
+
+
+async def test_what_the_broker_had_kept_says_so(mosquitto: Mosquitto) -> None:
+    client = talk(mosquitto.port)
+    client.publish(topic(SITE, AGENT, Channel.HEALTH), b"old", 1, retain=True).wait_for_publish(10)
+    late = PahoIntake(BrokerAccess("127.0.0.1", mosquitto.port, "gateway"))
+    late.open()
+    (old,) = await take(late, 1)
+    client.publish(topic(SITE, AGENT, Channel.HEALTH), b"new", 1, retain=True)
+    (new,) = await take(late, 1)
+    assert [(message.payload, message.retain) for message in (old, new)] == [(b"old", True), (b"new", False)]
+    await late.close()
+    hang_up(client)
+
+
+async def test_acks_are_published_retained(intake: PahoIntake, mosquitto: Mosquitto) -> None:
+    heard: list[tuple[bytes, bool]] = []
+
+    def hear(client: Client, userdata: object, message: MQTTMessage) -> None:
+        heard.append((bytes(message.payload), message.retain))
+
+    intake.publish_retained(ACK, b"one")
+    intake.publish_retained(ACK, b"two")
+    await asyncio.sleep(0.5)  # both are at the broker, whoever subscribes now gets the second
+    client = talk(mosquitto.port)
+    client.on_message = hear
+    client.subscribe(ACK, 1)
+    await until(lambda: bool(heard))
+    assert heard == [(b"two", True)]
+    hang_up(client)
+
+
+async def test_an_inbox_that_nobody_empties_holds_the_broker_back_and_loses_nothing(
+    mosquitto: Mosquitto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.adapters.intake_paho.INBOX_MAX", 100)
+    small = PahoIntake(BrokerAccess("127.0.0.1", mosquitto.port, "gateway"))
+    small.open()
+    await until(lambda: small.problem is None)
+    client = talk(mosquitto.port)
+    for n in range(500):
+        client.publish(EVENTS, str(n).encode(), 1)
+    await until(lambda: len(small._inbox) == 100)
+    await asyncio.sleep(0.5)
+    assert len(small._inbox) == 100
+    messages = await take(small, 500)
+    assert [message.payload for message in messages] == [str(n).encode() for n in range(500)]
+    await small.close()
+    hang_up(client)
+
+
+async def test_it_is_back_after_the_broker_is_and_says_what_is_wrong_meanwhile(
+    intake: PahoIntake, mosquitto: Mosquitto
+) -> None:
+    client = talk(mosquitto.port)
+    client.publish(EVENTS, b"before", 1)
+    batch = await asyncio.wait_for(intake.batch(), 30)
+    hang_up(client)
+    mosquitto.kill()
+    await until(lambda: intake.problem is not None)
+    mosquitto.start()
+    await until(lambda: intake.problem is None)
+    intake.done(batch)  # of a connection that is no more: must not acknowledge somebody else's message
+    again = talk(mosquitto.port)
+    again.publish(EVENTS, b"after", 1)
+    (message,) = await take(intake, 1)
+    assert message.payload == b"after"
+    hang_up(again)
+
+
+async def test_without_a_broker_it_says_so_and_closes_at_once() -> None:
+    port = free_port()
+    nowhere = PahoIntake(BrokerAccess("127.0.0.1", port, "gateway"))
+    nowhere.open()
+    await until(lambda: f"cannot connect to 127.0.0.1:{port}" in (nowhere.problem or ""))
+    nowhere.publish_retained(ACK, b"dropped")
+    await asyncio.wait_for(nowhere.close(), 5)
+
+
+async def test_a_broker_that_refuses_us_is_named(mosquitto: Mosquitto) -> None:
+    passwords = mosquitto.folder / "passwords"
+    passwords.touch(mode=0o600)
+    with Mosquitto(mosquitto.folder / "guarded", password_file=passwords) as guarded:
+        refused = PahoIntake(BrokerAccess("127.0.0.1", guarded.port, "gateway", username="x", password="y"))
+        refused.open()
+        await until(lambda: "refuses us" in (refused.problem or ""))
+        await refused.close()
