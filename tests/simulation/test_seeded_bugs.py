@@ -40,6 +40,8 @@ from tests.simulation.swarm import Swarm, calm
 from tests.simulation.virtual_loop import NS_PER_S, run_virtual
 from tests.simulation.world import World
 
+pytestmark = pytest.mark.thorough
+
 Patch = Callable[[pytest.MonkeyPatch], None]
 
 
