@@ -122,8 +122,10 @@ def main() -> None:
     """Entry point of `guardwatch-demo`."""
     arguments = _parser().parse_args()
     stop = threading.Event()
+    asked_by: list[int] = []
 
-    def request_stop(_number: int, _frame: FrameType | None) -> None:
+    def request_stop(number: int, _frame: FrameType | None) -> None:
+        asked_by.append(number)
         stop.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -134,6 +136,7 @@ def main() -> None:
     except DemoError as error:
         print(f"guardwatch-demo: {error}", file=sys.stderr)
         sys.exit(1)
+    sys.exit(130 if signal.SIGINT in asked_by else 0)
 
 
 def run(folder: Path, port: int | None, stop: threading.Event) -> None:
@@ -241,7 +244,7 @@ def _start_broker(children: Children, folder: Path, port: int) -> None:
     config = folder / "mosquitto.conf"
     config.write_text(
         f"listener {port} 127.0.0.1\nallow_anonymous true\nmax_inflight_messages 1000\n"
-        "max_queued_messages 0\nmax_packet_size 65536\n"
+        "max_queued_messages 0\nmax_packet_size 65536\nset_tcp_nodelay true\n"
     )
     children.start("mosquitto", [str(binary.path), "-c", str(config)], binary.environment())
     _wait("the broker", lambda: _listens(port), children, threading.Event())

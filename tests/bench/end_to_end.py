@@ -25,8 +25,8 @@ from tests.whole_plant import WholePlant, wait_for
 OPENINGS = 100
 POLL_MS = 100
 T_ALLOW_MS = 1000
-OPEN_S = 1.9
-CLOSED_S = 3.0
+OPEN_S = 1.6
+CLOSED_S = 2.5
 SEED = 7
 
 
