@@ -24,11 +24,11 @@ from edge_agent.domain.occurrence import Occurrence, Place
 from edge_agent.domain.plan import RulePlan
 from edge_agent.domain.quality import BlockState, Supply, age_ms
 from edge_agent.domain.rule import MORE_GUARDS, RETURNED_TO_NORMAL, Found, Rule, at_most
-from edge_agent.domain.units import NS_PER_MS, NS_PER_S, MonoNs
+from edge_agent.domain.units import NS_PER_MS, MonoNs
 from edge_agent.wire.event import Basis, Json, Priority
 
-WINDOW_S = 60
-"""Default of `window_s`: time not good is added up over the last minute."""
+WINDOW_MS = 60_000
+"""Default of `window_ms` (`window_s` in a configuration): time not good is added up over the last minute."""
 
 SOURCES_MAX = 16
 """Sources named in evidence: beside 200 guards, the longest ids must still fit into one event."""
@@ -37,9 +37,9 @@ SOURCES_MAX = 16
 class BadTime:
     """How long something was bad within a sliding window, and when that will reach a limit."""
 
-    def __init__(self, need_ms: int, window_s: int) -> None:
+    def __init__(self, need_ms: int, window_ms: int) -> None:
         self._need_ns = need_ms * NS_PER_MS
-        self._window_ns = window_s * NS_PER_S
+        self._window_ns = window_ms * NS_PER_MS
         self._past: deque[tuple[MonoNs, MonoNs]] = deque()
         self._since: MonoNs | None = None
 
@@ -100,7 +100,7 @@ class MonitoringLost(Rule):
         self.children: tuple[Rule, ...] = ()
         self._device, self._machines = device, tuple(machines)
         self._feeds_motion_rule = feeds_motion_rule
-        self._bad = BadTime(plan.on_delay_ms, plan.parameters.get("window_s", WINDOW_S))
+        self._bad = BadTime(plan.on_delay_ms, plan.parameters.get("window_ms", WINDOW_MS))
         self._good_since: MonoNs | None = None
 
     def restore(self, occurrence: Occurrence) -> None:

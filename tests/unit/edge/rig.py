@@ -75,7 +75,9 @@ R01 = rule(RuleName.GUARD_OPEN_MOTION, on=1000, unknown=5000, parameters={"unkno
 R09 = rule(RuleName.CHANNEL_DISCREPANCY, on=500, off=0, priority=Priority.P2)
 R17 = rule(RuleName.BYPASS_ACTIVE, on=1000, off=5000, unknown=5000, parameters={"permitless_ms": 900_000})
 R22 = rule(RuleName.ESTOP, on=0, off=2000, priority=Priority.P2, parameters={"unreset_ms": 1_800_000})
-R29 = rule(RuleName.MONITORING_LOST, on=10_000, off=30_000, priority=Priority.P2, parameters={"window_s": 60})
+R29 = rule(
+    RuleName.MONITORING_LOST, on=10_000, off=30_000, priority=Priority.P2, parameters={"window_ms": 60_000}
+)
 
 
 @dataclass(frozen=True)

@@ -174,13 +174,13 @@ def test_a_lower_stage_is_never_more_urgent_than_the_rule(
 
 
 def test_bad_time_reaches_its_limit_when_it_is_bad_throughout() -> None:
-    bad = BadTime(10_000, 60)
+    bad = BadTime(10_000, 60_000)
     bad.step(ns(500), is_bad=True)
     assert bad.reached_at(ns(500)) == ns(10_500)
 
 
 def test_bad_time_adds_up_over_a_window() -> None:
-    bad = BadTime(10_000, 60)
+    bad = BadTime(10_000, 60_000)
     for ms, is_bad in [(0, True), (6000, False), (20_000, True)]:
         bad.step(ns(ms), is_bad=is_bad)
     assert bad.reached_at(ns(20_000)) == ns(24_000)
@@ -190,7 +190,7 @@ def test_bad_time_adds_up_over_a_window() -> None:
 @example([(5000, 53_000)])
 def test_the_moment_at_which_bad_time_reaches_its_limit_is_exact(past: list[tuple[int, int]]) -> None:
     """Bad and good for these milliseconds, then bad for good: a walk over milliseconds must agree."""
-    bad, now, spans = BadTime(10_000, 60), 0, []
+    bad, now, spans = BadTime(10_000, 60_000), 0, []
     for bad_ms, good_ms in past:
         bad.step(ns(now), is_bad=True)
         bad.step(ns(now + bad_ms), is_bad=False)
@@ -210,7 +210,7 @@ def test_the_moment_at_which_bad_time_reaches_its_limit_is_exact(past: list[tupl
 
 
 def test_good_time_forgets_bad_time_when_it_leaves_the_window() -> None:
-    bad = BadTime(10_000, 60)
+    bad = BadTime(10_000, 60_000)
     bad.step(ns(0), is_bad=True)
     bad.step(ns(9000), is_bad=False)
     bad.step(ns(69_000), is_bad=True)
