@@ -220,7 +220,8 @@ class Agent:
         due_s = loop.time()
         while True:
             for _ in range(int(period_s)):
-                self._desk.refresh(self._pump.pair.label(self._world.clock.mono()), self._seq)
+                if not self._pump.is_full:  # else what is shown is older than what is known: let it expire
+                    self._desk.refresh(self._pump.pair.label(self._world.clock.mono()), self._seq)
                 self._courier.poke()
                 due_s = max(due_s + 1.0, loop.time())
                 await asyncio.sleep(due_s - loop.time())

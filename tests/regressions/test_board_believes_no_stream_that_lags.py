@@ -28,15 +28,17 @@ def lose_the_stream(world: World) -> Script:
 
 
 def fill_the_disk(world: World) -> Script:
-    """A door opens for 40 s at an agent that can write nothing."""
+    """A door opens for two minutes at an agent that can write nothing."""
     door = world.cell.machines["mixer-18"].guards["door-1"]
     yield 8_000
+    begun_ns = world.loop.now_ns
     world._limit_store(0)
     world.cell.act(Act(Verb.PLC_STOP, device="plc-belt"))  # something to be written, now
     yield 8_000
     door.move(closed=False)
-    yield 40_000
+    yield 110_000
     world._limit_store(None)
+    world.auditor.disk_full.append((begun_ns, world.loop.now_ns))
     world.cell.act(Act(Verb.PLC_RUN, device="plc-belt"))
     door.move(closed=True)
     yield 5_000
@@ -44,7 +46,7 @@ def fill_the_disk(world: World) -> Script:
 
 def live(script: str) -> list[str]:
     with scratch() as folder:
-        world = World(1, folder, demo_plan(), calm(length_s=70))
+        world = World(1, folder, demo_plan(), calm(length_s=70 if script == "lost" else 140))
         world.script = {"lost": lose_the_stream, "full": fill_the_disk}[script]
         run_virtual(world.run)
     return [str(item) for item in world.auditor.findings if item.check is not Check.UNKNOWN_WITHIN_BOUND]
@@ -55,4 +57,5 @@ def test_nothing_is_shown_closed_while_the_stream_lags_behind_the_beats() -> Non
 
 
 def test_nothing_is_shown_closed_while_the_agents_store_is_full() -> None:
+    """Neither on the board nor, for longer than they live, by the retained states."""
     assert live("full") == []

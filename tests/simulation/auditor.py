@@ -18,7 +18,8 @@ from edge_agent.domain.plan import CellPlan, Table
 from edge_agent.runtime.pump import INBOX_MAX
 from edge_agent.wire.codec import DecodeError
 from edge_agent.wire.event import Event, GuardState, Position
-from edge_agent.wire.status import decode_ack
+from edge_agent.wire.status import STATE_EXPIRY_S, decode_ack, decode_guard_status
+from edge_agent.wire.topics import Channel, topic
 from gateway.domain.board import View, guard_document
 from gateway.domain.journal import EdgeEvent, Entry, FindingCleared, FindingRaised, GatewayRule
 from simulators.cell import Cell
@@ -38,6 +39,9 @@ LOOK_NS: Final = 300 * MS
 
 BOARD_NS: Final = 15 * NS_PER_S
 """A board may lag by a heartbeat's 5 s or the 6 s of missed beats, and the way there."""
+
+RETAINED_NS: Final = BOARD_NS + STATE_EXPIRY_S * NS_PER_S
+"""A retained state may outlive its agent by its expiry."""
 
 CLOSED: Final = frozenset({GuardState.CLOSED.value, GuardState.CLOSED_LOCKED.value})
 
@@ -171,6 +175,7 @@ class Auditor:
         self._take_reads()
         self._look_at_agent()
         self._look_at_board()
+        self._look_at_retained()
         self._look_at_queues()
         for failure in (*self.agent.failures, *self.gateway.failures):
             self.find(Check.NOBODY_DIES_BY_HIMSELF, failure)
@@ -255,6 +260,22 @@ class Auditor:
                         Check.NEVER_CLOSED_ON_STALE_DATA,
                         f"the board shows {guard.path} {shown['state']}: last seen {unseen_ns / NS_PER_S:.1f} s"
                         f" ago, really open for {open_ns / NS_PER_S:.1f} s",
+                    )
+
+    def _look_at_retained(self) -> None:
+        """What third parties read off the broker."""
+        for machine in self.plan.machines.values():
+            for guard in machine.guards:
+                name = topic(self.plan.site, self.plan.agent, Channel.STATE, machine.id, guard.id)
+                status = decode_guard_status(self.broker.retained(name) or b"")
+                open_ns = self._open_ns(machine.id, guard.id)
+                if isinstance(status, DecodeError) or status.state not in CLOSED:
+                    continue
+                if open_ns > RETAINED_NS + self.tolerance_ns:
+                    self.find(
+                        Check.NEVER_CLOSED_ON_STALE_DATA,
+                        f"{name} says {status.state} as of {status.at}: really open for"
+                        f" {open_ns / NS_PER_S:.1f} s",
                     )
 
     def _open_ns(self, machine: str, guard: str) -> int:
