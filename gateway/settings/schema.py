@@ -157,7 +157,7 @@ class PersonSection(Section):
     """Language of messages; default: the gateway's."""
     email: MailAddress | None = None
     """For channels of kind smtp."""
-    mobile: Annotated[str, Field(pattern=r"^\+?[0-9 ()/-]{3,32}$")] | None = None
+    mobile: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     """For receivers of webhooks."""
 
 
