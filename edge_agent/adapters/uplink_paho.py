@@ -35,11 +35,11 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from edge_agent.ports import AckArrived, Answered, LinkDown, LinkUp, Publication, UplinkReport
 from edge_agent.wire.status import KEEPALIVE_S
 
-RECONNECT_FIRST_S: Final = 1.0
+RECONNECT_FIRST_S: Final = 0.5
 """Pause after a connection ended …"""
 
-RECONNECT_MAX_S: Final = 30.0
-"""… doubling up to this while none lasts: a broker that comes back is found within half a minute."""
+RECONNECT_MAX_S: Final = 3.0
+"""… doubling up to this while none lasts: a violation waits no longer than this for a broker that is back."""
 
 STABLE_S: Final = 10.0
 """A connection that lasted this long was a good one: the next pause is the first again."""

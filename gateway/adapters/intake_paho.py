@@ -42,8 +42,8 @@ KEEPALIVE_S = 10
 RECONNECT_FIRST_S = 0.5
 """Pause after a connection ended …"""
 
-RECONNECT_MAX_S = 5.0
-"""… doubling up to this while none lasts: ingest goes on within 10 s of the broker's return."""
+RECONNECT_MAX_S = 3.0
+"""… doubling up to this while none lasts: ingest goes on within this of the broker's return."""
 
 STABLE_S = 10.0
 """A connection that lasted this long was a good one: the next pause is the first again."""
