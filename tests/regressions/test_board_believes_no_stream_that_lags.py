@@ -32,12 +32,12 @@ def fill_the_disk(world: World) -> Script:
     door = world.cell.machines["mixer-18"].guards["door-1"]
     yield 8_000
     begun_ns = world.loop.now_ns
-    world._limit_store(0)
+    world.troubles.limit_store(0)
     world.cell.act(Act(Verb.PLC_STOP, device="plc-belt"))  # something to be written, now
     yield 8_000
     door.move(closed=False)
     yield 110_000
-    world._limit_store(None)
+    world.troubles.limit_store(None)
     world.auditor.disk_full.append((begun_ns, world.loop.now_ns))
     world.cell.act(Act(Verb.PLC_RUN, device="plc-belt"))
     door.move(closed=True)

@@ -35,7 +35,7 @@ def open_while_the_disk_hangs(world: World) -> Script:
 def lose_a_device_with_a_full_disk(world: World) -> Script:
     """Nothing can be written when the mixer's controller falls silent."""
     yield 5_000
-    filling = asyncio.create_task(world._fill_disk(world.draw.split("disk")))
+    filling = asyncio.create_task(world.troubles.fill_disk(world.draw.split("disk")))
     yield 1_300
     world.cell.act(Act(Verb.UNPLUG, device="plc-mixer"))
     yield 12_000

@@ -23,10 +23,7 @@ from typing import Final
 
 from edge_agent.domain.plan import CellPlan
 from edge_agent.wire.event import Event
-from gateway.domain.access import Principal, Role, Via
-from gateway.domain.alarm import Ack
 from gateway.domain.journal import Entry
-from gateway.ports import JournalUnavailable
 from simulators.cell import Cell
 from simulators.draw import Draw
 from simulators.people import operator
@@ -38,9 +35,10 @@ from tests.simulation.fieldbus import BusWeather, ServedLog, SimFieldbus
 from tests.simulation.findings import Finding
 from tests.simulation.gateway_node import GatewayNode, ReceiverWeather
 from tests.simulation.network import SimBroker, Weather
-from tests.simulation.node import CrashPoint, DiskWeather
+from tests.simulation.node import DiskWeather
 from tests.simulation.swarm import Swarm, draw_swarm
-from tests.simulation.virtual_loop import NS_PER_S, VirtualLoop, virtual_loop
+from tests.simulation.troubles import Troubles
+from tests.simulation.virtual_loop import VirtualLoop, virtual_loop
 
 HEAL_S: Final = 150
 """Longer than every pause that is left after the weather has turned: R29 clears after 30 s, receivers are tried again
@@ -51,26 +49,6 @@ CYCLE_S: Final = 6.0
 
 DOUBT_S: Final = 600
 """After two runs of one identity seemed to overlap the gateway reconciles nothing for so long (protocol §3.5)."""
-
-ARMED_S: Final = 8.0
-"""An armed crash point that was not reached by then becomes a crash wherever the node is."""
-
-AGENT_POINTS: Final = (
-    CrashPoint.NOW,
-    CrashPoint.BEFORE_COMMIT,
-    CrashPoint.AFTER_COMMIT,
-    CrashPoint.AFTER_PUBLISH,
-    CrashPoint.AFTER_PUBACK,
-)
-GATEWAY_POINTS: Final = (
-    CrashPoint.NOW,
-    CrashPoint.BEFORE_COMMIT,
-    CrashPoint.AFTER_COMMIT,
-    CrashPoint.AFTER_PUBACK,
-    CrashPoint.AFTER_ACK,
-    CrashPoint.AFTER_SEND,
-)
-CLERK: Final = Principal("zhao-min", Role.SHIFT_MANAGER, Via.SESSION)
 
 
 class World:
@@ -94,6 +72,7 @@ class World:
         self.wall_step_ns = 0
         self.script: Callable[[World], Script] | None = None
         self.bus_class: type[SimFieldbus] = SimFieldbus
+        self.troubles = Troubles(self)
         self._trace = hashlib.sha256()
         self._is_healing = False
 
@@ -208,21 +187,20 @@ class World:
         self.agent_disk.stall_share = self.gateway_disk.stall_share = stall_share
 
     def _troubles(self) -> list[Coroutine[object, object, None]]:
-        swarm = self.swarm
-        scripts = self._scripts()
+        swarm, troubles, scripts = self.swarm, self.troubles, self._scripts()
         return [
             *(self._perform(script) for script in scripts),
-            self._strike("link down", swarm.link_down_every_s, self._drop_link),
-            self._strike("cut", swarm.cut_every_s, self._cut),
-            self._strike("silence", swarm.silence_every_s, self._silence),
-            self._strike("partition", swarm.partition_every_s, self._part),
-            self._strike("broker down", swarm.broker_down_every_s, self._stop_broker),
-            self._strike("agent crash", swarm.agent_crash_every_s, self._crash_agent),
-            self._strike("gateway crash", swarm.gateway_crash_every_s, self._crash_gateway),
-            self._strike("disk full", swarm.disk_full_every_s, self._fill_disk),
-            self._strike("agent's wall clock", swarm.wall_step_every_s, self._step_agent),
-            self._strike("gateway's wall clock", swarm.gateway_step_every_s, self._step_gateway),
-            self._strike("operator", swarm.operator_every_s, self._operate),
+            self._strike("link down", swarm.link_down_every_s, troubles.drop_link),
+            self._strike("cut", swarm.cut_every_s, troubles.cut),
+            self._strike("silence", swarm.silence_every_s, troubles.silence),
+            self._strike("partition", swarm.partition_every_s, troubles.part),
+            self._strike("broker down", swarm.broker_down_every_s, troubles.stop_broker),
+            self._strike("agent crash", swarm.agent_crash_every_s, troubles.crash_agent),
+            self._strike("gateway crash", swarm.gateway_crash_every_s, troubles.crash_gateway),
+            self._strike("disk full", swarm.disk_full_every_s, troubles.fill_disk),
+            self._strike("agent's wall clock", swarm.wall_step_every_s, troubles.step_agent),
+            self._strike("gateway's wall clock", swarm.gateway_step_every_s, troubles.step_gateway),
+            self._strike("operator", swarm.operator_every_s, troubles.operate),
         ]
 
     def _scripts(self) -> list[Script]:
@@ -260,139 +238,6 @@ class World:
             self.cell.advance(max(self.cell.now_ms, self.loop.now_ns // 1_000_000))
             self.auditor.look()
 
-    # troubles
-
-    async def _drop_link(self, draw: Draw) -> None:
-        self.bus_weather.link_down = True
-        await asyncio.sleep(draw.between(100, 20_000) / 1000)
-        self.bus_weather.link_down = False
-
-    async def _cut(self, draw: Draw) -> None:
-        for connection in tuple(self.broker.connections):
-            if draw.chance(0.6):
-                connection.cut("reset by peer")
-
-    async def _silence(self, draw: Draw) -> None:
-        if self.broker.connections:
-            draw.choice(self.broker.connections).fall_silent(draw.between(1, 12_000) / 1000)
-
-    async def _part(self, draw: Draw) -> None:
-        name = draw.choice(("agent", "gateway"))
-        self.broker.unreachable.add(name)
-        for connection in tuple(self.broker.connections):
-            if connection.client == name:
-                connection.fall_silent(draw.between(1, 12_000) / 1000)
-        await asyncio.sleep(draw.between(1, 45_000) / 1000)
-        self.broker.unreachable.discard(name)
-
-    async def _stop_broker(self, draw: Draw) -> None:
-        self.broker.stop(is_wiped=draw.chance(self.swarm.broker_wipe_share))
-        await asyncio.sleep(draw.between(100, 30_000) / 1000)
-        self.broker.start()
-
-    async def _crash_agent(self, draw: Draw) -> None:
-        if not self.agent.is_running:
-            return
-        self.agent.life.armed = draw.choice(AGENT_POINTS)
-        await self._await_crash(draw, self.agent)
-        await self.agent.settle()
-        await self._befall_store(draw)
-        if draw.chance(self.swarm.reboot_share):
-            self.agent_clock.reboot(is_synced=draw.chance(0.5))
-            self._resynchronise_later(draw)
-        self.agent.start()
-
-    async def _await_crash(self, draw: Draw, node: AgentNode | GatewayNode) -> None:
-        life = node.life
-        for _ in range(int(ARMED_S * 10)):
-            if life.armed is CrashPoint.NOW or not life.is_alive:
-                break
-            await asyncio.sleep(0.1)
-        life.end(CrashPoint.NOW)
-        await asyncio.sleep(draw.between(50, 12_000) / 1000)
-
-    async def _befall_store(self, draw: Draw) -> None:
-        """What may have happened to the agent's disk while it was off."""
-        image = self.folder / "image"
-        if draw.chance(self.swarm.store_loss_share):
-            self.agent.lose_store()
-            self.auditor.note_store_lost()
-        elif image.exists() and draw.chance(self.swarm.store_image_share):
-            self.agent.lose_store(image)
-            self.auditor.note_store_restored()
-        elif self.swarm.store_image_share and draw.chance(0.5):
-            self.agent.copy_store(image)
-
-    def _resynchronise_later(self, draw: Draw) -> None:
-        boot = self.agent_clock.boot
-
-        def synchronise() -> None:
-            if self.agent_clock.boot == boot:
-                self.agent_clock.synchronise()
-
-        self.loop.call_later(draw.between(1, 60), synchronise)
-
-    async def _crash_gateway(self, draw: Draw) -> None:
-        if not self.gateway.is_running:
-            return
-        backup = self.folder / "backup.db"
-        if self.gateway.parts is not None and self.swarm.journal_restore_share and draw.chance(0.5):
-            self.gateway.back_up(backup)
-        self.gateway.life.armed = draw.choice(GATEWAY_POINTS)
-        await self._await_crash(draw, self.gateway)
-        await self.gateway.settle()
-        if draw.chance(self.swarm.journal_loss_share):
-            self.gateway.restore(None)
-            self.auditor.note_journal_replaced()
-        elif backup.exists() and draw.chance(self.swarm.journal_restore_share):
-            self.gateway.restore(backup)
-            self.auditor.note_journal_replaced()
-        self.gateway.start()
-
-    async def _fill_disk(self, draw: Draw) -> None:
-        """No room on the agent's disk for a while: SQLite may not grow its file."""
-        begun_ns = self.loop.now_ns
-        self._limit_store(0)
-        await asyncio.sleep(draw.between(500, 20_000) / 1000)
-        self._limit_store(None)
-        self.auditor.disk_full.append((begun_ns, self.loop.now_ns + NS_PER_S))
-
-    def _limit_store(self, more_pages: int | None) -> None:
-        store = self.agent.store
-        if store is None or not self.agent.is_running:
-            return
-        if more_pages is None:
-            store._db.execute("PRAGMA max_page_count=1073741823")
-        else:
-            (pages,) = store._db.execute("PRAGMA page_count").fetchone()
-            store._db.execute(f"PRAGMA max_page_count={pages + more_pages}")
-
-    async def _step_agent(self, draw: Draw) -> None:
-        self.agent_clock.step_wall(_draw_step_ns(draw))
-
-    async def _step_gateway(self, draw: Draw) -> None:
-        """A gateway's clock runs ahead for a while, or behind, and comes back."""
-        step_ns = draw.choice((-3600, -5, 2, 30, 120)) * NS_PER_S
-        self.gateway_clock.step_wall(step_ns)
-        await asyncio.sleep(draw.between(1, 20))
-        self.gateway_clock.step_wall(-step_ns)
-
-    async def _operate(self, draw: Draw) -> None:
-        """Somebody acknowledges what calls."""
-        parts = self.gateway.parts
-        if parts is None or not self.gateway.is_running:
-            return
-        unseen = [
-            alarm.id
-            for alarm in parts.book._state.alarms.adopted().values()
-            if alarm.state.ack is Ack.UNACKED
-        ]
-        if unseen:
-            try:
-                await parts.operate.acknowledge(draw.choice(sorted(unseen)), CLERK)
-            except (JournalUnavailable, asyncio.CancelledError):
-                return  # the gateway died under the act: nothing was promised
-
     # healing
 
     async def _heal(self) -> None:
@@ -400,7 +245,7 @@ class World:
         self.bus_weather.link_down = False
         self.broker.unreachable.clear()
         self.broker.start()
-        self._limit_store(None)
+        self.troubles.limit_store(None)
         self.agent_clock.synchronise()
         self.gateway_clock.synchronise()
         for node in (self.gateway, self.agent):
@@ -417,9 +262,3 @@ class World:
         await asyncio.sleep(self.heal_s)
         if self.auditor.is_in_doubt:
             await asyncio.sleep(DOUBT_S)
-
-
-def _draw_step_ns(draw: Draw) -> int:
-    """One second to ten years, forwards or back."""
-    step_s = draw.choice((1, 61, 3600, 86_400, 3650 * 86_400)) * draw.choice((-1, 1))
-    return step_s * NS_PER_S
