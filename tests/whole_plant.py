@@ -167,14 +167,29 @@ class WholePlant:
 
     def act(self, do: str, machine: str = "mixer-18", guard: str = "door-1", **fields: object) -> float:
         """Do something to the plant; the time of the physical change in CLOCK_MONOTONIC seconds."""
+        answer = self._request(
+            {"do": do, "machine": machine, **({"guard": guard} if guard else {}), **fields}
+        )
+        mono_ms = answer["mono_ms"]
+        assert isinstance(mono_ms, float)
+        return mono_ms / 1000
+
+    def contact_openings(self, machine: str = "mixer-18", guard: str = "door-1") -> list[float]:
+        """When the guard's contacts said "not closed", bounces included; CLOCK_MONOTONIC seconds."""
+        question = {"ask": "spans", "name": "indicated_closed", "value": False}
+        spans = self._request({**question, "machine": machine, "guard": guard})["spans"]
+        assert isinstance(spans, list)
+        return [span[0] / 1000 for span in spans]
+
+    def _request(self, request: Mapping[str, object]) -> dict[str, object]:
         if self._control is None:
             self._control = socket.create_connection(("127.0.0.1", self._control_port), timeout=10)
-        request = {"do": do, "machine": machine, **({"guard": guard} if guard else {}), **fields}
+            self._answers = self._control.makefile()
         self._control.sendall(json.dumps(request).encode() + b"\n")
-        answer = json.loads(self._control.makefile().readline())
+        answer: dict[str, object] = json.loads(self._answers.readline())
         if not answer["ok"]:
             raise ServerError(f"the plant refused {request}: {answer}")
-        return float(answer["mono_ms"]) / 1000
+        return answer
 
     def get(self, path: str) -> dict[str, object]:
         """A JSON document of the gateway's REST interface."""
