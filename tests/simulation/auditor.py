@@ -93,12 +93,6 @@ class Auditor:
         self._door_block: dict[str, int] = {
             block.device: block.id for block in plan.blocks if block.table is Table.DISCRETE_INPUT
         }
-        self._beat_block: dict[str, int] = {
-            block.device: block.id
-            for block in plan.blocks
-            for device in (plan.devices[block.device],)
-            if device.heartbeat is not None and device.heartbeat.signal in block.signals
-        }
 
     @property
     def now_ns(self) -> int:
@@ -196,12 +190,11 @@ class Auditor:
             if not read.is_good:
                 continue
             block = (read.device, read.block)
-            if read.block == self._beat_block.get(read.device):
-                # A stopped counter is only known to stand when it has been watched: after a gap that begins anew.
-                gap_ns = read.requested_ns - self._good_ns.get(block, 0)
-                is_reborn = self._good_ns.get(block, 0) < self.agent.born_ns <= read.requested_ns
-                if is_reborn or gap_ns > self.plan.devices[read.device].stale_ms * MS:  # type: ignore[index]
-                    self._watched_ns[read.device] = read.ended_ns
+            # A stopped counter is only known to stand while it is watched: after a gap that begins anew.
+            gap_ns = read.requested_ns - self._good_ns.get(block, 0)
+            is_reborn = self._good_ns.get(block, 0) < self.agent.born_ns <= read.requested_ns
+            if is_reborn or gap_ns > self.plan.devices[read.device].stale_ms * MS:  # type: ignore[index]
+                self._watched_ns[read.device] = read.ended_ns
             self._good_ns[block] = read.requested_ns
             if read.plain is not None:
                 self._live_ns[read.device] = read.requested_ns
