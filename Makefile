@@ -54,7 +54,7 @@ fast-tests:
 
 test: setup servers  ## all checks and all tests, real servers and browser included; a skipped test fails it
 	@$(MAKE) --no-print-directory -j2 --keep-going --output-sync=target types layers lint format
-	GUARDWATCH_NO_SKIPS=1 GUARDWATCH_SEEDS=30 $(PYTEST)
+	GUARDWATCH_NO_SKIPS=1 GUARDWATCH_SEEDS=20 $(PYTEST)
 
 bench: setup servers  ## the benchmarks
 	$(BIN)/python -m tests.bench
