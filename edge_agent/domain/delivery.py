@@ -19,8 +19,10 @@ What an ack does, by how its position lies in the own chain (`Placed`, asked of 
 After a fork the caller begins a new epoch in the same store. What is un-acked of the old one is sent all the same: it
 lands in the gateway's quarantine, twice perhaps, but the broker may have lost it the first time.
 
-Without progress the sender goes back to `acked` after 2, 4, … 30 s; at once after a reconnect or a reset; never
-because an equal ack came again, so that late duplicates cannot start a storm. Places that can no longer be read
+Without progress the sender goes back to `acked` after 2, 4, … 30 s; at once after a reconnect or a reset, and when
+somebody listens again after an event that nobody heard (MQTT 5 says so in its PUBACK: a gateway that was away for a
+moment is not kept waiting for the next of those pauses); never because an equal ack came again, so that late
+duplicates cannot start a storm. Places that can no longer be read
 (`gone`) are skipped and not counted. In broker mode PUBACKs, which come in order, do what acks do.
 """
 
@@ -116,6 +118,7 @@ class Sender:
         self._ready_at: MonoNs | None = None
         self._resend_at: MonoNs | None = None
         self._resend_after_ns = RESEND_FIRST_NS
+        self._is_unheard = False
 
     @property
     def acked(self) -> int:
@@ -206,13 +209,27 @@ class Sender:
         `is_delivered` is False for a refusal and for "no matching subscribers" (MQTT 5 reason code 0x10): such an
         event is simply still un-acked.
         """
-        self._in_flight = max(0, self._in_flight - 1)
+        self.release_slot()
+        if place is not None and not is_delivered:
+            self._is_unheard = True
+        elif place is not None:
+            self.note_listener()
         if self._mode is DeliveryMode.GATEWAY or place is None or not is_delivered:
             return False
         if place != self._skip_gone(self._acked + 1) or place >= self._next:
             return False
         self._forward(place, now)
         return True
+
+    def release_slot(self) -> None:
+        """A publish that was counted is over: its slot is free."""
+        self._in_flight = max(0, self._in_flight - 1)
+
+    def note_listener(self) -> None:
+        """Somebody heard an event or a health: what nobody heard before is sent again at once."""
+        if self._is_unheard and self.is_connected and self._mode is DeliveryMode.GATEWAY:
+            self._go_back()
+        self._is_unheard = False
 
     def receive_ack(self, ack: Ack, placed: Placed, now: MonoNs) -> AckOutcome:
         """An ack came, retained or live; `placed` is the store's answer about its position."""

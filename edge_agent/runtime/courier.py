@@ -126,6 +126,8 @@ class Courier:
             self._last_reason = refusal
         if publication.place is None:
             self._desk.answered(publication, is_refused=refusal is not None)
+            if is_heard and publication.topic == self._desk.topic(Channel.HEALTH):
+                self.sender.note_listener()  # states have other readers: they tell nothing about the gateway
         self.sender.receive_puback(publication.place, self._clock.mono(), is_delivered=is_heard)
 
     async def _handle_ack(self, payload: bytes) -> None:
@@ -164,9 +166,7 @@ class Courier:
             if place in payloads:
                 self._uplink.publish(Publication(events_topic, payloads[place], retained=False, place=place))
             else:
-                self.sender.receive_puback(
-                    None, self._clock.mono(), is_delivered=False
-                )  # gone: its slot is free
+                self.sender.release_slot()  # gone: nothing was sent
 
     async def _sleep(self) -> None:
         deadline = self.sender.next_deadline(self._clock.mono())

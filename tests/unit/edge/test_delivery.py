@@ -103,6 +103,29 @@ def test_resends_after_2_4_8_16_30_30_seconds_without_progress() -> None:
     assert waits == [2, 4, 8, 16, 30, 30]
 
 
+def test_what_nobody_heard_is_sent_again_as_soon_as_somebody_listens() -> None:
+    """A gateway that was away for a moment must not wait for a pause that has grown meanwhile."""
+    sender = sending(2)
+    assert sender.take_sends(s(1)) == [1, 2]
+    for place in (1, 2):
+        sender.receive_puback(place, s(1), is_delivered=False)
+    assert sender.take_sends(s(1.5)) == []
+    sender.note_listener()
+    assert sender.take_sends(s(1.5)) == [1, 2]
+    sender.note_listener()
+    assert sender.take_sends(s(1.6)) == [], "only the change counts"
+
+
+def test_an_event_that_is_heard_after_one_that_was_not_brings_both_again() -> None:
+    sender = sending(1)
+    assert sender.take_sends(s(1)) == [1]
+    sender.receive_puback(1, s(1), is_delivered=False)
+    sender.extend(2)
+    assert sender.take_sends(s(1.2)) == [2]
+    sender.receive_puback(2, s(1.2), is_delivered=True)
+    assert sender.take_sends(s(1.2)) == [1, 2]
+
+
 def test_progress_makes_the_next_wait_short_again() -> None:
     sender = sending(3)
     sender.take_sends(s(0))
