@@ -6,8 +6,8 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 BIN := .venv/bin
-# Two workers, for two cores; a file's tests stay together because they share costly servers; files run in our order.
-PYTEST := $(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+# Two workers, for two cores; a file's tests stay together because they share costly servers.
+PYTEST := $(BIN)/pytest -q -n 2 --dist loadfile
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -71,8 +71,3 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
         report.outcome = "failed"
         report.longrepr = f"skipped, which this run does not allow: {report.longrepr}"
     return report
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest file first: it keeps one worker busy while the other does the rest."""
-    items.sort(key=lambda item: "test_kills" not in item.nodeid)
