@@ -65,13 +65,7 @@ class EdgeEngine:
         self._findings = Findings(epoch, boot, wall)
         beats = frozenset(device.heartbeat.signal for device in plan.devices.values() if device.heartbeat)
         self._blocks = tuple(
-            BlockState(
-                block,
-                plan.devices[block.device].stale_ms,
-                now,
-                has_heartbeat=not beats.isdisjoint(block.signals),
-            )
-            for block in plan.blocks
+            BlockState(block, now, has_heartbeat=not beats.isdisjoint(block.signals)) for block in plan.blocks
         )
         self._pending = list(self._blocks)
         self._decoders = tuple(compile_decoder(block, plan.signals) for block in plan.blocks)

@@ -51,7 +51,7 @@ class Look:
 
     def block(self) -> ReadBlock:
         """As a request."""
-        return ReadBlock(BlockId(0), DeviceId("probe"), self.table, self.start, self.count, ())
+        return ReadBlock(BlockId(0), DeviceId("probe"), self.table, self.start, self.count, (), 0, 0)
 
 
 def probe(url: str, look: Look, *, find_bit: bool, as_json: bool) -> Exit:

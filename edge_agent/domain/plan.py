@@ -122,7 +122,7 @@ class SignalPlan:
     `machine`/`guard` are None for what belongs to a device. `number` is the 0-based PDU address, `bit` 0 = least
     significant (None where the whole item is the value). Analog value = raw × scale + offset, in `unit`.
     `map`: raw integer → word (a mode); a raw value it lacks is unknown. `sentinel`: raw values by which the device says
-    that it does not know (65535 of a broken sensor); they are unknown too.
+    that it does not know (65535 of a broken sensor); they are unknown too. `poll_ms` is how often it is read.
     """
 
     id: SignalId
@@ -134,6 +134,7 @@ class SignalPlan:
     number: int
     bit: int | None
     type: ValueType
+    poll_ms: int
     word_order: Endian = Endian.BIG
     byte_order: Endian = Endian.BIG
     invert: bool = False
@@ -244,7 +245,9 @@ class DevicePlan:
     """One Modbus device (unit) behind a link. Devices with the same `url` share one link, one request in flight.
 
     `timeout_ms` is for one request; values become unknown `stale_ms` after the request of their last good reply;
-    at most `max_rps` requests per second.
+    at most `max_rps` requests per second. `poll_ms` and `stale_ms` hold for signals without a rate of their own; what
+    counts for a request stands in its block. The link rests `connect_pause_ms` after connecting and `pause_ms` before
+    each further request to this device; `connections` is how many connections the link may open.
     """
 
     id: DeviceId
@@ -257,11 +260,17 @@ class DevicePlan:
     heartbeat: HeartbeatPlan | None
     rules: tuple[RulePlan, ...]
     blocks: tuple[BlockId, ...]
+    pause_ms: int = 0
+    connect_pause_ms: int = 0
+    connections: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class ReadBlock:
-    """One read request: `count` items of `table` from `start`, and the signals that live in its answer."""
+    """One read request: `count` items of `table` from `start`, and the signals that live in its answer.
+
+    It goes out every `poll_ms`; its content becomes unknown `stale_ms` after the request of its last good reply.
+    """
 
     id: BlockId
     device: DeviceId
@@ -269,6 +278,8 @@ class ReadBlock:
     start: int
     count: int
     signals: tuple[SignalId, ...]
+    poll_ms: int
+    stale_ms: int
 
     @property
     def length_bytes(self) -> int:

@@ -77,10 +77,10 @@ class BlockState:
         "watchers",
     )
 
-    def __init__(self, plan: ReadBlock, stale_ms: int, start: MonoNs, *, has_heartbeat: bool) -> None:
+    def __init__(self, plan: ReadBlock, start: MonoNs, *, has_heartbeat: bool) -> None:
         self.plan = plan
         self.key = f"{plan.device}/{plan.table.value}/{plan.start}"
-        self.stale_ns = stale_ms * NS_PER_MS
+        self.stale_ns = plan.stale_ms * NS_PER_MS
         self.requested_at = start
         self.data: bytes | None = None
         self.supply = Supply.PENDING

@@ -3,9 +3,9 @@
 Theory of operation. Signals of one table of one device become *atoms*: address spans that may not be torn apart. A value
 of several registers is one span. Both channels of a guard are one span from the lower to the higher, whatever lies
 between, because two bits from two requests differ by up to a poll and would look like a discrepancy. `locked` and
-`bypass` join their guard's span where the whole still fits into one request. Sorted atoms are then swept from below: an
-atom joins the current block if the gap to it is small and the block stays within the protocol's limit, else it opens a
-block of its own.
+`bypass` join their guard's span where the whole still fits into one request. An atom is read at the fastest rate of its
+members. Sorted atoms of one rate are then swept from below: an atom joins the current block if the gap to it is small
+and the block stays within the limit of protocol and device, else it opens a block of its own.
 
     di:  0 1 . 3 . . . . … 200 201        gap 196 > 64:  [0..3] [200..201]
          └ch┘  └locked     └ch─┘
@@ -18,7 +18,7 @@ Source: Modbus Application Protocol 1.1b3, 6.1–6.4 (limits); the outside contr
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -43,33 +43,60 @@ ADDRESSES: Final = 65536
 CHANNEL_NAMES: Final = ("ch_a", "ch_b")
 """What the two channels of a guard are called among its signals."""
 
+STALE_POLLS: Final = 3
+"""Staleness in polls: two lost replies are jitter, the third is a loss."""
+
 _TOGETHER: Final = frozenset((*CHANNEL_NAMES, "locked", "bypass"))
 _TABLE_ORDER: Final = {table: index for index, table in enumerate(Table)}
 
 
+def block_limit(table: Table) -> int:
+    """How many items of `table` one request may ask for by the protocol."""
+    return BITS_MAX if table.is_bits else REGISTERS_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLimits:
+    """What one device bears and wants: its rate, its staleness, how much it gives in one answer.
+
+    `gap_bits` and `gap_registers` are how many unused items are read along to save a request.
+    """
+
+    poll_ms: int
+    stale_ms: int
+    max_bits: int = BITS_MAX
+    max_registers: int = REGISTERS_MAX
+    gap_bits: int = GAP_BITS_MAX
+    gap_registers: int = GAP_REGISTERS_MAX
+
+    def block(self, table: Table) -> int:
+        """How many items of `table` one request may ask for."""
+        return self.max_bits if table.is_bits else self.max_registers
+
+    def gap(self, table: Table) -> int:
+        """How many unused items of `table` are read along to save a request."""
+        return self.gap_bits if table.is_bits else self.gap_registers
+
+    def stale_of(self, poll_ms: int) -> int:
+        """Staleness of what is read every `poll_ms`: the device's, or that of a slower rate."""
+        return self.stale_ms if poll_ms <= self.poll_ms else max(self.stale_ms, STALE_POLLS * poll_ms)
+
+
 @dataclass(frozen=True, slots=True)
 class _Atom:
-    """Addresses `start` to `end` (exclusive) that one request must hold together, and whose they are."""
+    """Addresses `start` to `end` (exclusive) that one request must hold together, whose they are, and their rate."""
 
     start: int
     end: int
     signals: tuple[SignalId, ...]
+    poll_ms: int
 
 
-def block_limit(table: Table) -> int:
-    """How many items of `table` one request may ask for."""
-    return BITS_MAX if table.is_bits else REGISTERS_MAX
+def plan_reads(signals: Iterable[SignalPlan], limits: Mapping[DeviceId, ReadLimits]) -> tuple[ReadBlock, ...]:
+    """The blocks that read `signals`, ordered by device, table, rate and address; `blocks[i].id == i`.
 
-
-def gap_limit(table: Table) -> int:
-    """How many unused items of `table` are read along to save a request."""
-    return GAP_BITS_MAX if table.is_bits else GAP_REGISTERS_MAX
-
-
-def plan_reads(signals: Iterable[SignalPlan]) -> tuple[ReadBlock, ...]:
-    """The blocks that read `signals`, ordered by device, table and address; `blocks[i].id == i`.
-
-    Each signal lives in exactly one block. Both channels of a guard live in one block whenever they are in the same
+    `limits` has an entry for every device of the signals. Each signal lives in exactly one block, which is read at
+    least as often as the signal asks for. Both channels of a guard live in one block whenever they are in the same
     table of the same device and fit into one request.
     """
     tables: defaultdict[tuple[DeviceId, Table], list[SignalPlan]] = defaultdict(list)
@@ -77,9 +104,21 @@ def plan_reads(signals: Iterable[SignalPlan]) -> tuple[ReadBlock, ...]:
         tables[signal.device, signal.table].append(signal)
     blocks: list[ReadBlock] = []
     for device, table in sorted(tables, key=lambda key: (key[0], _TABLE_ORDER[key[1]])):
-        for swept in _sweep(_atoms(tables[device, table], block_limit(table)), table):
-            count = swept.end - swept.start
-            blocks.append(ReadBlock(BlockId(len(blocks)), device, table, swept.start, count, swept.signals))
+        own = limits[device]
+        for poll_ms, atoms in _by_rate(_atoms(tables[device, table], own.block(table))):
+            for swept in _sweep(atoms, own.block(table), own.gap(table)):
+                blocks.append(
+                    ReadBlock(
+                        BlockId(len(blocks)),
+                        device,
+                        table,
+                        swept.start,
+                        swept.end - swept.start,
+                        swept.signals,
+                        poll_ms,
+                        own.stale_of(poll_ms),
+                    )
+                )
     return tuple(blocks)
 
 
@@ -111,18 +150,26 @@ def _guard_atoms(members: Sequence[SignalPlan], limit: int) -> Iterator[_Atom]:
 def _span(signals: Sequence[SignalPlan]) -> _Atom:
     start = min(signal.number for signal in signals)
     end = max(signal.end for signal in signals)
-    return _Atom(start, end, tuple(signal.id for signal in signals))
+    poll_ms = min(signal.poll_ms for signal in signals)
+    return _Atom(start, end, tuple(signal.id for signal in signals), poll_ms)
 
 
-def _sweep(atoms: Sequence[_Atom], table: Table) -> Iterator[_Atom]:
-    """Atoms joined into blocks, from the lowest address up."""
-    limit, gap = block_limit(table), gap_limit(table)
+def _by_rate(atoms: Iterable[_Atom]) -> list[tuple[int, list[_Atom]]]:
+    """The atoms of each rate, in their order, fastest first."""
+    rates: defaultdict[int, list[_Atom]] = defaultdict(list)
+    for atom in atoms:
+        rates[atom.poll_ms].append(atom)
+    return sorted(rates.items())
+
+
+def _sweep(atoms: Sequence[_Atom], limit: int, gap: int) -> Iterator[_Atom]:
+    """Atoms of one rate joined into blocks of at most `limit` items, from the lowest address up."""
     block: _Atom | None = None
     for atom in atoms:
         if block is None:
             block = atom
         elif atom.start - block.end <= gap and max(block.end, atom.end) - block.start <= limit:
-            block = _Atom(block.start, max(block.end, atom.end), block.signals + atom.signals)
+            block = _Atom(block.start, max(block.end, atom.end), block.signals + atom.signals, block.poll_ms)
         else:
             yield block
             block = atom

@@ -53,7 +53,7 @@ class EmergencyStop(Rule):
         self._held = Held(plan.on_delay_ms, plan.hold_gap_ms, self.blocks)
         self._clearing = ClearRun(plan.off_delay_ms)
         self._unreset_ns = plan.parameters.get("unreset_ms", UNRESET_MS) * NS_PER_MS
-        poll_ms = max(devices[signal.plan.device].plan.poll_ms for signal in guard.channels)
+        poll_ms = max(signal.plan.poll_ms for signal in guard.channels)
         self._together_ns = POLLS_TOGETHER * poll_ms * NS_PER_MS
         self._power_open_until: MonoNs | None = None
         self._pressed_from: MonoNs | None = None

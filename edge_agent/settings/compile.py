@@ -65,11 +65,14 @@ class Compiler:
         self._file = file
         self._urls: dict[str, str] = {}
         self._heartbeats: dict[str, SignalId] = {}
-        self._points = Points(written_keys(document, "devices"))
+        polls_ms = {name: device.poll_ms for name, device in file.devices.items()}
+        self._points = Points(written_keys(document, "devices"), polls_ms)
         self._machines: dict[str, WiredMachine] = {}
         self._rows: tuple[PointRow, ...] = ()
         self._machine_signals: dict[str, _Named] = {}
         self._guard_signals: dict[tuple[str, str], _Named] = {}
+        self._home: dict[SignalId, ReadBlock] = {}
+        self._blocks_of: dict[str, list[ReadBlock]] = {}
 
     def compile(self, *, is_whole: bool) -> CellPlan | None:
         """The plan, or None with `problems`. `is_whole` False: parts were cut out of the file, check what is left."""
@@ -86,9 +89,13 @@ class Compiler:
         self.warnings += self._points.warnings
         if not is_whole:
             return None
-        rules = self._judge()
-        blocks = plan_reads(self._points.signals)
+        blocks = plan_reads(self._points.signals, checks.read_limits(self._file.devices))
+        self._points.settle_rates(blocks)
+        for block in blocks:
+            self._blocks_of.setdefault(block.device, []).append(block)
+            self._home.update(dict.fromkeys(block.signals, block))
         self._check_blocks(blocks)
+        rules = self._judge()
         plan = self._plan(blocks, rules)
         self.problems += check_rates(self._document, plan)
         if not self.problems:
@@ -129,7 +136,7 @@ class Compiler:
 
     def _judge(self) -> dict[tuple[str, str], tuple[RulePlan, ...]]:
         """The rules of each guard, by machine and guard."""
-        judging = Judging({name: device.poll_ms for name, device in self._file.devices.items()})
+        judging = Judging()
         found: dict[tuple[str, str], tuple[RulePlan, ...]] = {}
         for machine, guard in all_guards(self._machines):
             rules = judging.guard_rules(guard.rules, self._inputs(machine, guard), guard.overrides)
@@ -147,9 +154,10 @@ class Compiler:
             judging.warn_unjudged(machine.spot.at("rules"), own)
         for name, device in self._file.devices.items():
             spot = Spot(self._document, ("devices", name, "rules"))
-            found["", name] = judging.device_rules(
-                spot, device.poll_ms, stale_ms(device), overrides(device.rules)
-            )
+            blocks = self._blocks_of.get(name, [])
+            poll_ms = max((block.poll_ms for block in blocks), default=device.poll_ms)
+            stale = max((block.stale_ms for block in blocks), default=stale_ms(device))
+            found["", name] = judging.device_rules(spot, poll_ms, stale, overrides(device.rules))
         self.problems += judging.problems
         self.warnings += judging.warnings
         return found
@@ -168,16 +176,15 @@ class Compiler:
         )
 
     def _check_blocks(self, blocks: tuple[ReadBlock, ...]) -> None:
-        home = {index: block.id for block in blocks for index in block.signals}
+        self.problems += checks.rate_problems(self._document, blocks)
         for machine, guard in all_guards(self._machines):
             channels = self._guard_signals[machine.id, guard.id].channels
-            if len({home[index] for index in channels}) > 1:
+            if len({self._home[index].id for index in channels}) > 1:
                 what = f"the channels of {guard.id} are read in two requests, and may differ by a poll"
                 mend = "wire both to one table of one device, within one request"
                 self.warnings.append(guard.spot.problem(what, mend, at_key=True))
-        read = {self._points.signals[index].device for index in home}
         for name in self._file.devices:
-            if name not in read:
+            if name not in self._blocks_of:
                 what, mend = (
                     f"the device {name} is not read: no signal names it",
                     "remove it, or correct the addresses",
@@ -189,7 +196,7 @@ class Compiler:
     ) -> CellPlan:
         file = self._file
         devices = {
-            DeviceId(name): self._device(name, device, blocks, rules["", name])
+            DeviceId(name): self._device(name, device, rules["", name])
             for name, device in file.devices.items()
         }
         areas = {name: _labels(area.labels) for name, area in (file.areas or {}).items()}
@@ -204,8 +211,7 @@ class Compiler:
             areas=areas,
             devices=devices,
             machines={
-                MachineId(name): self._machine(machine, devices, rules)
-                for name, machine in self._machines.items()
+                MachineId(name): self._machine(machine, rules) for name, machine in self._machines.items()
             },
             signals=tuple(self._points.signals),
             blocks=blocks,
@@ -214,9 +220,7 @@ class Compiler:
             shared=frozenset(self._points.shared),
         )
 
-    def _device(
-        self, name: str, device: DeviceSection, blocks: tuple[ReadBlock, ...], rules: tuple[RulePlan, ...]
-    ) -> DevicePlan:
+    def _device(self, name: str, device: DeviceSection, rules: tuple[RulePlan, ...]) -> DevicePlan:
         counter = self._heartbeats.get(name)
         heartbeat = device.heartbeat
         return DevicePlan(
@@ -231,19 +235,20 @@ class Compiler:
             if heartbeat and counter is not None
             else None,
             rules=rules,
-            blocks=tuple(block.id for block in blocks if block.device == name),
+            blocks=tuple(block.id for block in self._blocks_of.get(name, [])),
+            pause_ms=device.pause_ms,
+            connect_pause_ms=device.connect_pause_ms,
+            connections=device.connections,
         )
 
     def _machine(
         self,
         machine: WiredMachine,
-        devices: Mapping[DeviceId, DevicePlan],
         rules: Mapping[tuple[str, str], tuple[RulePlan, ...]],
     ) -> MachinePlan:
         section = machine.section
         guards = (
-            self._guard(machine, guard, devices, rules[machine.id, guard.id])
-            for guard in machine.guards.values()
+            self._guard(machine, guard, rules[machine.id, guard.id]) for guard in machine.guards.values()
         )
         return MachinePlan(
             id=MachineId(machine.id),
@@ -260,7 +265,6 @@ class Compiler:
         self,
         machine: WiredMachine,
         guard: WiredGuard,
-        devices: Mapping[DeviceId, DevicePlan],
         rules: tuple[RulePlan, ...],
     ) -> GuardPlan:
         named = self._guard_signals[machine.id, guard.id]
@@ -268,7 +272,7 @@ class Compiler:
             *named.channels,
             *(named.signals[name] for name in ("locked", "bypass") if name in named.signals),
         ]
-        stale = [devices[self._points.signals[index].device].stale_ms for index in shown]
+        stale = [self._home[index].stale_ms for index in shown]
         return GuardPlan(
             id=GuardId(guard.id),
             machine=MachineId(machine.id),

@@ -65,10 +65,9 @@ class GuardInputs:
 class Judging:
     """Resolves rules, and collects problems and warnings."""
 
-    def __init__(self, polls_ms: Mapping[str, int]) -> None:
+    def __init__(self) -> None:
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
-        self._polls_ms = polls_ms
 
     def guard_rules(
         self, spot: Spot, inputs: GuardInputs, overrides: Mapping[str, RuleOverride]
@@ -86,7 +85,7 @@ class Judging:
                     what, mend = f"nothing can judge {name.value}: {missing}", "wire it, or remove this rule"
                     self.problems.append(spot.problem(what, mend, name.value, at_key=True))
                 continue
-            poll_ms = max(self._polls_ms[signal.device] for signal in read)
+            poll_ms = max(signal.poll_ms for signal in read)
             default_ms = _on_delay_ms(name, inputs, poll_ms)
             debounce_ms = max(signal.debounce_ms for signal in read)
             rule = self._rule(spot.at(name.value), name, override, default_ms)
@@ -101,7 +100,10 @@ class Judging:
     def device_rules(
         self, spot: Spot, poll_ms: int, stale_ms: int, overrides: Mapping[str, RuleOverride]
     ) -> tuple[RulePlan, ...]:
-        """The rules of one device; not-good time starts to count when values are `stale_ms` old."""
+        """The rules of one device; not-good time starts to count when values are `stale_ms` old.
+
+        `poll_ms` and `stale_ms` are those of its slowest request.
+        """
         self.warn_unjudged(spot, overrides)
         name = RuleName.MONITORING_LOST
         rule = self._rule(spot.at(name.value), name, overrides.get(name.value), JUDGED[name].on_delay_ms or 0)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import Final
 
 from edge_agent.configfile import Document, Problem
@@ -31,15 +32,17 @@ _PUBLIC_KEY: Final = "0" * 44
 
 
 def check_rates(document: Document, plan: CellPlan) -> Iterator[Problem]:
-    """Devices that cannot be polled as often as their poll_ms says, within their max_rps."""
-    blocks = Counter(block.device for block in plan.blocks)
+    """Devices that cannot be polled as often as their signals' poll_ms says, within their max_rps."""
     for device in plan.devices.values():
-        requests = blocks[device.id]
-        if requests * 1000 > device.max_rps * device.poll_ms:
-            poll_ms = math.ceil(requests * 1000 / device.max_rps)
-            rps = math.ceil(requests * 1000 / device.poll_ms)
-            what = f"{device.id} needs {requests} requests every {device.poll_ms} ms, more than max_rps of {device.max_rps}"
-            mend = f"write poll_ms: {poll_ms} or max_rps: {rps}, or move signals closer together"
+        rates = Counter(plan.blocks[block].poll_ms for block in device.blocks)
+        rps = sum((Fraction(1000 * requests, poll_ms) for poll_ms, requests in rates.items()), Fraction())
+        if rps > device.max_rps:
+            asked = " and ".join(f"{rates[poll_ms]} requests every {poll_ms} ms" for poll_ms in sorted(rates))
+            longer = "a longer poll_ms"
+            if len(rates) == 1:
+                longer = f"poll_ms: {math.ceil(next(iter(rates)) * rps / device.max_rps)}"
+            what = f"{device.id} needs {asked}, more than max_rps of {device.max_rps}"
+            mend = f"write {longer} or max_rps: {math.ceil(rps)}, or move signals closer together"
             yield document.problem(("devices", device.id), what, mend, at_key=True)
 
 

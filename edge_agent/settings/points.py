@@ -12,16 +12,16 @@ from __future__ import annotations
 
 import difflib
 from collections import defaultdict
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Final
 
 from edge_agent.configfile import Document, PathKey, Problem
-from edge_agent.domain.plan import SignalPlan, Table, ValueType
+from edge_agent.domain.plan import ReadBlock, SignalPlan, Table, ValueType
 from edge_agent.domain.readplan import ADDRESSES
 from edge_agent.domain.units import DeviceId, GuardId, MachineId, SignalId
 from edge_agent.settings.address import ZERO_BASED, Address, Misaddress, looks_like_label, parse_address
-from edge_agent.settings.signals import MODE_WORDS, Meaning, SignalSection
+from edge_agent.settings.signals import MODE_WORDS, POLL_MIN_MS, Meaning, SignalSection
 
 _FLOATS: Final = (ValueType.FLOAT32, ValueType.FLOAT64)
 _ANALOG: Final = ("scale", "offset", "unit", "rated", "limit", "min", "max")
@@ -60,13 +60,14 @@ class Owner:
 class Points:
     """All signals collected so far, their places, and the problems and warnings found with them."""
 
-    def __init__(self, devices: Collection[str]) -> None:
+    def __init__(self, devices: Collection[str], polls_ms: Mapping[str, int]) -> None:
         self.signals: list[SignalPlan] = []
         self.spots: list[Spot] = []
         self.shared: set[SignalId] = set()
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
         self._devices = devices
+        self._polls_ms = polls_ms
 
     def add(
         self,
@@ -108,6 +109,7 @@ class Points:
                 number=address.number,
                 bit=address.bit,
                 type=kind,
+                poll_ms=section.poll_ms or self._polls_ms.get(address.device or "", POLL_MIN_MS),
                 word_order=section.word_order,
                 byte_order=section.byte_order,
                 invert=section.invert,
@@ -123,6 +125,13 @@ class Points:
             )
         )
         return index
+
+    def settle_rates(self, blocks: Iterable[ReadBlock]) -> None:
+        """Give every signal the rate at which its block is read."""
+        for block in blocks:
+            for index in block.signals:
+                if self.signals[index].poll_ms != block.poll_ms:
+                    self.signals[index] = replace(self.signals[index], poll_ms=block.poll_ms)
 
     def _address(self, spot: Spot, section: SignalSection, device: DeviceId | None) -> Address | None:
         address = parse_address(section.at)

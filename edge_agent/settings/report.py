@@ -79,13 +79,12 @@ def check_data(settings: AgentSettings) -> dict[str, Json]:
 
 def _read_lines(cell: CellPlan) -> Iterator[str]:
     for block in cell.blocks:
-        device = cell.devices[block.device]
         span = f"{block.table.value}/{block.start}" + (
             f"…{block.start + block.count - 1}" if block.count > 1 else ""
         )
         names = [cell.signals[index].path or "-" for index in block.signals]
         shown = ", ".join(names[:6]) + (f", … {len(names) - 6} more" if len(names) > 6 else "")
-        yield f"  {block.device}/{span}  function {block.table.function_code}, every {device.poll_ms} ms: {shown}"
+        yield f"  {block.device}/{span}  function {block.table.function_code}, every {block.poll_ms} ms: {shown}"
 
 
 def _detection_lines(cell: CellPlan) -> Iterator[str]:
@@ -126,7 +125,8 @@ def _read_data(cell: CellPlan, block: ReadBlock) -> dict[str, Json]:
         "function": block.table.function_code,
         "start": block.start,
         "count": block.count,
-        "poll_ms": cell.devices[block.device].poll_ms,
+        "poll_ms": block.poll_ms,
+        "stale_ms": block.stale_ms,
         "signals": [cell.signals[index].path for index in block.signals],
     }
 

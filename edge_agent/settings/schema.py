@@ -13,9 +13,13 @@ from pydantic import AfterValidator, Field
 
 from edge_agent.configfile import Section, fault
 from edge_agent.domain.plan import GuardKind
+from edge_agent.domain.readplan import BITS_MAX, GAP_BITS_MAX, GAP_REGISTERS_MAX, REGISTERS_MAX
 from edge_agent.settings.rules import DeviceRules, GuardRules, MachineRules
 from edge_agent.settings.signals import GuardSignals, MachineSignals, SignalSection
 from edge_agent.wire.topics import ID_PATTERN
+
+CONNECTIONS_MAX: Final = 4
+"""Connections to one url: small controllers serve 4 to 8 clients in all, and others need some of them."""
 
 LABEL_MAX_CHARS: Final = 80
 """Fits a board tile and an SMS; also bounds birth certificates."""
@@ -131,6 +135,20 @@ class DeviceSection(Section):
     """Values are unknown this long after the request of their last good reply. Default max(3 × poll_ms, 2000)."""
     max_rps: int = Field(default=50, ge=1, le=1000)
     """Requests per second at most. Default 50: what small PLCs bear beside their work."""
+    max_bits: int = Field(default=BITS_MAX, ge=1, le=BITS_MAX)
+    """Coils or discrete inputs in one request at most. Default 2000, the protocol's; some devices refuse more than 256."""
+    max_registers: int = Field(default=REGISTERS_MAX, ge=1, le=REGISTERS_MAX)
+    """Registers in one request at most. Default 125, the protocol's; many couplers and drives take less."""
+    gap_bits: int = Field(default=GAP_BITS_MAX, ge=0, le=BITS_MAX)
+    """Unused bits read along to save a request. Default 64; 0 for a device that refuses addresses it has not."""
+    gap_registers: int = Field(default=GAP_REGISTERS_MAX, ge=0, le=REGISTERS_MAX)
+    """Unused registers read along to save a request. Default 8; 0 for a device that refuses addresses it has not."""
+    pause_ms: int = Field(default=0, ge=0, le=10_000)
+    """Rest before each further request. Default 0; old serial gateways and drives lose requests that follow at once."""
+    connect_pause_ms: int = Field(default=0, ge=0, le=10_000)
+    """Rest after connecting. Default 0; some gateways drop what comes before they have opened their serial side."""
+    connections: int = Field(default=1, ge=1, le=CONNECTIONS_MAX)
+    """Connections to this url, its units spread over them. Default 1: what every device serves."""
     heartbeat: HeartbeatSection | None = None
     """Optional free-running counter."""
     cfg_crc: CfgCrcSection | None = None

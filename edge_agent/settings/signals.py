@@ -27,6 +27,12 @@ class Meaning(Enum):
 DEBOUNCE_MAX_MS: Final = 60_000
 """Longer than any contact bounces; a longer one would hide openings."""
 
+POLL_MIN_MS: Final = 10
+"""Faster than any Modbus controller scans its inputs."""
+
+POLL_MAX_MS: Final = 3_600_000
+"""An hour: slower than that, a value is no live value."""
+
 MAP_MAX: Final = 64
 """Entries in a map: more than any selector has positions."""
 
@@ -42,6 +48,8 @@ class SignalSection(Section):
     """For bits: the raw polarity is the other way round."""
     debounce_ms: int = Field(default=0, ge=0, le=DEBOUNCE_MAX_MS)
     """A change counts after it was stable this long. Default 0: PLC inputs are debounced already, and it delays detection."""
+    poll_ms: int | None = Field(default=None, ge=POLL_MIN_MS, le=POLL_MAX_MS)
+    """Read this often, for what is slower or faster than the rest. Default the device's; what one request must hold together goes at its fastest."""
     scale: float = 1.0
     """Value = raw × scale + offset."""
     offset: float = 0.0

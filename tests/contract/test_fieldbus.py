@@ -29,7 +29,7 @@ PATIENT_MS = 5000
 
 
 def block(table: Table = Table.HOLDING_REGISTER, start: int = 0, count: int = 4) -> ReadBlock:
-    return ReadBlock(BlockId(0), DeviceId("plc"), table, start, count, ())
+    return ReadBlock(BlockId(0), DeviceId("plc"), table, start, count, (), 200, 2000)
 
 
 @asynccontextmanager

@@ -63,7 +63,9 @@ class World:
         self.draw = Draw(seed)
         self.swarm = swarm or draw_swarm(self.draw.split("swarm"))
         devices = {name: replace(device, poll_ms=self.swarm.poll_ms) for name, device in plan.devices.items()}
-        self.plan = replace(plan, devices=devices)
+        blocks = tuple(replace(block, poll_ms=self.swarm.poll_ms) for block in plan.blocks)
+        signals = tuple(replace(signal, poll_ms=self.swarm.poll_ms) for signal in plan.signals)
+        self.plan = replace(plan, devices=devices, blocks=blocks, signals=signals)
         self.bus_weather = BusWeather()
         self.agent_disk = DiskWeather()
         self.gateway_disk = DiskWeather()

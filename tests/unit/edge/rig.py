@@ -116,7 +116,7 @@ class _Wiring:
         machine = None if name == "heartbeat" else MIXER
         kind = ValueType.UINT16 if name in {"mode", "heartbeat", "speed"} else ValueType.BIT
         plan = SignalPlan(
-            SignalId(len(self.signals)), name, machine, guard, device, table, number, None, kind
+            SignalId(len(self.signals)), name, machine, guard, device, table, number, None, kind, POLL_MS
         )
         self.signals.append(replace(plan, **more))  # type: ignore[arg-type]
         return plan.id
@@ -125,7 +125,9 @@ class _Wiring:
         inside = tuple(signal.id for signal in self.signals[self._first :])
         self._first = len(self.signals)
         if inside:
-            self.blocks.append(ReadBlock(BlockId(len(self.blocks)), device, table, 0, count, inside))
+            self.blocks.append(
+                ReadBlock(BlockId(len(self.blocks)), device, table, 0, count, inside, POLL_MS, STALE_MS)
+            )
 
     def device(
         self, device: DeviceId, rules: tuple[RulePlan, ...], heartbeat: HeartbeatPlan | None = None

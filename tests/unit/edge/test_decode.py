@@ -33,14 +33,14 @@ def point(
     sentinel: tuple[int, ...] = (),
 ) -> SignalPlan:
     return SignalPlan(
-        SignalId(index), "x", None, None, DeviceId("plc1"), table, number, bit, kind,
+        SignalId(index), "x", None, None, DeviceId("plc1"), table, number, bit, kind, 200,
         word_order=words, byte_order=bytes_, invert=invert, scale=scale, offset=offset, map=mapping, sentinel=sentinel,
     )  # fmt: skip
 
 
 def decoder(signals: list[SignalPlan], start: int, count: int) -> BlockDecoder:
     numbered = tuple(item.id for item in signals)
-    block = ReadBlock(BlockId(0), DeviceId("plc1"), signals[0].table, start, count, numbered)
+    block = ReadBlock(BlockId(0), DeviceId("plc1"), signals[0].table, start, count, numbered, 200, 2000)
     return compile_decoder(block, signals)
 
 

@@ -50,7 +50,7 @@ def test_a_machine_with_only_a_running_feedback_gets_grade_c_and_others_their_wo
 
 def wide(plan: SignalPlan, table: Table, count: int, data: bytes) -> Signal:
     block = replace(cell().blocks[0], table=table, start=100, count=count)
-    state = BlockState(block, 2000, ns(0), has_heartbeat=False)
+    state = BlockState(block, ns(0), has_heartbeat=False)
     state.data = data
     return Signal(plan, state)
 
@@ -76,7 +76,7 @@ def test_raw_content_is_whole_for_small_blocks_and_cut_for_long_ones(
 
 def test_a_block_that_never_answered_has_no_raw_content() -> None:
     plan = cell()
-    signal = Signal(plan.signals[0], BlockState(plan.blocks[0], 2000, ns(0), has_heartbeat=False))
+    signal = Signal(plan.signals[0], BlockState(plan.blocks[0], ns(0), has_heartbeat=False))
     evidence = gather(R01, [signal], ns(0), (0, 0))
     assert (evidence["registers"], evidence["ages_ms"]) == ({}, {"plc1/di/0": None})
 

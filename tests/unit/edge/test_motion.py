@@ -33,7 +33,7 @@ class Drive:
         self.signals = {}
         for item in plan.signals:
             if item.name in sources:
-                block = BlockState(plan.blocks[-1], 2000, ns(0), has_heartbeat=False)
+                block = BlockState(plan.blocks[-1], ns(0), has_heartbeat=False)
                 block.supply = Supply.GOOD
                 self.signals[item.name] = Signal(item, block)
         self.motion = Motion(

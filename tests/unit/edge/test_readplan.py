@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import pairwise
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_agent.domain.plan import SignalPlan, Table, ValueType
+from edge_agent.domain.plan import ReadBlock, SignalPlan, Table, ValueType
 from edge_agent.domain.readplan import (
     ADDRESSES,
     BITS_MAX,
@@ -19,11 +20,16 @@ from edge_agent.domain.readplan import (
     GAP_BITS_MAX,
     GAP_REGISTERS_MAX,
     REGISTERS_MAX,
-    block_limit,
-    gap_limit,
+    ReadLimits,
     plan_reads,
 )
 from edge_agent.domain.units import DeviceId, GuardId, MachineId, SignalId
+
+LIMITS = ReadLimits(poll_ms=200, stale_ms=2000)
+
+
+def blocks_of(signals: Iterable[SignalPlan], limits: ReadLimits = LIMITS) -> tuple[ReadBlock, ...]:
+    return plan_reads(signals, {DeviceId(name): limits for name in ("plc1", "plc2")})
 
 
 def signal(
@@ -35,6 +41,7 @@ def signal(
     table: Table = Table.DISCRETE_INPUT,
     device: str = "plc1",
     type: ValueType = ValueType.BIT,  # noqa: A002  # the plan's own word
+    poll_ms: int = 200,
 ) -> SignalPlan:
     return SignalPlan(
         id=SignalId(index),
@@ -46,11 +53,12 @@ def signal(
         number=number,
         bit=None,
         type=type,
+        poll_ms=poll_ms,
     )
 
 
 def spans(*signals: SignalPlan) -> list[tuple[int, int]]:
-    return [(block.start, block.count) for block in plan_reads(renumbered(signals))]
+    return [(block.start, block.count) for block in blocks_of(renumbered(signals))]
 
 
 def renumbered(signals: tuple[SignalPlan, ...] | list[SignalPlan]) -> list[SignalPlan]:
@@ -97,7 +105,7 @@ def test_lock_and_bypass_join_their_guard_where_they_fit_and_never_cost_the_chan
 
 def test_tables_and_devices_are_never_mixed() -> None:
     mixed = (signal(0), signal(0, table=Table.COIL), signal(1, device="plc2"), signal(1))
-    blocks = plan_reads(renumbered(mixed))
+    blocks = blocks_of(renumbered(mixed))
     assert [(block.device, block.table, block.signals) for block in blocks] == [
         ("plc1", Table.COIL, (1,)),
         ("plc1", Table.DISCRETE_INPUT, (0, 3)),
@@ -105,8 +113,37 @@ def test_tables_and_devices_are_never_mixed() -> None:
     ]
 
 
+def test_each_rate_has_requests_of_its_own_the_fastest_first() -> None:
+    slow, fast = signal(1, poll_ms=1000), signal(3, poll_ms=50)
+    blocks = blocks_of(renumbered([signal(0), slow, signal(2), fast]))
+    assert [(b.poll_ms, b.start, b.count, b.signals) for b in blocks] == [
+        (50, 3, 1, (3,)),
+        (200, 0, 3, (0, 2)),
+        (1000, 1, 1, (1,)),
+    ]
+
+
+def test_what_must_be_seen_together_is_read_at_its_fastest_rate() -> None:
+    door = (signal(0, name="ch_a", guard="g", poll_ms=1000), signal(1, name="ch_b", guard="g", poll_ms=50))
+    (block,) = blocks_of(renumbered([*door, signal(2, name="bypass", guard="g")]))
+    assert (block.poll_ms, block.count) == (50, 3)
+
+
+def test_a_slower_rate_may_be_stale_for_three_of_its_polls_and_never_less_than_the_device() -> None:
+    blocks = blocks_of(renumbered([signal(0, poll_ms=ms) for ms in (50, 200, 500, 1000)]))
+    assert [block.stale_ms for block in blocks] == [2000, 2000, 2000, 3000]
+    tight = replace(LIMITS, stale_ms=400)
+    assert [block.stale_ms for block in blocks_of([signal(0)], tight)] == [400]
+
+
+def test_a_devices_own_limits_hold() -> None:
+    few = replace(LIMITS, max_bits=8, gap_bits=2)
+    bits = blocks_of(renumbered([signal(n) for n in (0, 3, 7, 8, 12)]), few)
+    assert [(block.start, block.count) for block in bits] == [(0, 4), (7, 2), (12, 1)]
+
+
 def test_no_signals_need_no_requests() -> None:
-    assert plan_reads([]) == ()
+    assert blocks_of([]) == ()
 
 
 NAMES = ("ch_a", "ch_b", "locked", "bypass", "dev_fault", "open_count")
@@ -131,7 +168,7 @@ def points(draw: st.DrawFn) -> SignalPlan:
 def together(members: list[SignalPlan]) -> bool:
     """Whether one request can hold them all."""
     same = len({(item.device, item.table) for item in members}) == 1
-    return same and max(i.end for i in members) - min(i.number for i in members) <= block_limit(
+    return same and max(i.end for i in members) - min(i.number for i in members) <= LIMITS.block(
         members[0].table
     )
 
@@ -140,12 +177,12 @@ def together(members: list[SignalPlan]) -> bool:
 @given(st.lists(points(), max_size=60).map(renumbered))
 @settings(max_examples=500, deadline=None)
 def test_for_any_signals_the_plan_keeps_every_promise(signals: list[SignalPlan]) -> None:
-    blocks = plan_reads(signals)
+    blocks = blocks_of(signals)
     home = {index: block for block in blocks for index in block.signals}
     assert Counter(index for block in blocks for index in block.signals) == Counter(range(len(signals)))
     assert [block.id for block in blocks] == list(range(len(blocks)))
     for block in blocks:
-        assert 1 <= block.count <= block_limit(block.table)
+        assert 1 <= block.count <= LIMITS.block(block.table)
         assert block.start >= 0
         assert block.start + block.count <= ADDRESSES
         members = [signals[index] for index in block.signals]
@@ -169,17 +206,17 @@ def test_for_any_signals_the_plan_keeps_every_promise(signals: list[SignalPlan])
 def test_the_order_of_the_signals_changes_no_request(signals: list[SignalPlan], order: random.Random) -> None:
     shuffled = list(signals)
     order.shuffle(shuffled)
-    assert {(b.device, b.table, b.start, b.count) for b in plan_reads(shuffled)} == {
-        (b.device, b.table, b.start, b.count) for b in plan_reads(signals)
+    assert {(b.device, b.table, b.start, b.count) for b in blocks_of(shuffled)} == {
+        (b.device, b.table, b.start, b.count) for b in blocks_of(signals)
     }
-    assert plan_reads(signals) == plan_reads(signals)
+    assert blocks_of(signals) == blocks_of(signals)
 
 
 @given(st.lists(st.integers(0, 3000), min_size=1, max_size=60), st.sampled_from(list(Table)))
 @settings(max_examples=200, deadline=None)
 def test_no_request_could_have_been_saved_by_joining_neighbours(numbers: list[int], table: Table) -> None:
-    blocks = plan_reads(renumbered([signal(number, table=table) for number in numbers]))
+    blocks = blocks_of(renumbered([signal(number, table=table) for number in numbers]))
     for lower, upper in pairwise(blocks):
         gap = upper.start - (lower.start + lower.count)
         joined = upper.start + 1 - lower.start
-        assert gap > gap_limit(table) or joined > block_limit(table)
+        assert gap > LIMITS.gap(table) or joined > LIMITS.block(table)

@@ -22,7 +22,7 @@ class Timing:
     """HELD over one block, fed by hand."""
 
     def __init__(self, need_ms: int, gap_ms: int = 10_000) -> None:
-        self.block = BlockState(cell().blocks[0], 2000, ns(0), has_heartbeat=False)
+        self.block = BlockState(cell().blocks[0], ns(0), has_heartbeat=False)
         self.block.supply = Supply.GOOD
         self.held = Held(need_ms, gap_ms, (self.block,))
 

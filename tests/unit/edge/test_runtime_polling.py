@@ -28,7 +28,7 @@ def plant(*sizes: int, poll_ms: int = 200, max_rps: int = 1000) -> tuple[list[De
     for index, size in enumerate(sizes):
         name = DeviceId(f"d{index}")
         own = [
-            ReadBlock(BlockId(len(blocks) + place), name, Table.DISCRETE_INPUT, 0, 8, ())
+            ReadBlock(BlockId(len(blocks) + place), name, Table.DISCRETE_INPUT, 0, 8, (), poll_ms, 2000)
             for place in range(size)
         ]
         blocks += own

@@ -12,7 +12,7 @@ from tests.unit.edge.rig import DOOR, MIXER, R29, Layout, Rig, cell, ns
 
 def signal(debounce_ms: int = 0) -> Signal:
     plan = cell(Layout(debounce_ms=debounce_ms))
-    block = BlockState(plan.blocks[0], 2000, ns(0), has_heartbeat=False)
+    block = BlockState(plan.blocks[0], ns(0), has_heartbeat=False)
     block.supply = Supply.GOOD
     return Signal(plan.signals[0], block)
 
