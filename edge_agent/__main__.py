@@ -9,16 +9,33 @@ from typing import Annotated
 
 import typer
 
-from edge_agent.app import evidence, survey
-from edge_agent.app.exits import Exit, complain
+from edge_agent.app import doctor as diagnosis
+from edge_agent.app import evidence
+from edge_agent.app import probe as probing
+from edge_agent.app import scan as scanning
+from edge_agent.app.exits import Exit, complain, refuse
+from edge_agent.app.looking import Look
 from edge_agent.app.running import run_agent, version
 from edge_agent.domain.plan import Table
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 
 Config = Annotated[Path, typer.Argument(help="Configuration file (YAML).", show_default=False)]
-Url = Annotated[str, typer.Argument(help="modbus+tcp://HOST[:502]", show_default=False)]
+Url = Annotated[
+    str,
+    typer.Argument(
+        help="modbus+tcp://HOST[:502], modbus+tls://…, modbus+rtuovertcp://HOST:PORT or modbus+rtu:///dev/ttyUSB0?baud=19200",
+        show_default=False,
+    ),
+]
+Unit = Annotated[int, typer.Option(min=0, max=255, help="Unit id.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print data as JSON.")]
+
+SHOW_COUNT = 10
+"""Items that `probe` shows unless told otherwise: one look."""
+
+FIND_COUNT = 100
+"""Items that `--find-bit` watches unless told otherwise."""
 
 _debug = False
 
@@ -104,33 +121,66 @@ def replay(
 def probe(
     url: Url,
     *,
-    unit: Annotated[int, typer.Option(min=0, max=255)] = 1,
+    unit: Unit = 1,
     table: Annotated[Table, typer.Option(help="co, di, hr or ir.")] = Table.HOLDING_REGISTER,
     start: Annotated[int, typer.Option(min=0, max=65535, help="0-based PDU address.")] = 0,
-    count: Annotated[int, typer.Option(min=1, max=2000)] = 10,
-    find_bit: Annotated[bool, typer.Option("--find-bit", help="Show each bit that changes.")] = False,
+    count: Annotated[
+        int | None, typer.Option(min=1, max=2000, help="Default 10; with --find-bit 100.")
+    ] = None,
+    poll_ms: Annotated[int, typer.Option(min=50, max=60_000, help="Pause between two looks.")] = 500,
+    bits: Annotated[int, typer.Option(help="Widest values shown, in all orders: 16, 32 or 64.")] = 32,
+    watch: Annotated[
+        bool | None, typer.Option("--watch/--once", help="Go on, or look once; default: go on on a terminal.")
+    ] = None,
+    find_bit: Annotated[
+        bool, typer.Option("--find-bit", help="Open and close a guard three times: which bit is it?")
+    ] = False,
+    expect: Annotated[
+        float | None, typer.Option(help="A value that is known to stand at --start: in which type and order?")
+    ] = None,
+    tolerance: Annotated[float, typer.Option(min=0.0, help="How far --expect may be off.")] = 0.0,
     as_json: AsJson = False,
 ) -> None:
-    """Print a device's raw registers, live."""
-    look = survey.Look(unit, table, start, count)
-    _end(lambda: survey.probe(url, look, find_bit=find_bit, as_json=as_json))
+    """Print a device's raw registers, live: bits, numbers, and pairs of registers in all orders."""
+    look = Look(unit, table, start, count or (FIND_COUNT if find_bit else SHOW_COUNT))
+    is_live = sys.stdout.isatty() if watch is None else watch
+    manner = probing.Manner(is_live, poll_ms, bits, as_json)
+    if find_bit:
+        _end(lambda: probing.find_bit(url, look, as_json=as_json))
+    elif expect is not None:
+        _end(lambda: probing.expect(url, look, expect, tolerance, as_json=as_json))
+    else:
+        _end(lambda: probing.probe(url, look, manner))
 
 
-@app.command(epilog="Example: guardwatch-agent scan modbus+tcp://192.0.2.10 --last 32")
+@app.command(epilog="Example: guardwatch-agent scan modbus+tcp://192.0.2.10 --units 1-32")
 def scan(
     url: Url,
-    first: Annotated[int, typer.Option(min=0, max=255)] = survey.UNITS[0],
-    last: Annotated[int, typer.Option(min=0, max=255)] = survey.UNITS[-1],
+    units: Annotated[str, typer.Option(help="Which units to ask, such as 1-32 or 1,2,17.")] = scanning.UNITS,
+    timeout_ms: Annotated[
+        int, typer.Option(min=20, max=60_000, help="How long a unit may take.")
+    ] = scanning.SCAN_TIMEOUT_MS,
+    baud: Annotated[
+        str | None, typer.Option(help="auto: try every usual speed and parity of a serial line.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print which units answer behind a gateway."""
-    _end(lambda: survey.scan(url, first=first, last=last, as_json=as_json))
+    """Print which units answer on a link, and which of their tables. Ctrl-C prints what was found so far."""
+    if baud not in (None, "auto"):
+        _end(
+            lambda: refuse(f'--baud takes only auto, not "{baud}" — write the speed into the URL: ?baud=9600')
+        )
+    _end(
+        lambda: scanning.scan(
+            url, units=units, timeout_ms=timeout_ms, baud_auto=baud == "auto", as_json=as_json
+        )
+    )
 
 
 @app.command(epilog="Example: guardwatch-agent doctor agent.yaml")
 def doctor(config: Config, as_json: AsJson = False) -> None:
     """Check configuration, store, clock, devices and broker."""
-    _end(lambda: survey.doctor(config, as_json=as_json))
+    _end(lambda: diagnosis.doctor(config, as_json=as_json))
 
 
 def main() -> None:

@@ -7,8 +7,8 @@ import json
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
@@ -20,8 +20,8 @@ from edge_agent.domain.findings import Draft
 from edge_agent.domain.units import MonoNs, UtcNs
 from edge_agent.domain.wall import WallPair
 from edge_agent.wire.event import Observation
-from simulators.modbus_server import RegisterBankServer
-from simulators.register_bank import RegisterBank, Table
+from simulators.modbus_server import RegisterBankServer, Served
+from simulators.register_bank import Refusal, RegisterBank, Table
 from tests.integration.edge_rig import CONFIG, ROOT
 from tests.servers import Mosquitto
 
@@ -194,20 +194,81 @@ def test_replay_gives_the_same_bytes_each_time(config: Path, tmp_path: Path) -> 
     assert agent("replay", trace, "--config", config).returncode == 2
 
 
-async def test_probe_and_scan_read_a_live_device() -> None:
-    bank = RegisterBank([1, 3])
-    bank.set_words(1, Table.HR, 0, [7, 0xBEEF])
+@asynccontextmanager
+async def cabinet(*units: int) -> AsyncIterator[tuple[RegisterBank, str]]:
+    """A device with these units, and its URL; nothing may ever have been written to it."""
+    bank = RegisterBank(units)
     async with RegisterBankServer(bank) as server:
-        url = f"modbus+tcp://127.0.0.1:{server.address[1]}"
-        done = await asyncio.to_thread(agent, "probe", url, "--count", "2", "--json")
-        assert json.loads(done.stdout) == {"unit": 1, "table": "hr", "items": {"0": 7, "1": 0xBEEF}}
-        shown = await asyncio.to_thread(agent, "probe", url, "--count", "2")
-        assert "hr/1  48879  0xBEEF  1011111011101111" in shown.stdout
-        found = await asyncio.to_thread(agent, "scan", url, "--last", "4", "--json")
-        assert [unit["unit"] for unit in json.loads(found.stdout)["units"]] == [1, 3]
+        yield bank, f"modbus+tcp://127.0.0.1:{server.address[1]}"
         assert server.writes_refused == 0
+
+
+async def test_probe_prints_registers_as_bits_and_numbers_and_in_all_orders() -> None:
+    async with cabinet(1) as (bank, url):
+        bank.set_words(1, Table.HR, 0, [0x41C4, 0])
+        shown = await asyncio.to_thread(agent, "probe", url, "--count", "2")
+        assert "hr/0  16836  0x41C4  0100000111000100   16836" in shown.stdout
+        orders = next(line for line in shown.stdout.splitlines() if "float32" in line)
+        assert orders.split()[:3] == ["hr/0-1", "float32", "24.5"]
+        told = json.loads((await asyncio.to_thread(agent, "probe", url, "--count", "2", "--json")).stdout)
+    assert (told["unit"], told["table"], told["items"]) == (1, "hr", {"0": 0x41C4, "1": 0})
+    assert told["values"]["float32"]["0"]["ABCD"] == "24.5"
+    assert told["values"]["uint32"]["0"]["CDAB"] == 0x41C4
+
+
+async def test_probe_says_in_words_why_there_is_nothing_to_show() -> None:
+    async with cabinet(1) as (bank, url):
+        bank.refuse(Refusal(1, 2))
+        refused = await asyncio.to_thread(agent, "probe", url)
+        assert (refused.returncode, "1-based?" in refused.stderr) == (1, True)
     gone = await asyncio.to_thread(agent, "probe", url)
-    assert gone.returncode == 1
+    assert (gone.returncode, "cannot connect" in gone.stderr) == (1, True)
+
+
+async def test_probe_finds_a_known_value_and_says_what_is_unusual_about_its_place() -> None:
+    async with cabinet(1) as (bank, url):
+        bank.set_words(1, Table.HR, 9, [0, 0x41C4])
+        found = await asyncio.to_thread(agent, "probe", url, "--start", "10", "--expect", "24.5")
+        assert "hr/9  float32, CDAB" in found.stdout
+        assert "1-based?" in found.stdout
+        assert "word_order: little" in found.stdout
+        lost = await asyncio.to_thread(agent, "probe", url, "--start", "10", "--expect", "99.25")
+        assert lost.returncode == 1
+
+
+async def test_find_bit_names_the_bit_of_a_guard_that_is_opened_three_times() -> None:
+    """The door moves by the polls that saw it, so that a slow machine sees the same door."""
+    served: asyncio.Queue[Served] = asyncio.Queue()
+    bank = RegisterBank([1])
+    bank.set_bit(1, Table.DI, 7, value=True)
+    async with RegisterBankServer(bank, log=served.put_nowait) as server:
+        url = f"modbus+tcp://127.0.0.1:{server.address[1]}"
+        find = asyncio.create_task(
+            asyncio.to_thread(agent, "probe", url, "--table", "di", "--find-bit", "--json")
+        )
+        for is_closed in (True, False, True, False, True, False, True):
+            bank.set_bit(1, Table.DI, 7, value=is_closed)
+            for _ in range(12):
+                await served.get()
+        (bit,) = json.loads((await find).stdout)["bits"]
+    assert (bit["at"], bit["invert"]) == ("di/7", False)
+
+
+async def test_scan_lists_the_units_that_answer_with_their_tables() -> None:
+    async with cabinet(1, 3) as (bank, url):
+        bank.refuse(Refusal(3, 2, Table.CO))
+        found = await asyncio.to_thread(agent, "scan", url, "--units", "1-4", "--json")
+        units = json.loads(found.stdout)["units"]
+        assert [unit["unit"] for unit in units] == [1, 3]
+        assert units[1]["tables"] == {
+            "hr": "answers",
+            "co": "refuses (exception:2)",
+            "di": "answers",
+            "ir": "answers",
+        }
+        bank.refuse(Refusal(3, 11))
+        silent = await asyncio.to_thread(agent, "scan", url, "--units", "3")
+        assert silent.returncode == 1, "a gateway that says nobody answers is no unit"
 
 
 async def test_doctor_says_what_is_well_and_what_is_not(tmp_path: Path, mosquitto: Mosquitto) -> None:

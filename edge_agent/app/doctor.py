@@ -1,0 +1,104 @@
+"""`doctor`: configuration, store, clock, devices and broker, each with what is wrong with it.
+
+It reads every request of the plan once, over the same links as `run`. A device that takes a single connection may refuse
+it while an agent is running: that is said as what it is, and harms nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from edge_agent.adapters.clock_system import SystemClock
+from edge_agent.adapters.store_reading import StoreUnreadableError, read_end
+from edge_agent.adapters.uplink_paho import PahoUplink
+from edge_agent.app.exits import Exit, refuse, say, say_json
+from edge_agent.app.links import opened
+from edge_agent.app.looking import meaning
+from edge_agent.app.running import broker_access
+from edge_agent.ports import BlockFailed, LinkDown, LinkUp, Publication, UplinkReport
+from edge_agent.settings import AgentSettings, load
+from edge_agent.wire.event import Json
+
+DOCTOR_BROKER_S: Final = 8.0
+"""How long a broker may take to answer."""
+
+
+def doctor(config: Path, *, as_json: bool) -> Exit:
+    """Check configuration, store, clock, devices and broker, and say what is wrong with each."""
+    settings = load(config, os.environ)
+    if isinstance(settings, list):
+        return refuse(*settings)
+    found = [*_local_findings(settings), *asyncio.run(_remote_findings(settings))]
+    if as_json:
+        findings: Json = [{"what": what, "ok": fault is None, "fault": fault} for what, fault in found]
+        say_json({"ok": all(fault is None for _, fault in found), "findings": findings})
+    else:
+        for what, fault in found:
+            say(f"{'ok ' if fault is None else 'BAD'} {what}" + (f": {fault}" if fault else ""))
+    return Exit.OK if all(fault is None for _, fault in found) else Exit.FAILED
+
+
+_Finding = tuple[str, str | None]
+
+
+def _local_findings(settings: AgentSettings) -> Iterator[_Finding]:
+    yield "configuration", None
+    path = settings.store.path
+    if not path.exists():
+        yield f"store {path}", None if os.access(_existing(path), os.W_OK) else "cannot be made there"
+    else:
+        try:
+            read_end(path)
+        except StoreUnreadableError as error:
+            yield f"store {path}", str(error)
+        else:
+            yield f"store {path}", None
+    is_synced = SystemClock().pair().synced
+    yield "clock", None if is_synced else "not synchronised: events say so (install chrony)"
+
+
+def _existing(path: Path) -> Path:
+    return next(folder for folder in path.absolute().parents if folder.exists())
+
+
+async def _remote_findings(settings: AgentSettings) -> list[_Finding]:
+    found: list[_Finding] = []
+    plan = settings.plan
+    for device in plan.devices.values():
+        async with opened(device.url) as link:
+            for index in device.blocks:
+                block = plan.blocks[index]
+                outcome = await link.read(device.unit, block, device.timeout_ms)
+                fault = meaning(outcome.reason) if isinstance(outcome, BlockFailed) else None
+                what = (
+                    f"device {device.id} {block.table.value}/{block.start}..{block.start + block.count - 1}"
+                )
+                found.append((what, fault))
+    access = broker_access(settings)
+    found.append((f"broker {access.host}:{access.port}", await _broker_fault(settings)))
+    return found
+
+
+async def _broker_fault(settings: AgentSettings) -> str | None:
+    """Connect as `doctor`, so that a running agent of the same name is not thrown off."""
+    said: asyncio.Queue[UplinkReport] = asyncio.Queue()
+    uplink = PahoUplink(broker_access(settings, role="doctor"))
+    uplink.open(Publication("guardwatch/v1/doctor", b"", retained=False), said.put_nowait)
+    try:
+        async with asyncio.timeout(DOCTOR_BROKER_S):
+            while True:
+                match await said.get():
+                    case LinkUp():
+                        return None
+                    case LinkDown(reason):
+                        return reason
+                    case _:
+                        continue
+    except TimeoutError:
+        return "no answer"
+    finally:
+        await uplink.close()
