@@ -15,7 +15,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, Final, NoReturn
+from typing import Annotated, Final, NoReturn, TextIO
 
 import typer
 from pydantic import TypeAdapter, ValidationError
@@ -24,6 +24,7 @@ from simulators.control import LOOPBACK, Answer, ControlPort
 from simulators.fault_proxy import Fault, FaultKind, FaultProxy
 from simulators.fleet import GUARDS_MAX, SERVERS_MAX, UNITS_MAX, Fleet, FleetPlan
 from simulators.modbus_server import json_lines_log
+from simulators.raw_fleet import RawFleet, RawPlan, fast_loop
 from simulators.scenario import Refused, Scenario, load_scenario, shipped
 from simulators.stand_in import StandIn
 
@@ -33,6 +34,7 @@ EXIT_INTERRUPTED: Final = 130
 PORT_MAX: Final = 65_535
 DEFAULT_LISTEN: Final = "127.0.0.1:5020"  # 502 needs root; 5020 is the customary stand-in for it
 SPEED_MAX: Final = 1_000.0
+RAW_SERVERS_MAX: Final = 2_000  # a file descriptor each, and one more a client
 
 app = typer.Typer(
     help="Stand-in plant, fleet and faulty network for Guardwatch, over real Modbus/TCP.",
@@ -75,13 +77,7 @@ def run(
     with contextlib.ExitStack() as files:
         log = None
         if served_log is not None:
-            try:
-                log = json_lines_log(files.enter_context(served_log.open("w", encoding="utf-8")))
-            except OSError as error:
-                _refuse(
-                    EXIT_USAGE,
-                    f"--served-log: {served_log}: {error.strerror} — name a file that can be written",
-                )
+            log = json_lines_log(_open_log("--served-log", served_log, files))
 
         async def serve(stop: asyncio.Event) -> None:
             plant = StandIn(
@@ -134,7 +130,7 @@ def list_scenarios(
 @app.command(epilog="Example: guardwatch-sim load --servers 10 --units 8 --guards 16 --changes-per-s 50")
 def load(
     *,
-    servers: Annotated[int, typer.Option(help="Modbus endpoints.", min=1, max=SERVERS_MAX)] = 4,
+    servers: Annotated[int, typer.Option(help="Modbus endpoints.", min=1, max=RAW_SERVERS_MAX)] = 4,
     units: Annotated[int, typer.Option(help="Units behind each.", min=1, max=UNITS_MAX)] = 8,
     guards: Annotated[int, typer.Option(help="Doors of each unit.", min=1, max=GUARDS_MAX)] = 16,
     changes_per_s: Annotated[
@@ -144,16 +140,34 @@ def load(
         str, typer.Option(help="First endpoint, the others on the ports after it; port 0: free ones.")
     ] = "127.0.0.1:0",
     seed: Annotated[int, typer.Option(help="Seed of which door changes.", min=0)] = 0,
+    raw: Annotated[
+        bool,
+        typer.Option(
+            "--raw", help="Answer from ready-made bytes: one unit, one channel a door; for benchmarks."
+        ),
+    ] = False,
+    changes_log: Annotated[
+        Path | None, typer.Option(help="With --raw: write every change to this file, as JSON lines.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the endpoints as one line of JSON.")] = False,
 ) -> None:
     """Serve a fleet of endpoints whose doors open and close, for load tests."""
     host, port = _address("--listen", listen)
     if port and port + servers - 1 > PORT_MAX:
         _refuse(EXIT_USAGE, f"--listen: {servers} ports do not fit above {port} — choose a lower first port")
-    plan = FleetPlan(servers, units, guards, changes_per_s, host, port, seed)
+    if servers > SERVERS_MAX and not raw:
+        _refuse(EXIT_USAGE, f"--servers: {servers} need --raw — without it write at most {SERVERS_MAX}")
+    if changes_log is not None and not raw:
+        _refuse(EXIT_USAGE, "--changes-log: only a --raw fleet writes it — add --raw")
+
+    def make_fleet(log: TextIO | None) -> Fleet | RawFleet:
+        if raw:
+            return RawFleet(RawPlan(servers, guards, changes_per_s, host, port, seed), log)
+        return Fleet(FleetPlan(servers, units, guards, changes_per_s, host, port, seed))
 
     async def serve(stop: asyncio.Event) -> None:
-        fleet = Fleet(plan)
+        log = None if changes_log is None else _open_log("--changes-log", changes_log, files)
+        fleet = make_fleet(log)
         try:
             addresses = await fleet.start()
             shown = [_shown(address) for address in addresses]
@@ -166,7 +180,8 @@ def load(
         finally:
             await fleet.stop()
 
-    _run_until_signal(serve)
+    with contextlib.ExitStack() as files:
+        _run_until_signal(serve, fast_loop if raw else None)
 
 
 @app.command(epilog="Example: guardwatch-sim proxy 127.0.0.1:5020 --fault late --delay-ms 800 --share 0.1")
@@ -234,6 +249,13 @@ def _find_scenario(text: str) -> Scenario:
     return scenario
 
 
+def _open_log(option: str, path: Path, files: contextlib.ExitStack) -> TextIO:
+    try:
+        return files.enter_context(path.open("w", encoding="utf-8"))
+    except OSError as error:
+        _refuse(EXIT_USAGE, f"{option}: {path}: {error.strerror} — name a file that can be written")
+
+
 def _address(option: str, text: str) -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
     if not colon or not host or not (port.isascii() and port.isdigit()) or int(port) > PORT_MAX:
@@ -288,7 +310,10 @@ async def _until_stopped(
         await close()
 
 
-def _run_until_signal(serve: Callable[[asyncio.Event], Coroutine[None, None, None]]) -> None:
+def _run_until_signal(
+    serve: Callable[[asyncio.Event], Coroutine[None, None, None]],
+    make_loop: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> None:
     """Run `serve` until SIGTERM (exit 0) or SIGINT (exit 130); a port that cannot be had is exit 1."""
     logging.getLogger("pymodbus").setLevel(
         logging.CRITICAL
@@ -308,7 +333,8 @@ def _run_until_signal(serve: Callable[[asyncio.Event], Coroutine[None, None, Non
         await serve(stop)
 
     try:
-        asyncio.run(supervised())
+        with asyncio.Runner(loop_factory=make_loop) as runner:
+            runner.run(supervised())
     except OSError as error:
         _refuse(EXIT_FAILED, f"{error} — choose another port, or find out who has it: ss -ltnp")
     if caught and caught[0] == signal.SIGINT:

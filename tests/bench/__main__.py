@@ -1,28 +1,35 @@
-"""`python -m tests.bench [NAME …]`: run the named benchmarks, or all, and print one table each."""
+"""`python -m tests.bench [NAME …] [--seconds N]`: run the named benchmarks, or all, and print one table each."""
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections.abc import Callable, Mapping
 
-from tests.bench import configuration, end_to_end, hot_path
+from tests.bench import acquisition, configuration, end_to_end, hot_path
 
 BENCHMARKS: Mapping[str, Callable[[], None]] = {
     "configuration": configuration.run,
     "hot-path": hot_path.run,
     "end-to-end": end_to_end.run,
 }
+"""Those that take no options."""
+
+ACQUISITION = "acquisition"
 
 
 def main() -> None:
     """Run what was asked for."""
-    names = sys.argv[1:] or list(BENCHMARKS)
-    unknown = [name for name in names if name not in BENCHMARKS]
-    if unknown:
-        sys.exit(f"no such benchmark: {', '.join(unknown)} — there are {', '.join(BENCHMARKS)}")
-    for name in names:
+    known = [*BENCHMARKS, ACQUISITION]
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", choices=[[], *known], help=", ".join(known))
+    parser.add_argument("--seconds", type=float, default=acquisition.WINDOW_S, help="window of a row")
+    options = parser.parse_args()
+    for name in options.names or known:
         print(f"== {name}", flush=True)
-        BENCHMARKS[name]()
+        if name == ACQUISITION:
+            acquisition.run(options.seconds)
+        else:
+            BENCHMARKS[name]()
 
 
 if __name__ == "__main__":
