@@ -46,7 +46,9 @@ CHANNEL_NAMES: Final = ("ch_a", "ch_b")
 STALE_POLLS: Final = 3
 """Staleness in polls: two lost replies are jitter, the third is a loss."""
 
-_TOGETHER: Final = frozenset((*CHANNEL_NAMES, "locked", "bypass"))
+COMPANY: Final = frozenset((*CHANNEL_NAMES, "locked", "bypass"))
+"""What is read with its guard's channels where one request holds it all."""
+
 _TABLE_ORDER: Final = {table: index for index, table in enumerate(Table)}
 
 
@@ -83,7 +85,7 @@ class ReadLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class _Atom:
+class Atom:
     """Addresses `start` to `end` (exclusive) that one request must hold together, whose they are, and their rate."""
 
     start: int
@@ -105,7 +107,7 @@ def plan_reads(signals: Iterable[SignalPlan], limits: Mapping[DeviceId, ReadLimi
     blocks: list[ReadBlock] = []
     for device, table in sorted(tables, key=lambda key: (key[0], _TABLE_ORDER[key[1]])):
         own = limits[device]
-        for poll_ms, atoms in _by_rate(_atoms(tables[device, table], own.block(table))):
+        for poll_ms, atoms in _by_rate(atoms_of(tables[device, table], own.block(table))):
             for swept in _sweep(atoms, own.block(table), own.gap(table)):
                 blocks.append(
                     ReadBlock(
@@ -122,12 +124,12 @@ def plan_reads(signals: Iterable[SignalPlan], limits: Mapping[DeviceId, ReadLimi
     return tuple(blocks)
 
 
-def _atoms(signals: Sequence[SignalPlan], limit: int) -> list[_Atom]:
-    """The signals of one table as atoms, lowest first."""
+def atoms_of(signals: Iterable[SignalPlan], limit: int, company: frozenset[str] = COMPANY) -> list[Atom]:
+    """The signals of one table as atoms of at most `limit` items, lowest first; `company` stays with its guard."""
     guards: defaultdict[tuple[str | None, str], list[SignalPlan]] = defaultdict(list)
-    atoms: list[_Atom] = []
+    atoms: list[Atom] = []
     for signal in signals:
-        if signal.guard is not None and signal.name in _TOGETHER:
+        if signal.guard is not None and signal.name in company:
             guards[signal.machine, signal.guard].append(signal)
         else:
             atoms.append(_span([signal]))
@@ -136,7 +138,7 @@ def _atoms(signals: Sequence[SignalPlan], limit: int) -> list[_Atom]:
     return sorted(atoms, key=lambda atom: (atom.start, atom.end, atom.signals))
 
 
-def _guard_atoms(members: Sequence[SignalPlan], limit: int) -> Iterator[_Atom]:
+def _guard_atoms(members: Sequence[SignalPlan], limit: int) -> Iterator[Atom]:
     """One atom of the whole guard if it fits, else its channels together if they fit, and the rest apart."""
     channels = [signal for signal in members if signal.name in CHANNEL_NAMES]
     for together in (list(members), channels):
@@ -147,29 +149,29 @@ def _guard_atoms(members: Sequence[SignalPlan], limit: int) -> Iterator[_Atom]:
     yield from (_span([signal]) for signal in members)
 
 
-def _span(signals: Sequence[SignalPlan]) -> _Atom:
+def _span(signals: Sequence[SignalPlan]) -> Atom:
     start = min(signal.number for signal in signals)
     end = max(signal.end for signal in signals)
     poll_ms = min(signal.poll_ms for signal in signals)
-    return _Atom(start, end, tuple(signal.id for signal in signals), poll_ms)
+    return Atom(start, end, tuple(signal.id for signal in signals), poll_ms)
 
 
-def _by_rate(atoms: Iterable[_Atom]) -> list[tuple[int, list[_Atom]]]:
+def _by_rate(atoms: Iterable[Atom]) -> list[tuple[int, list[Atom]]]:
     """The atoms of each rate, in their order, fastest first."""
-    rates: defaultdict[int, list[_Atom]] = defaultdict(list)
+    rates: defaultdict[int, list[Atom]] = defaultdict(list)
     for atom in atoms:
         rates[atom.poll_ms].append(atom)
     return sorted(rates.items())
 
 
-def _sweep(atoms: Sequence[_Atom], limit: int, gap: int) -> Iterator[_Atom]:
+def _sweep(atoms: Sequence[Atom], limit: int, gap: int) -> Iterator[Atom]:
     """Atoms of one rate joined into blocks of at most `limit` items, from the lowest address up."""
-    block: _Atom | None = None
+    block: Atom | None = None
     for atom in atoms:
         if block is None:
             block = atom
         elif atom.start - block.end <= gap and max(block.end, atom.end) - block.start <= limit:
-            block = _Atom(block.start, max(block.end, atom.end), block.signals + atom.signals, block.poll_ms)
+            block = Atom(block.start, max(block.end, atom.end), block.signals + atom.signals, block.poll_ms)
         else:
             yield block
             block = atom

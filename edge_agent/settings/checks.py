@@ -5,13 +5,12 @@ Source: the outside contract, section 2.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
 from edge_agent.configfile import Document, Problem
-from edge_agent.domain.plan import GuardKind, ReadBlock
-from edge_agent.domain.readplan import STALE_POLLS, ReadLimits
-from edge_agent.domain.units import DeviceId
+from edge_agent.domain.plan import GuardKind
+from edge_agent.domain.readplan import STALE_POLLS
 from edge_agent.settings.link import READABLE, BadUrl, parse_link
 from edge_agent.settings.points import Spot, near_mend
 from edge_agent.settings.schema import DeviceSection
@@ -21,42 +20,12 @@ from edge_agent.settings.wiring import WiredGuard, WiredMachine, all_guards
 STALE_LEAST_MS: Final = 2000
 """Default staleness is not below this, so that a fast poll does not turn a switch-over of the network into an alarm."""
 
-RATES_MAX: Final = 8
-"""Poll rates of one device: each costs requests of its own, and nobody oversees more."""
-
 
 def stale_ms(device: DeviceSection) -> int:
     """A device's staleness as written, or its default."""
     if device.stale_ms is not None:
         return device.stale_ms
     return max(STALE_POLLS * device.poll_ms, STALE_LEAST_MS)
-
-
-def read_limits(devices: Mapping[str, DeviceSection]) -> dict[DeviceId, ReadLimits]:
-    """What the read plan must keep to, by device."""
-    return {
-        DeviceId(name): ReadLimits(
-            poll_ms=device.poll_ms,
-            stale_ms=stale_ms(device),
-            max_bits=device.max_bits,
-            max_registers=device.max_registers,
-            gap_bits=device.gap_bits,
-            gap_registers=device.gap_registers,
-        )
-        for name, device in devices.items()
-    }
-
-
-def rate_problems(document: Document, blocks: Iterable[ReadBlock]) -> Iterator[Problem]:
-    """Devices whose signals are read at too many different rates."""
-    rates: dict[DeviceId, set[int]] = {}
-    for block in blocks:
-        rates.setdefault(block.device, set()).add(block.poll_ms)
-    for device, found in rates.items():
-        if len(found) > RATES_MAX:
-            what = f"{device} is read at {len(found)} different rates, more than {RATES_MAX}"
-            mend = f"give its signals at most {RATES_MAX} different poll_ms"
-            yield document.problem(("devices", device), what, mend, at_key=True)
 
 
 def written_keys(document: Document, key: str) -> list[str]:

@@ -27,13 +27,21 @@ from edge_agent.domain.plan import (
     ReadBlock,
     RulePlan,
 )
-from edge_agent.domain.readplan import CHANNEL_NAMES, plan_reads
+from edge_agent.domain.readlength import vary_lengths
+from edge_agent.domain.readplan import CHANNEL_NAMES, ReadLimits, plan_reads
 from edge_agent.domain.units import AgentId, DeviceId, GuardId, MachineId, SignalId, SiteId
 from edge_agent.settings import checks
 from edge_agent.settings.checks import stale_ms, written_keys
 from edge_agent.settings.judging import GuardInputs, Judging
 from edge_agent.settings.limits import check_payloads, check_rates
 from edge_agent.settings.points import Owner, Points, Spot
+from edge_agent.settings.reading import (
+    connection_problems,
+    read_limits,
+    request_problems,
+    rtu_lines,
+    torn_channels,
+)
 from edge_agent.settings.schema import AgentFile, DeviceSection, Labels
 from edge_agent.settings.signals import GUARD_SIGNALS, MACHINE_SIGNALS, MOTION_SOURCES, Meaning, PointRow
 from edge_agent.settings.wiring import WiredGuard, WiredMachine, Wiring, all_guards, overrides
@@ -89,12 +97,14 @@ class Compiler:
         self.warnings += self._points.warnings
         if not is_whole:
             return None
-        blocks = plan_reads(self._points.signals, checks.read_limits(self._file.devices))
+        limits = read_limits(self._file.devices)
+        blocks = plan_reads(self._points.signals, limits)
+        blocks = vary_lengths(blocks, limits, rtu_lines(self._file.devices, self._urls))
         self._points.settle_rates(blocks)
         for block in blocks:
             self._blocks_of.setdefault(block.device, []).append(block)
             self._home.update(dict.fromkeys(block.signals, block))
-        self._check_blocks(blocks)
+        self._check_blocks(blocks, limits)
         rules = self._judge()
         plan = self._plan(blocks, rules)
         self.problems += check_rates(self._document, plan)
@@ -175,14 +185,16 @@ class Compiler:
             motion=tuple(signals[of_machine[name]] for name in MOTION_SOURCES if name in of_machine),
         )
 
-    def _check_blocks(self, blocks: tuple[ReadBlock, ...]) -> None:
-        self.problems += checks.rate_problems(self._document, blocks)
+    def _check_blocks(self, blocks: tuple[ReadBlock, ...], limits: Mapping[DeviceId, ReadLimits]) -> None:
+        signals, spots = tuple(self._points.signals), tuple(self._points.spots)
+        self.problems += request_problems(self._document, blocks, limits, signals, spots)
+        self.problems += connection_problems(self._document, self._file.devices, self._urls)
         for machine, guard in all_guards(self._machines):
-            channels = self._guard_signals[machine.id, guard.id].channels
-            if len({self._home[index].id for index in channels}) > 1:
-                what = f"the channels of {guard.id} are read in two requests, and may differ by a poll"
-                mend = "wire both to one table of one device, within one request"
-                self.warnings.append(guard.spot.problem(what, mend, at_key=True))
+            channels = tuple(signals[index] for index in self._guard_signals[machine.id, guard.id].channels)
+            if (torn := torn_channels(channels, self._home, limits)) is not None:
+                what, mend, is_error = torn
+                problem = guard.spot.problem(f"the channels of {guard.id} {what}", mend, at_key=True)
+                (self.problems if is_error else self.warnings).append(problem)
         for name in self._file.devices:
             if name not in self._blocks_of:
                 what, mend = (

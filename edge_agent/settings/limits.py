@@ -37,7 +37,10 @@ def check_rates(document: Document, plan: CellPlan) -> Iterator[Problem]:
         rates = Counter(plan.blocks[block].poll_ms for block in device.blocks)
         rps = sum((Fraction(1000 * requests, poll_ms) for poll_ms, requests in rates.items()), Fraction())
         if rps > device.max_rps:
-            asked = " and ".join(f"{rates[poll_ms]} requests every {poll_ms} ms" for poll_ms in sorted(rates))
+            asked = " and ".join(
+                f"{count} request{'s' if count > 1 else ''} every {poll_ms} ms"
+                for poll_ms, count in sorted(rates.items())
+            )
             longer = "a longer poll_ms"
             if len(rates) == 1:
                 longer = f"poll_ms: {math.ceil(next(iter(rates)) * rps / device.max_rps)}"

@@ -17,6 +17,7 @@ from edge_agent.domain.readplan import (
     ADDRESSES,
     BITS_MAX,
     CHANNEL_NAMES,
+    COMPANY,
     GAP_BITS_MAX,
     GAP_REGISTERS_MAX,
     REGISTERS_MAX,
@@ -162,33 +163,54 @@ def points(draw: st.DrawFn) -> SignalPlan:
         table=table,
         device=draw(st.sampled_from(["plc1", "plc2"])),
         type=kind,
+        poll_ms=draw(st.sampled_from([50, 200, 1000])),
     )
 
 
-def together(members: list[SignalPlan]) -> bool:
+@st.composite
+def bounds(draw: st.DrawFn) -> ReadLimits:
+    return ReadLimits(
+        poll_ms=200,
+        stale_ms=2000,
+        max_bits=draw(st.sampled_from([1, 16, 256, BITS_MAX])),
+        max_registers=draw(st.sampled_from([4, 32, REGISTERS_MAX])),
+        gap_bits=draw(st.sampled_from([0, 8, GAP_BITS_MAX])),
+        gap_registers=draw(st.sampled_from([0, GAP_REGISTERS_MAX])),
+    )
+
+
+def together(members: list[SignalPlan], limits: ReadLimits) -> bool:
     """Whether one request can hold them all."""
     same = len({(item.device, item.table) for item in members}) == 1
-    return same and max(i.end for i in members) - min(i.number for i in members) <= LIMITS.block(
+    return same and max(i.end for i in members) - min(i.number for i in members) <= limits.block(
         members[0].table
     )
 
 
 @pytest.mark.thorough
-@given(st.lists(points(), max_size=60).map(renumbered))
+@given(st.lists(points(), max_size=60).map(renumbered), bounds())
 @settings(max_examples=500, deadline=None)
-def test_for_any_signals_the_plan_keeps_every_promise(signals: list[SignalPlan]) -> None:
-    blocks = blocks_of(signals)
+def test_for_any_signals_and_limits_the_plan_keeps_every_promise(
+    signals: list[SignalPlan], limits: ReadLimits
+) -> None:
+    blocks = blocks_of(signals, limits)
     home = {index: block for block in blocks for index in block.signals}
     assert Counter(index for block in blocks for index in block.signals) == Counter(range(len(signals)))
     assert [block.id for block in blocks] == list(range(len(blocks)))
     for block in blocks:
-        assert 1 <= block.count <= LIMITS.block(block.table)
+        assert 1 <= block.count <= limits.block(block.table)
+        assert block.stale_ms >= max(limits.stale_ms, 3 * block.poll_ms if block.poll_ms > 200 else 0)
         assert block.start >= 0
         assert block.start + block.count <= ADDRESSES
         members = [signals[index] for index in block.signals]
         assert min(item.number for item in members) == block.start
         assert max(item.end for item in members) == block.start + block.count
         assert {(item.device, item.table) for item in members} == {(block.device, block.table)}
+        assert block.poll_ms == min(item.poll_ms for item in members)
+        read = {address for item in members for address in range(item.number, item.end)}
+        guarded = [item for item in members if item.guard and item.name in COMPANY]
+        if not guarded:
+            assert all(high - low - 1 <= limits.gap(block.table) for low, high in pairwise(sorted(read)))
     for guard in {item.guard for item in signals if item.guard}:
         mine = [item for item in signals if item.guard == guard]
         for device, table in {(item.device, item.table) for item in mine}:
@@ -196,7 +218,7 @@ def test_for_any_signals_the_plan_keeps_every_promise(signals: list[SignalPlan])
             channels = [item for item in here if item.name in CHANNEL_NAMES]
             core = [item for item in here if item.name in (*CHANNEL_NAMES, "locked", "bypass")]
             for group in (channels, core):
-                if group and together(group):
+                if group and together(group, limits):
                     assert len({home[item.id].id for item in group}) == 1
 
 

@@ -412,7 +412,7 @@ def test_one_estop_may_stop_several_machines_when_all_say_shared() -> None:
 def test_both_channels_of_a_guard_live_in_one_block_or_check_warns() -> None:
     near = settings_of(machine(g="kind: safety_mat, channels: [{at: plc1/di/0}, {at: plc1/di/1900}]"))
     assert not any("two requests" in str(warning) for warning in near.warnings)
-    far = settings_of(machine(g="kind: safety_mat, channels: [{at: plc1/di/0}, {at: plc1/di/9000}]"))
+    far = settings_of(machine(g="kind: safety_mat, channels: [{at: plc1/di/0}, {at: plc1/co/0}]"))
     assert any("the channels of g are read in two requests" in str(warning) for warning in far.warnings)
 
 
