@@ -65,6 +65,11 @@ BlockOutcome: TypeAlias = BlockOk | BlockFailed
 class Fieldbus(Protocol):
     """One link to one or more Modbus devices, one request in flight. It reads, and cannot write."""
 
+    @property
+    def requests(self) -> Mapping[int, int]:
+        """Requests sent since the start, by Modbus function code."""
+        ...
+
     async def read(self, unit: int, block: ReadBlock, timeout_ms: int) -> BlockOutcome:
         """Read one block. Never raises for anything a peer or a network can do."""
         ...

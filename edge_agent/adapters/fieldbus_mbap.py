@@ -25,6 +25,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import struct
+from collections import Counter
+from collections.abc import Mapping
 from typing import Final, cast
 
 from pymodbus.pdu import ModbusPDU
@@ -143,6 +145,12 @@ class MbapLink:
         self._connection: _Connection | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._first_try = asyncio.Event()
+        self._requests: Counter[int] = Counter()
+
+    @property
+    def requests(self) -> Mapping[int, int]:
+        """Requests sent since the start, by function code."""
+        return self._requests
 
     async def read(self, unit: int, block: ReadBlock, timeout_ms: int) -> BlockOutcome:
         """Read one block; every failure is an outcome (see the module)."""
@@ -154,6 +162,7 @@ class MbapLink:
                 connection = self._connection
                 if connection is None or not connection.is_up:
                     return BlockFailed("link")
+                self._requests[block.table.function_code] += 1
                 body = await connection.send(unit, block)
         except TimeoutError:
             return self._give_up()

@@ -34,6 +34,7 @@ from edge_agent.app.exits import Exit, refuse
 from edge_agent.domain.delivery import DeliveryMode
 from edge_agent.ports import Fieldbus, StoreBrokenError
 from edge_agent.runtime.agent import Agent, Stored, World
+from edge_agent.runtime.schedule import lines
 from edge_agent.settings import AgentSettings, Delivery, load
 from edge_agent.wire.topics import Channel, topic
 
@@ -149,10 +150,9 @@ def _open_store(settings: AgentSettings, clock: SystemClock, key: SigningKey) ->
 
 def _connect_world(settings: AgentSettings, clock: SystemClock, store: EventStore) -> _AgentWorld:
     links: dict[str, Fieldbus] = {}
-    for device in settings.plan.devices.values():
+    for name, (device, *_) in lines(settings.plan).items():
         parts = urlsplit(device.url)
-        if device.url not in links:
-            links[device.url] = MbapLink(parts.hostname or "", parts.port or 502)
+        links[name] = MbapLink(parts.hostname or "", parts.port or 502)
     return _AgentWorld(
         clock=clock,
         outbox=ThreadedStore(store),

@@ -264,6 +264,11 @@ class DevicePlan:
     connect_pause_ms: int = 0
     connections: int = 1
 
+    @property
+    def is_rtu_framed(self) -> bool:
+        """Whether its link carries RTU frames, which nothing but silence tells apart (Modbus over Serial Line 1.02, 2.5.1)."""
+        return self.url.startswith("modbus+rtu")
+
 
 @dataclass(frozen=True, slots=True)
 class ReadBlock:

@@ -10,13 +10,14 @@ A drain that is cut short loses nothing: what is committed is sent by the next r
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from edge_agent.domain.delivery import DeliveryMode, ReportPolicy, Sender, Span
 from edge_agent.domain.findings import GuardView
-from edge_agent.domain.plan import CellPlan
+from edge_agent.domain.plan import CellPlan, Table
 from edge_agent.domain.wall import WallPair
 from edge_agent.engine import EdgeEngine
 from edge_agent.ports import (
@@ -31,8 +32,9 @@ from edge_agent.ports import (
 )
 from edge_agent.runtime.courier import Courier
 from edge_agent.runtime.desk import Desk, stale_topics
-from edge_agent.runtime.polling import link_schedules, poll_link
+from edge_agent.runtime.polling import poll_line
 from edge_agent.runtime.pump import Pump
+from edge_agent.runtime.schedule import PollCounters, line_schedules
 from edge_agent.runtime.watch import Pulse, feed_watchdog, watch_clock
 from edge_agent.wire.event import Json, Position
 from edge_agent.wire.status import HEALTH_PERIOD_MS, Ack, DeviceHealth, Health, encode_status
@@ -42,6 +44,9 @@ DRAIN_S: Final = 3.0
 """What a stop may take to send what is left; a service must be gone within 5 s (the outside contract, section 1)."""
 
 _DRAIN_LOOK_S: Final = 0.02
+
+FUNCTION_CODES: Final = tuple(table.function_code for table in Table)
+"""1 to 4: there is nothing else to count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """The adapters of one agent. `links` by device URL; `rss_mb` and `notify` are the process's own."""
+    """The adapters of one agent. `links` by the names that `schedule.lines` gives them; `rss_mb` and `notify` are the process's own."""
 
     clock: Clock
     outbox: Outbox
@@ -85,7 +90,7 @@ class Agent:
         self._mode = mode
         self._desk = Desk(plan, version=version, public_key=public_key)
         self._reports = ReportPolicy(plan.state_report_s)
-        self._schedules = link_schedules(plan, world.clock.mono())
+        self._schedules = line_schedules(plan, world.clock.mono())
         self._acked: Position | None = None
         self._epoch = ""
         self._seq = 0
@@ -100,18 +105,15 @@ class Agent:
         """Begin an epoch and work until `stop`, then drain. Raises `StoreBrokenError` when storage fails."""
         await self._begin()
         loops = [*self._schedules, "pump", "courier", "beat", "clock"]
-        pulse = Pulse(
-            name for name in loops if name not in self._schedules or not self._schedules[name].is_empty
-        )
+        pulse = Pulse(loops)
         clock, pump, courier = self._world.clock, self._pump, self._courier
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(
-                    poll_link(schedule, self._world.links[url], clock, pump.accept, pulse.advance(url)),
-                    name=f"poll {url}",
+                    poll_line(schedule, self._world.links[name], clock, pump, pulse.advance(name)),
+                    name=f"poll {name}",
                 )
-                for url, schedule in self._schedules.items()
-                if not schedule.is_empty
+                for name, schedule in self._schedules.items()
             ]
             pumping = group.create_task(
                 pump.run(courier.sender, self._reports, pulse.advance("pump")), name="pump"
@@ -237,11 +239,16 @@ class Agent:
         status = await self._world.outbox.status()
         pump.outbox_pct = 100 if pump.is_full else status.outbox_pct
         now = clock.mono()
-        counters = {name: pair for item in self._schedules.values() for name, pair in item.counters().items()}
+        counters = {
+            name: counted for item in self._schedules.values() for name, counted in item.counters().items()
+        }
+        none = PollCounters(0, 0, 0)
         devices: dict[str, DeviceHealth] = {}
         for view in pump.engine.device_views(now):
-            polls, errors = counters.get(view.device, (0, 0))
-            devices[view.device] = DeviceHealth(view.up, view.age_ms, polls, errors)
+            counted = counters.get(view.device, none)
+            devices[view.device] = DeviceHealth(
+                view.up, view.age_ms, counted.polls, counted.errors, counted.overruns
+            )
         return Health(
             online=True,
             epoch=self._epoch,
@@ -252,13 +259,21 @@ class Agent:
             first=status.first,
             gone=status.gone,
             outbox_pct=pump.outbox_pct,
-            polls=sum(polls for polls, _ in counters.values()),
-            overruns=sum(schedule.overruns for schedule in self._schedules.values()),
+            polls=sum(counted.polls for counted in counters.values()),
+            overruns=sum(counted.overruns for counted in counters.values()),
+            requests=self._requests(),
             devices=devices,
             clock=pump.pair.clock,
             clock_offset_ms=clock.offset_ms(),
             rss_mb=self._world.rss_mb(),
         )
+
+    def _requests(self) -> dict[str, int]:
+        """Requests sent since the start, by function code."""
+        total: Counter[int] = Counter()
+        for link in self._world.links.values():
+            total.update(link.requests)
+        return {str(function): total[function] for function in FUNCTION_CODES}
 
     async def _drain(self, producers: list[asyncio.Task[None]], carrying: asyncio.Task[None]) -> None:
         """Stop in the order of the data's way, so that nothing is produced behind what has been drained."""

@@ -181,7 +181,7 @@ def _with_devices(health: Health, devices: Mapping[str, DeviceHealth]) -> Health
     return Health(**(values | {"devices": devices}))
 
 
-_DEVICE_BYTES: Final = 140
+_DEVICE_BYTES: Final = 170
 """A device's entry beside its id: names, braces, and integers of 2^53 at most."""
 
 

@@ -1,6 +1,8 @@
 """The pump: replies in, engine steps, commits, then whatever must not happen before the commit.
 
-Replies gather while a commit is on its way to the disk; the next step takes them all and needs one commit for them
+A reply that says nothing new goes straight to the engine, where it costs a comparison, and wakes nobody; it may do so
+because it has no effects, and only while nothing waits before it. All others wake the pump, which is the next to run.
+Those gather while a commit is on its way to the disk; the next step takes them all and needs one commit for them
 (group commit without a timer, so a lone change waits for nothing). Each is judged at the time at which it came, however
 long the disk held it up: a violation that began and ended during a slow commit is still seen, with its true duration.
 Guard states are shown only after the commit that holds their events. When the disk is full the agent goes on judging: findings wait here, up to a limit, then are
@@ -18,7 +20,7 @@ from typing import Final
 
 from edge_agent.domain.delivery import ReportPolicy, Sender
 from edge_agent.domain.findings import Draft, GuardView, PublishState, RecordEvents
-from edge_agent.domain.units import NS_PER_S, MonoNs
+from edge_agent.domain.units import NS_PER_S, BlockId, MonoNs
 from edge_agent.domain.wall import WallPair
 from edge_agent.engine import EdgeEngine
 from edge_agent.ports import BlockOk, Clock, Committed, Loss, Outbox, StoreFull
@@ -78,21 +80,25 @@ class Pump:
         self._clock = clock
         self._on_commit = on_commit
         self._on_views = on_views
-        self._inbox: deque[tuple[MonoNs, Reply]] = deque()
+        self._inbox: deque[Reply] = deque()
         self._room = asyncio.Event()
         self._wake = asyncio.Event()
+        self._alarm: asyncio.TimerHandle | None = None
         self._unstored = _Unstored()
         self._idle_commit_at = MonoNs(0)
         self._retry_at = MonoNs(0)
         self._log = logging.getLogger("guardwatch.pump")
 
+    def take_unchanged(self, block: BlockId, data: bytes, requested_at: MonoNs, now: MonoNs) -> bool:
+        """Take in a good answer that says nothing new; False when it has to go through `accept`."""
+        return not self._inbox and self.engine.receive_unchanged(block, data, requested_at, now)
+
     async def accept(self, reply: Reply) -> None:
-        """Take in a reply that came just now; waits while the inbox is full."""
-        received = self._clock.mono()
+        """Take in any reply; waits while the inbox is full."""
         while len(self._inbox) >= INBOX_MAX:
             self._room.clear()
             await self._room.wait()
-        self._inbox.append((received, reply))
+        self._inbox.append(reply)
         self._wake.set()
 
     def observe(self, what: str, detail: dict[str, Json]) -> None:
@@ -136,12 +142,12 @@ class Pump:
 
     def _feed(self, now: MonoNs) -> None:
         while self._inbox:
-            received, reply = self._inbox.popleft()
+            reply = self._inbox.popleft()
             match reply.outcome:
                 case BlockOk(data):
-                    self.engine.receive_block(reply.block, data, reply.requested_at, received)
+                    self.engine.receive_block(reply.block, data, reply.requested_at, reply.received_at)
                 case failed:
-                    self.engine.receive_failure(reply.block, failed.reason, received)
+                    self.engine.receive_failure(reply.block, failed.reason, reply.received_at)
         self._room.set()
         deadline = self.engine.next_deadline()
         if deadline is not None and deadline <= now:
@@ -200,11 +206,25 @@ class Pump:
 
     async def _sleep(self) -> None:
         """Until there is something to do: a reply, an observation, the engine's deadline; at most `NAP_S`."""
+        if not self._wake.is_set():
+            self._set_alarm()
+            await self._wake.wait()
+        self._wake.clear()
+
+    def _set_alarm(self) -> None:
+        """Be woken by the engine's deadline. An alarm set for earlier stays: it finds nothing, and is set anew."""
+        loop = asyncio.get_running_loop()
         deadline = self.engine.next_deadline()
         wait_s = NAP_S
         if deadline is not None:
             wait_s = min(NAP_S, max(0, deadline - self._clock.mono()) / NS_PER_S)
-        timer = asyncio.get_running_loop().call_later(wait_s, self._wake.set)
-        await self._wake.wait()
-        timer.cancel()
-        self._wake.clear()
+        at_s = loop.time() + wait_s
+        if self._alarm is not None:
+            if self._alarm.when() <= at_s:
+                return
+            self._alarm.cancel()
+        self._alarm = loop.call_at(at_s, self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self._wake.set()

@@ -67,12 +67,16 @@ class GoneRange:
 
 @dataclass(frozen=True, slots=True)
 class DeviceHealth:
-    """One device as its agent sees it; `age_ms` since the request of its last good reply, None before the first."""
+    """One device as its agent sees it; `age_ms` since the request of its last good reply, None before the first.
+
+    Since the agent's start: `polls` ended, `errors` reads without a sample, `overruns` polls that missed their next tick.
+    """
 
     up: bool
     age_ms: int | None
     polls: int
     errors: int
+    overruns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,8 @@ class Health:
     """An agent's beat. Of the last will only `online` (False), `epoch` and `boot` are there.
 
     `acked` is the furthest position the agent saw acked (None: none), `first` the oldest event still in its store.
-    `rss_mb`, `clock_offset_ms` are integers or None when unknown; `outbox_pct` is 0–100.
+    `rss_mb`, `clock_offset_ms` are integers or None when unknown; `outbox_pct` is 0–100. `requests` counts what was sent
+    since the start by Modbus function code, `"1"` to `"4"`.
     """
 
     online: bool
@@ -98,6 +103,7 @@ class Health:
     clock: ClockState = ClockState.UNSYNCED
     clock_offset_ms: int | None = None
     rss_mb: int | None = None
+    requests: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ auditors' source for "good data said so".
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -95,11 +95,13 @@ class SimFieldbus:
         self._weather = weather
         self._log = log
         self._busy = False
+        self.requests: Counter[int] = Counter()
 
     async def read(self, unit: int, block: ReadBlock, timeout_ms: int) -> BlockOutcome:
         """Ask the controller; one request in flight."""
         assert not self._busy, "a second request on a link that has one in flight"
         self._busy = True
+        self.requests[block.table.function_code] += 1
         try:
             return await self._read(unit, block, timeout_ms)
         finally:

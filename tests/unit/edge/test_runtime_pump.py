@@ -123,7 +123,8 @@ class Bench:
     async def poll(self, *, ok: bool = True) -> None:
         for block in self.cell.blocks:
             outcome = BlockOk(self.plant.block(block)) if ok else BlockFailed("timeout")
-            await self.pump.accept(Reply(block.id, outcome, self.clock.mono()))
+            now = self.clock.mono()
+            await self.pump.accept(Reply(block.id, outcome, now, now))
         await self.step()
         self.clock.now_ms += 200
 
@@ -148,7 +149,8 @@ async def test_what_gathers_during_a_commit_needs_one_commit_together() -> None:
     for closed in (1, 0, 1, 0):
         bench.plant.closed = closed
         for block in bench.cell.blocks:
-            reply = Reply(block.id, BlockOk(bench.plant.block(block)), bench.clock.mono())
+            now = bench.clock.mono()
+            reply = Reply(block.id, BlockOk(bench.plant.block(block)), now, now)
             await bench.pump.accept(reply)
     await bench.step()
     assert bench.said.count("commit") == 1
