@@ -19,7 +19,10 @@ from edge_agent.app.exits import Exit, refuse, say, say_json
 from edge_agent.app.links import opened
 from edge_agent.app.looking import meaning
 from edge_agent.app.running import broker_access
-from edge_agent.ports import BlockFailed, LinkDown, LinkUp, Publication, UplinkReport
+from edge_agent.domain.plan import ReadBlock
+from edge_agent.domain.plausibility import doubt
+from edge_agent.domain.units import NS_PER_MS
+from edge_agent.ports import BlockFailed, BlockOk, LinkDown, LinkUp, Publication, UplinkReport
 from edge_agent.settings import AgentSettings, load
 from edge_agent.wire.event import Json
 
@@ -67,20 +70,36 @@ def _existing(path: Path) -> Path:
 
 async def _remote_findings(settings: AgentSettings) -> list[_Finding]:
     found: list[_Finding] = []
-    plan = settings.plan
-    for device in plan.devices.values():
+    clock = SystemClock()
+    for device in settings.plan.devices.values():
         async with opened(device.url) as link:
             for index in device.blocks:
-                block = plan.blocks[index]
+                block = settings.plan.blocks[index]
+                began = clock.mono()
                 outcome = await link.read(device.unit, block, device.timeout_ms)
-                fault = meaning(outcome.reason) if isinstance(outcome, BlockFailed) else None
-                what = (
+                took_ms = (clock.mono() - began) / NS_PER_MS
+                span = (
                     f"device {device.id} {block.table.value}/{block.start}..{block.start + block.count - 1}"
                 )
-                found.append((what, fault))
+                if isinstance(outcome, BlockFailed):
+                    found.append((span, meaning(outcome.reason)))
+                    continue
+                found.append((f"{span} in {took_ms:.0f} ms", None))
+                found += [(span, told) for told in _doubts(settings, block, outcome)]
     access = broker_access(settings)
     found.append((f"broker {access.host}:{access.port}", await _broker_fault(settings)))
     return found
+
+
+def _doubts(settings: AgentSettings, block: ReadBlock, answer: BlockOk) -> Iterator[str]:
+    """Numbers that cannot be meant so: swapped words, addresses counted from 1."""
+    if block.table.is_bits:
+        return
+    words = [int.from_bytes(answer.data[place : place + 2], "big") for place in range(0, len(answer.data), 2)]
+    for index in block.signals:
+        signal = settings.plan.signals[index]
+        if (told := doubt(signal, words, signal.number - block.start)) is not None:
+            yield told
 
 
 async def _broker_fault(settings: AgentSettings) -> str | None:

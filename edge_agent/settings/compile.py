@@ -90,6 +90,7 @@ class Compiler:
         self._rows = wiring.rows
         self._collect_points()
         self._points.check_overlaps()
+        self._points.check_one_based()
         areas = None if self._file.areas is None else written_keys(self._document, "areas")
         self.problems += checks.machine_problems(self._machines, areas)
         self.warnings += checks.machine_warnings(self._machines)

@@ -23,6 +23,9 @@ from edge_agent.domain.units import DeviceId, GuardId, MachineId, SignalId
 from edge_agent.settings.address import ZERO_BASED, Address, Misaddress, looks_like_label, parse_address
 from edge_agent.settings.signals import MODE_WORDS, POLL_MIN_MS, Meaning, SignalSection
 
+ONE_BASED_RUN: Final = 4
+"""So many addresses in a row from 1, without 0, are taken for a list that counts from 1."""
+
 _FLOATS: Final = (ValueType.FLOAT32, ValueType.FLOAT64)
 _ANALOG: Final = ("scale", "offset", "unit", "rated", "limit", "min", "max")
 _REFUSED: Final[Mapping[Meaning, tuple[tuple[str, ...], str]]] = {
@@ -266,6 +269,16 @@ class Points:
                 if clash is not None:
                     self._report_overlap(signal, clash)
                     break
+
+    def check_one_based(self) -> None:
+        """Doubt tables whose addresses run on from 1 and leave out 0: lists that count from 1 look so."""
+        numbers: defaultdict[tuple[DeviceId, Table], dict[int, SignalPlan]] = defaultdict(dict)
+        for signal in self.signals:
+            numbers[signal.device, signal.table].setdefault(signal.number, signal)
+        for (device, table), read in numbers.items():
+            if 0 not in read and all(number in read for number in range(1, ONE_BASED_RUN + 1)):
+                what = f"`at`: the addresses of {device}/{table.value} run on from 1, and 0 is not read: 1-based?"
+                self.warnings.append(self.spots[read[1].id].problem(what, ZERO_BASED, "at"))
 
     def _may(self, signal: SignalPlan, other: SignalPlan) -> bool:
         in_one_guard = signal.guard is not None and (signal.machine, signal.guard) == (

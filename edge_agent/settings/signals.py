@@ -249,3 +249,22 @@ POINT_TEXT_COLUMNS: Final = frozenset(
     {"machine", "guard", "signal", "at", "type", "unit", "grade", "word_order", "byte_order"}
 )
 """Columns of a point list that are text even where they look like numbers."""
+
+POINT_COLUMN_ALIASES: Final = {
+    "机器": "machine",
+    "机台": "machine",
+    "防护": "guard",
+    "防护装置": "guard",
+    "信号": "signal",
+    "地址": "at",
+    "类型": "type",
+    "数据类型": "type",
+    "系数": "scale",
+    "比例": "scale",
+    "偏移": "offset",
+    "单位": "unit",
+    "取反": "invert",
+    "消抖": "debounce_ms",
+    "额定": "rated",
+}
+"""Chinese names of a point list's columns."""

@@ -25,6 +25,7 @@ from edge_agent.settings.signals import (
     CSV_ALIASES,
     GUARD_SIGNALS,
     MACHINE_SIGNALS,
+    POINT_COLUMN_ALIASES,
     POINT_TEXT_COLUMNS,
     PointRow,
     SignalSection,
@@ -148,7 +149,7 @@ class Wiring:
                 )
             )
             return
-        table = load_table(path, text_columns=POINT_TEXT_COLUMNS)
+        table = load_table(path, text_columns=POINT_TEXT_COLUMNS, aliases=POINT_COLUMN_ALIASES)
         if isinstance(table, list):
             self.problems.extend(table)
             return

@@ -225,15 +225,15 @@ def test_faults_in_the_point_list_are_found_in_the_point_list(
     assert str(result[0]).startswith(f"{tmp_path}/points.csv:{expected}")
 
 
-def test_a_point_list_that_is_no_utf8_or_not_there_is_a_problem(tmp_path: Path) -> None:
+def test_a_point_list_that_is_no_text_or_not_there_is_a_problem(tmp_path: Path) -> None:
     (tmp_path / "agent.yaml").write_text(GOOD + "signals_csv: points.csv\n")
     missing = load(tmp_path / "agent.yaml", {})
     assert isinstance(missing, list)
     assert str(missing[0]).startswith(f"{tmp_path}/agent.yaml:36:14: there is no file")
-    (tmp_path / "points.csv").write_bytes(CSV_HEAD.encode() + "混砂机".encode("gbk"))
+    (tmp_path / "points.csv").write_bytes(CSV_HEAD.encode() + b"\xff\xff\n")
     garbled = load(tmp_path / "agent.yaml", {})
     assert isinstance(garbled, list)
-    assert "points.csv:2:1: this is not UTF-8 text" in str(garbled[0])
+    assert "points.csv:2:1: this is neither UTF-8 nor GB 18030 text" in str(garbled[0])
 
 
 @pytest.mark.thorough
