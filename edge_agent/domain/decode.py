@@ -8,8 +8,12 @@ polls bring nothing new, so `changed` compares old and new bytes and runs only t
     values of several registers, A most significant byte:
                word big, byte big ABCD · word little, byte big CDAB · word big, byte little BADC · both little DCBA
 
+    masked     raw = (raw & mask) shifted down to the lowest bit of the mask: a bit field, a nibble, always unsigned
+    coded bits raw in `true_when` is true, in `false_when` false; see `SignalPlan` for what is in neither
+
 Content that says nothing becomes None (unknown): a raw value that `map` lacks or `sentinel` names, a float that is no
-number, a scaled value beyond what a float holds. An answer of the wrong length is never decoded.
+number, a scaled value beyond what a float holds. Whole numbers stay whole under whole `scale` and `offset`, however
+large. An answer of the wrong length is never decoded.
 """
 
 from __future__ import annotations
@@ -28,6 +32,8 @@ Value: TypeAlias = bool | int | float | str | None
 """What a signal says; None where the content says nothing (unknown)."""
 
 _Reader: TypeAlias = Callable[[bytes], Value]
+_Raw: TypeAlias = Callable[[bytes], int | float]
+_Footprint: TypeAlias = tuple[tuple[int, int], ...]
 
 _FORMATS: Final = {
     ValueType.UINT16: ">H",
@@ -41,17 +47,21 @@ _FORMATS: Final = {
 }
 
 
+_WHOLE_MAX: Final = 2.0**53
+"""Up to here a float holds every whole number (IEEE 754 binary64)."""
+
+
 class LengthError(ValueError):
     """An answer whose data bytes are not exactly those that were asked for."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """One signal's reader, and the bits of each byte that it looks at: (byte, mask)."""
+    """One signal's reader, and the bits of each byte that it looks at."""
 
     signal: SignalId
     read: _Reader
-    footprint: tuple[tuple[int, int], ...]
+    footprint: _Footprint
 
 
 class BlockDecoder:
@@ -100,17 +110,29 @@ def compile_decoder(block: ReadBlock, signals: Sequence[SignalPlan]) -> BlockDec
     return BlockDecoder(block.length_bytes, [_field(block, signals[index]) for index in block.signals])
 
 
-def _field(block: ReadBlock, signal: SignalPlan) -> _Field:
-    offset = signal.number - block.start
-    if block.table.is_bits:
-        byte, mask = offset // 8, 1 << offset % 8
-        return _Field(signal.id, _bit_reader(signal, byte, mask), ((byte, mask),))
+def footprint(signal: SignalPlan, start: int) -> tuple[tuple[int, int], ...]:
+    """The bits of each byte that `signal` looks at, as (byte, mask), in data that begins at PDU address `start`."""
+    offset = signal.number - start
+    if signal.table.is_bits:
+        return ((offset // 8, 1 << offset % 8),)
     order = _byte_order(signal, offset * 2)
     if signal.is_bit:
         bit = signal.bit or 0
-        byte, mask = order[1 - bit // 8], 1 << bit % 8
-        return _Field(signal.id, _bit_reader(signal, byte, mask), ((byte, mask),))
-    return _Field(signal.id, _number_reader(signal, order), tuple((byte, 0xFF) for byte in order))
+        return ((order[1 - bit // 8], 1 << bit % 8),)
+    if signal.mask is None:
+        return tuple((byte, 0xFF) for byte in order)
+    masks = signal.mask.to_bytes(len(order), "big")
+    return tuple((byte, mask) for byte, mask in zip(order, masks, strict=True) if mask)
+
+
+def _field(block: ReadBlock, signal: SignalPlan) -> _Field:
+    where = footprint(signal, block.start)
+    if signal.is_bit:
+        return _Field(signal.id, _bit_reader(signal, *where[0]), where)
+    raw = _raw_reader(signal, _byte_order(signal, (signal.number - block.start) * 2))
+    if signal.true_when or signal.false_when:
+        return _Field(signal.id, _coded_reader(signal, raw), where)
+    return _Field(signal.id, _number_reader(signal, raw), where)
 
 
 def _byte_order(signal: SignalPlan, first: int) -> tuple[int, ...]:
@@ -132,14 +154,40 @@ def _bit_reader(signal: SignalPlan, byte: int, mask: int) -> _Reader:
     return lambda data: bool(data[byte] & mask)
 
 
-def _number_reader(signal: SignalPlan, order: tuple[int, ...]) -> _Reader:
-    unpack = struct.Struct(_FORMATS[signal.type]).unpack
-    pick = itemgetter(*order)
-    words, sentinels, scale, offset = signal.map, frozenset(signal.sentinel), signal.scale, signal.offset
-    is_raw = scale == 1.0 and offset == 0.0
+def _raw_reader(signal: SignalPlan, order: tuple[int, ...]) -> _Raw:
+    """The value before any meaning: all of the item, or the masked field of it."""
+    unpack, pick, mask = struct.Struct(_FORMATS[signal.type]).unpack, itemgetter(*order), signal.mask
+
+    def whole(data: bytes) -> int | float:
+        raw: int | float = unpack(bytes(pick(data)))[0]
+        return raw
+
+    if mask is None:
+        return whole
+    shift = (mask & -mask).bit_length() - 1
+    return lambda data: (int.from_bytes(pick(data), "big") & mask) >> shift
+
+
+def _coded_reader(signal: SignalPlan, raw_of: _Raw) -> _Reader:
+    sentinels, on, off = (frozenset(raws) for raws in (signal.sentinel, signal.true_when, signal.false_when))
+    otherwise = None if on and off else not on
 
     def read(data: bytes) -> Value:
-        raw: int | float = unpack(bytes(pick(data)))[0]
+        raw = raw_of(data)
+        if raw in sentinels:
+            return None
+        return True if raw in on else False if raw in off else otherwise
+
+    return read
+
+
+def _number_reader(signal: SignalPlan, raw_of: _Raw) -> _Reader:
+    words, sentinels = signal.map, frozenset(signal.sentinel)
+    scale, offset = _whole(signal.scale), _whole(signal.offset)
+    is_raw = scale == 1 and offset == 0
+
+    def read(data: bytes) -> Value:
+        raw = raw_of(data)
         if raw in sentinels or not math.isfinite(raw):
             return None
         if words is not None:
@@ -148,3 +196,8 @@ def _number_reader(signal: SignalPlan, order: tuple[int, ...]) -> _Reader:
         return value if math.isfinite(value) else None
 
     return read
+
+
+def _whole(factor: float) -> int | float:
+    """A whole factor as an integer, which loses nothing of a large counter."""
+    return int(factor) if factor.is_integer() and abs(factor) <= _WHOLE_MAX else factor

@@ -121,8 +121,13 @@ class SignalPlan:
 
     `machine`/`guard` are None for what belongs to a device. `number` is the 0-based PDU address, `bit` 0 = least
     significant (None where the whole item is the value). Analog value = raw × scale + offset, in `unit`.
-    `map`: raw integer → word (a mode); a raw value it lacks is unknown. `sentinel`: raw values by which the device says
-    that it does not know (65535 of a broken sensor); they are unknown too. `poll_ms` is how often it is read.
+    `mask`: the raw value is only those bits of a whole item, shifted down to the lowest of them; `bit` is then None.
+    `map`: raw integer → word (a mode); a raw value it lacks is unknown. `true_when`, `false_when`: the raw integers that
+    make a coded bit; without one of the lists all that is not in the other, with both all else is unknown. `sentinel`:
+    raw values by which the device says that it does not know (65535 of a broken sensor); they are unknown too.
+    A change to true counts after `debounce_on_ms`, one to false after `debounce_off_ms`; all else has both equal.
+    `counter_max` is where a counter wraps, if not at the end of its type. `module`: the part of the device that must be
+    proven present (`DevicePlan.presence`). `poll_ms` is how often it is read.
     """
 
     id: SignalId
@@ -138,7 +143,8 @@ class SignalPlan:
     word_order: Endian = Endian.BIG
     byte_order: Endian = Endian.BIG
     invert: bool = False
-    debounce_ms: int = 0
+    debounce_on_ms: int = 0
+    debounce_off_ms: int = 0
     scale: float = 1.0
     offset: float = 0.0
     unit: str | None = None
@@ -147,6 +153,11 @@ class SignalPlan:
     limit: float | None = None
     grade: Grade = Grade.C
     sentinel: tuple[int, ...] = ()
+    mask: int | None = None
+    true_when: tuple[int, ...] = ()
+    false_when: tuple[int, ...] = ()
+    counter_max: int | None = None
+    module: str | None = None
 
     @property
     def is_bit(self) -> bool:
@@ -240,6 +251,21 @@ class HeartbeatPlan:
     stale_ms: int
 
 
+WHOLE_DEVICE = "device"
+"""The presence check of this name covers every signal of its device."""
+
+
+@dataclass(frozen=True, slots=True)
+class PresencePlan:
+    """A proof that something is there: while `signal` is not true, nothing that it covers may be believed.
+
+    `name` is `WHOLE_DEVICE`, or the module that signals name by `SignalPlan.module`.
+    """
+
+    name: str
+    signal: SignalId
+
+
 @dataclass(frozen=True, slots=True)
 class DevicePlan:
     """One Modbus device (unit) behind a link. Devices with the same `url` share one link, one request in flight.
@@ -263,6 +289,7 @@ class DevicePlan:
     pause_ms: int = 0
     connect_pause_ms: int = 0
     connections: int = 1
+    presence: tuple[PresencePlan, ...] = ()
 
     @property
     def is_rtu_framed(self) -> bool:

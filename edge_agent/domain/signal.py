@@ -1,7 +1,8 @@
 """One interpreted point: its accepted value, its quality, its debouncing.
 
 A signal's value is what the rules see: None while unknown. Debouncing is driven by samples: a new value is accepted
-at the first sample at which the content has differed from the accepted value for `debounce_ms`. From unknown, the
+at the first sample at which the content has differed from the accepted value for its debouncing time, which may differ
+for changes to true and to false. From unknown, the
 first good content is accepted at once, because there is no value to protect from bouncing; content that the decoder
 refuses (None) makes the signal unknown at once, because the last value must not outlive a reply that contradicts it.
 """
@@ -18,7 +19,17 @@ from edge_agent.wire.event import Quality
 class Signal:
     """The present state of one signal; `fell_at` is when it last went from true to false with nothing unknown between."""
 
-    __slots__ = ("_debounce_ns", "_differs_since", "_offered", "block", "fell_at", "plan", "quality", "value")
+    __slots__ = (
+        "_differs_since",
+        "_off_ns",
+        "_offered",
+        "_on_ns",
+        "block",
+        "fell_at",
+        "plan",
+        "quality",
+        "value",
+    )
 
     def __init__(self, plan: SignalPlan, block: BlockState) -> None:
         self.plan = plan
@@ -26,7 +37,8 @@ class Signal:
         self.value: Value = None
         self.quality = block.quality
         self.fell_at: MonoNs | None = None
-        self._debounce_ns = plan.debounce_ms * NS_PER_MS
+        self._on_ns = plan.debounce_on_ms * NS_PER_MS
+        self._off_ns = plan.debounce_off_ms * NS_PER_MS
         self._differs_since: MonoNs | None = None
         self._offered: Value = None
 
@@ -45,7 +57,7 @@ class Signal:
         self._offered = content
         if content is None:
             return self._become(None, Quality.CONFIG_BAD, now)
-        if self.value is None or not self._debounce_ns:
+        if self.value is None or not self._debounce_ns(content):
             return self._become(content, Quality.GOOD, now)
         if content == self.value:
             self._end_debouncing()
@@ -58,9 +70,12 @@ class Signal:
 
     def ripen(self, now: MonoNs) -> bool:
         """A further sample with the same content: accept it when it has differed long enough."""
-        if self._differs_since is None or now - self._differs_since < self._debounce_ns:
+        if self._differs_since is None or now - self._differs_since < self._debounce_ns(self._offered):
             return False
         return self._become(self._offered, Quality.GOOD, now)
+
+    def _debounce_ns(self, content: Value) -> int:
+        return self._off_ns if content is False else self._on_ns
 
     def blind(self, quality: Quality) -> bool:
         """Its block's content may no longer be used. Says whether value or quality changed."""

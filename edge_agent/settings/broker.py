@@ -11,8 +11,8 @@ from pathlib import Path
 
 from edge_agent.configfile import Document, Problem, read_secret
 from edge_agent.settings.link import BadUrl, Broker, parse_broker
-from edge_agent.settings.points import Spot
 from edge_agent.settings.schema import MqttSection
+from edge_agent.settings.spot import Spot
 
 
 class Delivery(StrEnum):

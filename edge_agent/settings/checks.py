@@ -12,9 +12,10 @@ from edge_agent.configfile import Document, Problem
 from edge_agent.domain.plan import GuardKind
 from edge_agent.domain.readplan import STALE_POLLS
 from edge_agent.settings.link import READABLE, BadUrl, parse_link
-from edge_agent.settings.points import Spot, near_mend
+from edge_agent.settings.points import near_mend
 from edge_agent.settings.schema import DeviceSection
 from edge_agent.settings.signals import MOTION_SOURCES
+from edge_agent.settings.spot import Spot
 from edge_agent.settings.wiring import WiredGuard, WiredMachine, all_guards
 
 STALE_LEAST_MS: Final = 2000

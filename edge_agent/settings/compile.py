@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from edge_agent.configfile import Document, Problem
@@ -24,6 +24,7 @@ from edge_agent.domain.plan import (
     GuardPlan,
     HeartbeatPlan,
     MachinePlan,
+    PresencePlan,
     ReadBlock,
     RulePlan,
 )
@@ -34,7 +35,7 @@ from edge_agent.settings import checks
 from edge_agent.settings.checks import stale_ms, written_keys
 from edge_agent.settings.judging import GuardInputs, Judging
 from edge_agent.settings.limits import check_payloads, check_rates
-from edge_agent.settings.points import Owner, Points, Spot
+from edge_agent.settings.points import Owner, Points
 from edge_agent.settings.reading import (
     connection_problems,
     read_limits,
@@ -44,6 +45,7 @@ from edge_agent.settings.reading import (
 )
 from edge_agent.settings.schema import AgentFile, DeviceSection, Labels
 from edge_agent.settings.signals import GUARD_SIGNALS, MACHINE_SIGNALS, MOTION_SOURCES, Meaning, PointRow
+from edge_agent.settings.spot import Spot
 from edge_agent.settings.wiring import WiredGuard, WiredMachine, Wiring, all_guards, overrides
 
 DEVICE_SIGNALS: Mapping[str, Meaning] = {
@@ -73,6 +75,7 @@ class Compiler:
         self._file = file
         self._urls: dict[str, str] = {}
         self._heartbeats: dict[str, SignalId] = {}
+        self._presence: dict[str, tuple[PresencePlan, ...]] = {}
         polls_ms = {name: device.poll_ms for name, device in file.devices.items()}
         self._points = Points(written_keys(document, "devices"), polls_ms)
         self._machines: dict[str, WiredMachine] = {}
@@ -91,6 +94,7 @@ class Compiler:
         self._collect_points()
         self._points.check_overlaps()
         self._points.check_one_based()
+        self._points.check_modules({name: device.presence for name, device in self._file.devices.items()})
         areas = None if self._file.areas is None else written_keys(self._document, "areas")
         self.problems += checks.machine_problems(self._machines, areas)
         self.warnings += checks.machine_warnings(self._machines)
@@ -123,6 +127,7 @@ class Compiler:
                     index = self._points.add(at, section, signal, meaning, Owner(), device=DeviceId(name))
                     if signal == "heartbeat" and index is not None:
                         self._heartbeats[name] = index
+            self._presence[name] = tuple(self._proofs(spot, DeviceId(name), device))
         for machine in self._machines.values():
             owner = Owner(MachineId(machine.id))
             named = self._machine_signals.setdefault(machine.id, _Named())
@@ -132,6 +137,14 @@ class Compiler:
                     named.signals[signal] = index
         for machine, guard in all_guards(self._machines):
             self._guard_signals[machine.id, guard.id] = self._guard_points(machine, guard)
+
+    def _proofs(self, spot: Spot, device: DeviceId, section: DeviceSection) -> Iterator[PresencePlan]:
+        for name, proof in section.presence.items():
+            at = spot.at("presence", name)
+            signal = f"presence/{name}"
+            index = self._points.add(at, proof.as_signal(), signal, Meaning.PROOF, Owner(), device=device)
+            if index is not None:
+                yield PresencePlan(name, index)
 
     def _guard_points(self, machine: WiredMachine, guard: WiredGuard) -> _Named:
         owner, named = Owner(MachineId(machine.id), GuardId(guard.id)), _Named()
@@ -252,6 +265,7 @@ class Compiler:
             pause_ms=device.pause_ms,
             connect_pause_ms=device.connect_pause_ms,
             connections=device.connections,
+            presence=self._presence.get(name, ()),
         )
 
     def _machine(

@@ -18,7 +18,7 @@ from typing import Final
 
 from edge_agent.configfile import Problem
 from edge_agent.domain.plan import GuardKind, RuleName, RulePlan, SignalPlan
-from edge_agent.settings.points import Spot
+from edge_agent.domain.readplan import CHANNEL_NAMES
 from edge_agent.settings.rules import (
     DISCREPANCY_ELECTRONIC_MS,
     DISCREPANCY_MS,
@@ -29,6 +29,7 @@ from edge_agent.settings.rules import (
     RuleDefaults,
     RuleOverride,
 )
+from edge_agent.settings.spot import Spot
 
 ANSWER_MS: Final = 50
 """Request, reply and judging, in the published worst case (the outside contract, section 2)."""
@@ -87,7 +88,7 @@ class Judging:
                 continue
             poll_ms = max(signal.poll_ms for signal in read)
             default_ms = _on_delay_ms(name, inputs, poll_ms)
-            debounce_ms = max(signal.debounce_ms for signal in read)
+            debounce_ms = max(_debounce_ms(name, signal) for signal in read)
             rule = self._rule(spot.at(name.value), name, override, default_ms)
             if rule is None:
                 continue
@@ -197,6 +198,14 @@ def _reads(name: RuleName, inputs: GuardInputs) -> tuple[tuple[SignalPlan, ...],
             return none, "it stands under the device"
         case _:
             return channels, ""
+
+
+def _debounce_ms(name: RuleName, signal: SignalPlan) -> int:
+    """How long the change that the rule is about is debounced: a guard opens, a standstill ends, all else begins."""
+    if name is RuleName.CHANNEL_DISCREPANCY:
+        return max(signal.debounce_on_ms, signal.debounce_off_ms)
+    ends = signal.name in (*CHANNEL_NAMES, "zero_speed")
+    return signal.debounce_off_ms if ends else signal.debounce_on_ms
 
 
 def _on_delay_ms(name: RuleName, inputs: GuardInputs, poll_ms: int) -> int:

@@ -16,40 +16,18 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from edge_agent.configfile import Document, PathKey, Problem
+from edge_agent.configfile import Problem
+from edge_agent.domain.decode import footprint
 from edge_agent.domain.plan import ReadBlock, SignalPlan, Table, ValueType
 from edge_agent.domain.readplan import ADDRESSES
 from edge_agent.domain.units import DeviceId, GuardId, MachineId, SignalId
 from edge_agent.settings.address import ZERO_BASED, Address, Misaddress, looks_like_label, parse_address
-from edge_agent.settings.signals import MODE_WORDS, POLL_MIN_MS, Meaning, SignalSection
+from edge_agent.settings.encoding import EncodingCheck
+from edge_agent.settings.signals import POLL_MIN_MS, Meaning, SignalSection
+from edge_agent.settings.spot import Spot
 
 ONE_BASED_RUN: Final = 4
 """So many addresses in a row from 1, without 0, are taken for a list that counts from 1."""
-
-_FLOATS: Final = (ValueType.FLOAT32, ValueType.FLOAT64)
-_ANALOG: Final = ("scale", "offset", "unit", "rated", "limit", "min", "max")
-_REFUSED: Final[Mapping[Meaning, tuple[tuple[str, ...], str]]] = {
-    Meaning.BIT: ((*_ANALOG, "map", "sentinel", "word_order"), "one bit"),
-    Meaning.NUMBER: (("invert", "map"), "a number"),
-    Meaning.WORD: ((*_ANALOG, "invert"), "a mode"),
-}
-"""Keys that say nothing about a kind of value, and would mislead where they stand."""
-
-
-@dataclass(frozen=True, slots=True)
-class Spot:
-    """Where something stands: a path in a document."""
-
-    document: Document
-    path: PathKey
-
-    def problem(self, what: str, mend: str, *keys: str | int, at_key: bool = False) -> Problem:
-        """A problem here, or at what stands under `keys` here."""
-        return self.document.problem((*self.path, *keys), what, mend, at_key=at_key)
-
-    def at(self, *keys: str | int) -> Spot:
-        """What stands under `keys` here."""
-        return Spot(self.document, (*self.path, *keys))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +45,7 @@ class Points:
         self.signals: list[SignalPlan] = []
         self.spots: list[Spot] = []
         self.shared: set[SignalId] = set()
+        self._proofs: set[SignalId] = set()
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
         self._devices = devices
@@ -96,11 +75,16 @@ class Points:
                     f"the {kind.value} at {address.number} ends beyond 65535", "check the address", "at"
                 )
             )
-        self._check_meaning(spot, section, meaning, kind)
+        check = EncodingCheck(spot, section, name, meaning, kind)
+        encoding = check.resolve()
+        self.problems += check.problems
+        self.warnings += check.warnings
         index = SignalId(len(self.signals))
         self.spots.append(spot)
         if section.shared:
             self.shared.add(index)
+        if meaning is Meaning.PROOF:
+            self._proofs.add(index)
         self.signals.append(
             SignalPlan(
                 id=index,
@@ -115,16 +99,22 @@ class Points:
                 poll_ms=section.poll_ms or self._polls_ms.get(address.device or "", POLL_MIN_MS),
                 word_order=section.word_order,
                 byte_order=section.byte_order,
-                invert=section.invert,
-                debounce_ms=section.debounce_ms,
+                invert=encoding.invert,
+                debounce_on_ms=_first(section.debounce_on_ms, section.debounce_ms),
+                debounce_off_ms=_first(section.debounce_off_ms, section.debounce_ms),
                 scale=section.scale,
                 offset=section.offset,
                 unit=section.unit,
-                map=self._map(spot, section, kind, is_mode=name == "mode"),
+                map=encoding.map,
                 rated=section.rated,
                 limit=section.limit,
                 grade=section.grade,
-                sentinel=section.sentinel,
+                sentinel=encoding.sentinel,
+                mask=encoding.mask,
+                true_when=encoding.true_when,
+                false_when=encoding.false_when,
+                counter_max=section.counter_max,
+                module=section.module,
             )
         )
         return index
@@ -178,94 +168,41 @@ class Points:
                     )
                 )
             return ValueType.BIT
-        if section.type is ValueType.BIT or (meaning is Meaning.BIT and section.type is None):
+        is_field = section.mask is not None or section.true_when or section.false_when
+        if section.type is ValueType.BIT or (
+            meaning is Meaning.BIT and section.type is None and not is_field
+        ):
             table, number = address.table.value, address.number
             self.problems.append(
                 spot.problem(
                     f"`at`: {table}/{number} is a whole register",
-                    f"say which bit: {table}/{number}.0 to .15",
+                    f"say which bit: {table}/{number}.0 to .15, or which codes: true_when",
                     "at",
                 )
             )
             return ValueType.BIT
         return section.type or ValueType.UINT16
 
-    def _check_meaning(self, spot: Spot, section: SignalSection, meaning: Meaning, kind: ValueType) -> None:
-        if meaning is Meaning.BIT and kind is not ValueType.BIT:
-            self.problems.append(
-                spot.problem("this signal is one bit, not a number", "address one bit: hr/5.0", "type")
-            )
-            return
-        if meaning is Meaning.NUMBER and kind is ValueType.BIT:
-            self.problems.append(
-                spot.problem("this signal is a number, not one bit", "address a register: hr/5", "at")
-            )
-            return
-        if meaning is Meaning.WORD and section.map is None:
-            self.problems.append(
-                spot.problem("a mode needs `map`", "add map: {0: auto, 1: setup, …}", at_key=True)
-            )
-        if meaning is Meaning.WORD and kind in _FLOATS:
-            self.problems.append(spot.problem("a mode cannot be a float", "use a whole-number type", "type"))
-        refused, named = _REFUSED[meaning]
-        for key in refused:
-            if key in section.model_fields_set and not (key == "invert" and kind is ValueType.BIT):
-                self.problems.append(
-                    spot.problem(f"`{key}` has no meaning for {named}", "remove it", key, at_key=True)
-                )
-        if section.scale == 0:
-            self.problems.append(
-                spot.problem("`scale` is 0: every value would be the same", "write a factor", "scale")
-            )
-
-    def _map(
-        self, spot: Spot, section: SignalSection, kind: ValueType, *, is_mode: bool
-    ) -> Mapping[int, str] | None:
-        if section.map is None:
-            return None
-        words: dict[int, str] = {}
-        for text, word in section.map.items():
-            try:
-                raw = int(text, 0)
-            except ValueError:
-                self.problems.append(
-                    spot.problem(
-                        f"`map`: {text[:20]} is no raw value",
-                        "write whole numbers as keys",
-                        "map",
-                        text,
-                        at_key=True,
-                    )
-                )
-                continue
-            if raw in words or (kind is ValueType.BIT and raw not in (0, 1)):
-                what = f"`map`: {raw} stands twice" if raw in words else f"`map`: one bit is never {raw}"
-                self.problems.append(spot.problem(what, "remove it", "map", text, at_key=True))
-            if is_mode and word not in MODE_WORDS:
-                near = difflib.get_close_matches(word, MODE_WORDS, n=1)
-                mend = f"did you mean {near[0]}?" if near else "write the closest of them, or leave it so"
-                self.warnings.append(
-                    spot.problem(
-                        f"`map`: {word[:40]} is none of {', '.join(MODE_WORDS)}, and exempts from nothing",
-                        mend,
-                        "map",
-                        text,
-                    )
-                )
-            words[raw] = word
-        return words
+    def check_modules(self, modules: Mapping[str, Collection[str]]) -> None:
+        """Find signals of modules that have no presence check; `modules` are those that have one, by device."""
+        for signal, spot in zip(self.signals, self.spots, strict=True):
+            if signal.module is not None and signal.module not in modules.get(signal.device, ()):
+                what = f"{signal.device} has no presence check for a module {signal.module}"
+                mend = near_mend(signal.module, modules.get(signal.device, ()), "presence")
+                self.problems.append(spot.problem(what, mend, "module"))
 
     def check_overlaps(self) -> None:
-        """Find every bit that is read twice without saying so on both sides."""
-        items: defaultdict[tuple[DeviceId, Table, int], list[SignalPlan]] = defaultdict(list)
+        """Find every bit that is read twice without saying so on both sides; a proof may look at any."""
+        items: defaultdict[tuple[DeviceId, Table, int], list[tuple[int, SignalPlan]]] = defaultdict(list)
         for signal in self.signals:
-            for number in range(signal.number, signal.end):
-                others = items[signal.device, signal.table, number]
+            if signal.id in self._proofs:
+                continue
+            for byte, mask in footprint(signal, 0):
+                others = items[signal.device, signal.table, byte]
                 clash = next(
-                    (other for other in others if _same_bit(signal, other) and not self._may(signal, other)),
-                    None,
+                    (other for bits, other in others if bits & mask and not self._may(signal, other)), None
                 )
-                others.append(signal)
+                others.append((mask, signal))
                 if clash is not None:
                     self._report_overlap(signal, clash)
                     break
@@ -298,10 +235,6 @@ class Points:
         self.problems.append(spot.problem(f"{signal.name} reads the same bit as {where}", mend, "at"))
 
 
-def _same_bit(signal: SignalPlan, other: SignalPlan) -> bool:
-    return signal.bit is None or other.bit is None or signal.bit == other.bit
-
-
 def near_mend(got: str, known: Collection[str], what: str) -> str:
     """How to mend a name that does not resolve."""
     near = difflib.get_close_matches(got, known, n=1)
@@ -309,3 +242,7 @@ def near_mend(got: str, known: Collection[str], what: str) -> str:
         return f"did you mean {near[0]}?"
     listed = ", ".join(list(known)[:8])
     return f"{what} here: {listed}" if listed else f"define it under `{what}`"
+
+
+def _first(given: int | None, default: int) -> int:
+    return default if given is None else given

@@ -19,8 +19,8 @@ from edge_agent.domain.readplan import ReadLimits, block_limit
 from edge_agent.domain.units import DeviceId, SignalId
 from edge_agent.settings.checks import stale_ms
 from edge_agent.settings.link import SERIAL
-from edge_agent.settings.points import Spot
 from edge_agent.settings.schema import DeviceSection
+from edge_agent.settings.spot import Spot
 
 RATES_MAX: Final = 8
 """Poll rates of one device: each costs requests of its own, and nobody oversees more."""

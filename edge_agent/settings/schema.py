@@ -15,7 +15,7 @@ from edge_agent.configfile import Section, fault
 from edge_agent.domain.plan import GuardKind
 from edge_agent.domain.readplan import BITS_MAX, GAP_BITS_MAX, GAP_REGISTERS_MAX, REGISTERS_MAX
 from edge_agent.settings.rules import DeviceRules, GuardRules, MachineRules
-from edge_agent.settings.signals import GuardSignals, MachineSignals, SignalSection
+from edge_agent.settings.signals import GuardSignals, MachineSignals, PresenceSection, SignalSection
 from edge_agent.wire.topics import ID_PATTERN
 
 CONNECTIONS_MAX: Final = 4
@@ -120,6 +120,10 @@ class OpModeSection(SignalSection):
     """Words of `map` that mean normal operation."""
 
 
+MODULES_MAX: Final = 64
+"""Modules of one device: as many as a coupler carries."""
+
+
 class DeviceSection(Section):
     """One Modbus device; devices with the same `url` share one link, one request in flight."""
 
@@ -151,6 +155,9 @@ class DeviceSection(Section):
     """Connections to this url, its units spread over them. Default 1: what every device serves."""
     heartbeat: HeartbeatSection | None = None
     """Optional free-running counter."""
+    presence: dict[Id, PresenceSection] = Field(default={}, max_length=MODULES_MAX)
+    """Proofs that it is there, for devices whose missing parts read as healthy: `device` covers all of it, any other
+    name is a module that signals name by `module`. What is not proven present is unknown. Default none."""
     cfg_crc: CfgCrcSection | None = None
     """Optional checksum of the safety program."""
     op_mode: OpModeSection | None = None

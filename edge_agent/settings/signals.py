@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum, auto
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import AfterValidator, BaseModel, Field, field_validator
 
-from edge_agent.configfile import Section
+from edge_agent.configfile import Section, fault
 from edge_agent.domain.plan import Endian, Grade, ValueType
 
 
@@ -22,6 +22,7 @@ class Meaning(Enum):
     BIT = auto()
     NUMBER = auto()
     WORD = auto()
+    PROOF = auto()
 
 
 DEBOUNCE_MAX_MS: Final = 60_000
@@ -37,6 +38,29 @@ MAP_MAX: Final = 64
 """Entries in a map: more than any selector has positions."""
 
 
+CODES_MAX: Final = 64
+"""Codes in a list: more than any diagnostic byte has meanings for one state."""
+
+ALL_ONES: Final = "all_ones"
+"""As a sentinel: every bit of the raw value is 1, whatever its width."""
+
+ALL_ZEROS: Final = "all_zeros"
+"""As a sentinel: every bit of the raw value is 0."""
+
+
+def _sentinel(value: int | str) -> int | str:
+    if isinstance(value, str) and value not in (ALL_ONES, ALL_ZEROS):
+        raise fault(f'"{value[:60]}" is no raw value', f"write a whole number, {ALL_ONES} or {ALL_ZEROS}")
+    return value
+
+
+Sentinel: TypeAlias = Annotated[int | str, AfterValidator(_sentinel)]
+"""A raw value, or one of the two names."""
+
+COUNTERS: Final = ("open_count", "reset_count")
+"""Signals that only ever count up, by one, and wrap."""
+
+
 class SignalSection(Section):
     """One point: where it is read, and how its raw content becomes a value."""
 
@@ -48,6 +72,10 @@ class SignalSection(Section):
     """For bits: the raw polarity is the other way round."""
     debounce_ms: int = Field(default=0, ge=0, le=DEBOUNCE_MAX_MS)
     """A change counts after it was stable this long. Default 0: PLC inputs are debounced already, and it delays detection."""
+    debounce_on_ms: int | None = Field(default=None, ge=0, le=DEBOUNCE_MAX_MS)
+    """Of a bit: 0 to 1 (a guard closes) counts after it was stable this long. Default `debounce_ms`."""
+    debounce_off_ms: int | None = Field(default=None, ge=0, le=DEBOUNCE_MAX_MS)
+    """Of a bit: 1 to 0 (a guard opens) counts after it was stable this long. Default `debounce_ms`; it delays detection."""
     poll_ms: int | None = Field(default=None, ge=POLL_MIN_MS, le=POLL_MAX_MS)
     """Read this often, for what is slower or faster than the rest. Default the device's; what one request must hold together goes at its fastest."""
     scale: float = 1.0
@@ -56,6 +84,12 @@ class SignalSection(Section):
     """Value = raw × scale + offset."""
     unit: str | None = Field(default=None, min_length=1, max_length=16)
     """Unit of the scaled value, such as rpm; `rated`, `limit`, `min`, `max` are in it."""
+    mask: int | None = Field(default=None, ge=1, lt=1 << 64)
+    """Only these bits of a whole register, shifted down to the lowest of them: 0x0F00 is a nibble of 0 to 15. Default all."""
+    true_when: tuple[int, ...] = Field(default=(), max_length=CODES_MAX)
+    """Makes a bit of a whole register or a masked field: raw values that mean 1. Without `false_when` all else is 0."""
+    false_when: tuple[int, ...] = Field(default=(), max_length=CODES_MAX)
+    """Raw values that mean 0; then what is in neither list is unknown."""
     map: Mapping[str, str] | None = Field(default=None, min_length=1, max_length=MAP_MAX)
     """Raw whole number → word, for modes; a raw value that is missing here is unknown."""
     rated: float | None = None
@@ -66,8 +100,12 @@ class SignalSection(Section):
     """Permitted minimum."""
     max: float | None = None
     """Permitted maximum of a range."""
-    sentinel: tuple[int, ...] = Field(default=(), max_length=16)
-    """Raw values by which the device says that it does not know; they are unknown."""
+    sentinel: tuple[Sentinel, ...] = Field(default=(), max_length=16)
+    """Raw values by which the device says that it does not know; they are unknown. all_ones, all_zeros: by width."""
+    counter_max: int | None = Field(default=None, ge=1, lt=1 << 64)
+    """Of a counter: its highest value before it goes on from 0. Default the highest of its type, or of its mask."""
+    module: str | None = Field(default=None, min_length=1, max_length=48)
+    """Name in the device's `presence` of the module that this comes from: unknown unless that is proven present."""
     grade: Grade = Grade.C
     """Evidence: A safety channel itself, B separate auxiliary contact, C PLC-derived (the common case)."""
     word_order: Endian = Endian.BIG
@@ -76,6 +114,34 @@ class SignalSection(Section):
     """Of the two bytes in a register: big as Modbus has it."""
     shared: bool = False
     """Say true on both sides where two signals are one bit on purpose (one E-stop for five machines)."""
+
+
+class PresenceSection(Section):
+    """What proves that a device, or a module of it, is there: content that only the real thing gives."""
+
+    at: str
+    """TABLE/NUMBER[.BIT] in this device, such as a type code, a status word or a configuration-valid bit."""
+    type: ValueType | None = None
+    """Type of a value in registers. Default uint16."""
+    mask: int | None = Field(default=None, ge=1, lt=1 << 64)
+    """Only these bits, shifted down to the lowest of them. Default all."""
+    any_of: tuple[int, ...] = Field(default=(), max_length=CODES_MAX)
+    """Present only with one of these raw values."""
+    none_of: tuple[int, ...] = Field(default=(), max_length=CODES_MAX)
+    """Not present with one of these raw values, such as 65535 where an absent module reads all ones."""
+    word_order: Endian = Endian.BIG
+    """Of values in several registers: big = most significant register first."""
+    byte_order: Endian = Endian.BIG
+    """Of the two bytes in a register: big as Modbus has it."""
+    poll_ms: int | None = Field(default=None, ge=POLL_MIN_MS, le=POLL_MAX_MS)
+    """Read this often. Default the device's poll_ms: what it covers may look healthy for that long after it has gone."""
+
+    def as_signal(self) -> SignalSection:
+        """The check as a coded bit: 1 = present."""
+        given = self.model_fields_set & set(SignalSection.model_fields)
+        said: dict[str, Any] = {key: getattr(self, key) for key in given}
+        said |= {"true_when": self.any_of, "false_when": self.none_of}
+        return SignalSection.model_construct(set(said), **said)
 
 
 Bit: TypeAlias = Annotated[SignalSection | None, Meaning.BIT]
@@ -193,6 +259,8 @@ class GuardSignals(Section):
     """1 = the device announces that it will switch itself off."""
     open_count: Number = None
     """Counter of openings in the PLC: catches those between polls."""
+    opened_latch: Bit = None
+    """1 = the PLC has seen an opening since it last cleared this latch: catches one between polls. `open_count` is better."""
     open_total_s: Number = None
     """Seconds open in all, counted in the PLC."""
 
@@ -246,7 +314,7 @@ class PointRow(SignalSection):
 
 
 POINT_TEXT_COLUMNS: Final = frozenset(
-    {"machine", "guard", "signal", "at", "type", "unit", "grade", "word_order", "byte_order"}
+    {"machine", "guard", "signal", "at", "type", "unit", "grade", "word_order", "byte_order", "module"}
 )
 """Columns of a point list that are text even where they look like numbers."""
 

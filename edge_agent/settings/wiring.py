@@ -18,7 +18,7 @@ from typing import Final
 from edge_agent.configfile import Document, Problem, Section, load_table, validate
 from edge_agent.domain.plan import GuardKind
 from edge_agent.domain.readplan import CHANNEL_NAMES
-from edge_agent.settings.points import Spot, near_mend
+from edge_agent.settings.points import near_mend
 from edge_agent.settings.rules import RuleOverride
 from edge_agent.settings.schema import AgentFile, GuardSection, Labels, MachineSection
 from edge_agent.settings.signals import (
@@ -30,6 +30,7 @@ from edge_agent.settings.signals import (
     PointRow,
     SignalSection,
 )
+from edge_agent.settings.spot import Spot
 
 ESTOP_GUARD: Final = "estop"
 ESTOP_LABELS: Final = Labels(zh="急停", en="Emergency stop")

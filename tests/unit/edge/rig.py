@@ -156,7 +156,15 @@ def cell(layout: Layout = EVERYTHING) -> CellPlan:
     wiring = _Wiring()
     bits_of, words_of, inputs = Table.DISCRETE_INPUT, Table.HOLDING_REGISTER, Table.INPUT_REGISTER
     door = {
-        name: wiring.wire(name, PLC, bits_of, PLC_BITS.index(name), DOOR, debounce_ms=layout.debounce_ms)
+        name: wiring.wire(
+            name,
+            PLC,
+            bits_of,
+            PLC_BITS.index(name),
+            DOOR,
+            debounce_on_ms=layout.debounce_ms,
+            debounce_off_ms=layout.debounce_ms,
+        )
         for name in layout.door_signals
     }
     guards = [_door(layout, door)]

@@ -15,6 +15,7 @@ from edge_agent.domain.plan import Endian, ReadBlock, SignalPlan, Table, ValueTy
 from edge_agent.domain.units import BlockId, DeviceId, SignalId
 
 BIG, LITTLE = Endian.BIG, Endian.LITTLE
+UNSIGNED = (ValueType.UINT16, ValueType.UINT32, ValueType.UINT64)
 
 
 def point(
@@ -31,10 +32,14 @@ def point(
     offset: float = 0.0,
     mapping: Mapping[int, str] | None = None,
     sentinel: tuple[int, ...] = (),
+    mask: int | None = None,
+    on: tuple[int, ...] = (),
+    off: tuple[int, ...] = (),
 ) -> SignalPlan:
     return SignalPlan(
         SignalId(index), "x", None, None, DeviceId("plc1"), table, number, bit, kind, 200,
-        word_order=words, byte_order=bytes_, invert=invert, scale=scale, offset=offset, map=mapping, sentinel=sentinel,
+        word_order=words, byte_order=bytes_, invert=invert, scale=scale, offset=offset, map=mapping, sentinel=sentinel, mask=mask,
+        true_when=on, false_when=off,
     )  # fmt: skip
 
 
@@ -185,6 +190,10 @@ def test_a_register_bit_does_not_report_its_neighbours() -> None:
     assert reader.changed(b"\x00\x00", b"\x02\x00") == [(1, True), (2, 512)]
 
 
+def masks(kind: ValueType) -> st.SearchStrategy[int]:
+    return st.integers(1, (1 << 16 * kind.registers) - 1)
+
+
 @st.composite
 def layouts(draw: st.DrawFn) -> tuple[list[SignalPlan], int]:
     if draw(st.booleans()):
@@ -201,7 +210,11 @@ def layouts(draw: st.DrawFn) -> tuple[list[SignalPlan], int]:
         kind = draw(st.sampled_from(list(ValueType)))
         number = draw(st.integers(0, count - kind.registers))
         bit = draw(st.integers(0, 15)) if kind is ValueType.BIT else None
-        signals.append(point(number, kind, index=index, bit=bit, words=draw(order), bytes_=draw(order)))
+        mask = draw(masks(kind)) if kind in UNSIGNED and draw(st.booleans()) else None
+        on = (draw(st.integers(0, 3)),) if mask is not None and draw(st.booleans()) else ()
+        signals.append(
+            point(number, kind, index=index, bit=bit, words=draw(order), bytes_=draw(order), mask=mask, on=on)
+        )
     return signals, count
 
 
@@ -244,3 +257,78 @@ def test_every_type_and_order_agrees_with_an_independent_reading(
         assert value == (expected if math.isfinite(expected) else None)
     else:
         assert value == int.from_bytes(ordered, "big", signed=kind.value.startswith("int"))
+
+
+# Masked fields and coded bits.
+
+
+def field_by_text(data: bytes, words: Endian, bytes_: Endian, mask: int | None) -> int:
+    """The masked field read off the digits of the number, as a person would with a manual."""
+    registers = [data[n : n + 2] for n in range(0, len(data), 2)]
+    digits = "".join(
+        f"{byte:08b}"
+        for word in (registers if words is BIG else registers[::-1])
+        for byte in (word if bytes_ is BIG else word[::-1])
+    )
+    if mask is None:
+        return int(digits, 2)
+    wanted = f"{mask:0{len(digits)}b}"
+    taken = [digit if keep == "1" else "0" for digit, keep in zip(digits, wanted, strict=True)]
+    return int("".join(taken)[: wanted.rindex("1") + 1], 2)
+
+
+@given(
+    st.sampled_from(UNSIGNED),
+    st.sampled_from([BIG, LITTLE]),
+    st.sampled_from([BIG, LITTLE]),
+    st.data(),
+)
+@settings(max_examples=300, deadline=None)
+def test_a_masked_field_agrees_with_its_digits_in_every_type_and_order(
+    kind: ValueType, words: Endian, bytes_: Endian, data: st.DataObject
+) -> None:
+    raw = data.draw(st.binary(min_size=kind.registers * 2, max_size=kind.registers * 2))
+    mask = data.draw(masks(kind) | st.none())
+    on = tuple(data.draw(st.lists(st.integers(0, 15), max_size=3)))
+    off = tuple(code for code in data.draw(st.lists(st.integers(0, 15), max_size=3)) if code not in on)
+    expected = field_by_text(raw, words, bytes_, mask)
+    assert one(point(0, kind, words=words, bytes_=bytes_, mask=mask), raw) == expected
+    if on or off:
+        is_on, is_off = expected in on, expected in off
+        meant = True if is_on else False if is_off else None if on and off else not on
+        assert one(point(0, kind, words=words, bytes_=bytes_, mask=mask, on=on, off=off), raw) is meant
+
+
+@given(st.sampled_from(UNSIGNED), st.sampled_from([BIG, LITTLE]), st.data())
+@settings(max_examples=200, deadline=None)
+def test_a_bit_outside_its_mask_says_nothing_about_a_field(
+    kind: ValueType, words: Endian, data: st.DataObject
+) -> None:
+    mask = data.draw(masks(kind))
+    raw = data.draw(st.binary(min_size=kind.registers * 2, max_size=kind.registers * 2))
+    flipped = data.draw(st.integers(0, 16 * kind.registers - 1))
+    order = words.value
+    number = b"".join([raw[n : n + 2] for n in range(0, len(raw), 2)][:: 1 if order == "big" else -1])
+    other = (int.from_bytes(number, "big") ^ 1 << flipped).to_bytes(len(raw), "big")
+    new = b"".join([other[n : n + 2] for n in range(0, len(raw), 2)][:: 1 if order == "big" else -1])
+    reader = decoder([point(0, kind, words=words, mask=mask)], 0, kind.registers)
+    assert bool(reader.changed(raw, new)) is bool(mask >> flipped & 1)
+
+
+def test_a_nibble_of_lamps_is_a_coded_bit() -> None:
+    lamp = point(0, ValueType.UINT16, mask=0x0F00, on=(0xF,), off=(0x0,))
+    assert [one(lamp, bytes((high, 0xFF))) for high in (0xFF, 0xF0, 0x03)] == [True, False, None]
+
+
+def test_a_masked_mode_is_its_word() -> None:
+    mode = point(0, ValueType.UINT16, mask=0x00F0, mapping={1: "auto", 2: "setup"})
+    assert [one(mode, bytes((0xFF, low))) for low in (0x1F, 0x20, 0x3F)] == ["auto", "setup", None]
+
+
+def test_a_sentinel_of_a_coded_bit_is_unknown_before_any_code() -> None:
+    assert one(point(0, ValueType.UINT16, on=(1, 0xFFFF), sentinel=(0xFFFF,)), b"\xff\xff") is None
+
+
+def test_a_large_counter_keeps_its_last_digit_under_a_whole_scale() -> None:
+    raw = (2**63 + 1).to_bytes(8, "big")
+    assert one(point(0, ValueType.UINT64, scale=10.0, offset=-1.0), raw) == (2**63 + 1) * 10 - 1

@@ -24,6 +24,7 @@ from edge_agent.domain.plan import (
     Table,
     ValueType,
 )
+from edge_agent.domain.units import DeviceId, MachineId
 from edge_agent.settings import AgentSettings, Delivery, StoreSettings, compile_settings, load
 from edge_agent.settings.address import Address, looks_like_label, parse_address
 from edge_agent.settings.editor import editor_schema
@@ -608,7 +609,52 @@ def test_a_values_encoding_reaches_the_plan() -> None:
     running, belt = settings_of(text).plan.signals
     assert (belt.type, belt.word_order, belt.byte_order) == (ValueType.INT32, Endian.LITTLE, Endian.LITTLE)
     assert (belt.offset, belt.sentinel, belt.limit, belt.grade) == (-4.0, (-1, 65535), 3.0, Grade.A)
-    assert (running.bit, running.invert, running.debounce_ms, running.type) == (11, True, 20, ValueType.BIT)
+    assert (running.bit, running.invert, running.debounce_off_ms, running.type) == (
+        11,
+        True,
+        20,
+        ValueType.BIT,
+    )
+
+
+def test_masks_codes_sentinels_and_debouncing_reach_the_plan() -> None:
+    text = machine(
+        signals="belt_speed: {at: plc1/ir/5, mask: 0x0FF0, sentinel: [all_ones, all_zeros]}, "
+        "ambient_temp: {at: plc1/ir/6, type: int16, sentinel: [all_ones]}, "
+        "running: {at: plc1/ir/5, mask: 0x000F, true_when: [3, 5], false_when: [0], debounce_ms: 20, "
+        "debounce_off_ms: 0, sentinel: [all_ones]}"
+    )
+    signals = {signal.name: signal for signal in settings_of(text).plan.signals}
+    running, belt = signals["running"], signals["belt_speed"]
+    assert (belt.mask, belt.sentinel, signals["ambient_temp"].sentinel) == (0x0FF0, (0xFF, 0), (-1,))
+    assert (running.true_when, running.false_when, running.sentinel) == ((3, 5), (0,), (15,))
+    assert (running.type, running.debounce_on_ms, running.debounce_off_ms) == (ValueType.UINT16, 20, 0)
+
+
+def test_the_debouncing_that_delays_detection_is_that_of_the_dangerous_change() -> None:
+    text = machine(
+        signals="running: {at: plc1/di/9, debounce_on_ms: 5, debounce_off_ms: 900}",
+        g="kind: interlocked_door, channels: [{at: plc1/di/0, debounce_on_ms: 700, debounce_off_ms: 30}]",
+    )
+    (rule,) = settings_of(text).plan.machines[MachineId("m1")].guards[0].rules
+    assert rule.detect_ms == 200 + 30 + 1000 + 200 + 50
+
+
+def test_presence_checks_are_coded_bits_of_their_device_and_may_look_at_any_bit() -> None:
+    text = machine(
+        g="kind: interlocked_door, channels: [{at: plc1/hr/1.0, module: xs1}, {at: plc1/hr/1.1, module: xs1}]"
+    ).replace(
+        'plc1: {url: "modbus+tcp://192.0.2.10"}',
+        'plc1: {url: "modbus+tcp://192.0.2.10", presence: {device: {at: ir/0, type: uint32, any_of: [4660]}, '
+        "xs1: {at: hr/1, mask: 0xFF, none_of: [255]}, xs2: {at: di/7, none_of: [1]}}}",
+    )
+    plan = settings_of(text).plan
+    checks = {item.name: plan.signals[item.signal] for item in plan.devices[DeviceId("plc1")].presence}
+    assert list(checks) == ["device", "xs1", "xs2"]
+    assert (checks["device"].type, checks["device"].true_when) == (ValueType.UINT32, (4660,))
+    assert (checks["xs1"].mask, checks["xs1"].true_when, checks["xs1"].false_when) == (0xFF, (), (255,))
+    assert (checks["xs2"].invert, checks["xs2"].type) == (True, ValueType.BIT)
+    assert [signal.module for signal in plan.signals if signal.name == "ch_a"] == ["xs1"]
 
 
 def test_every_signal_of_a_device_can_be_wired() -> None:

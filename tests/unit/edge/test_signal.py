@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from edge_agent.domain.quality import BlockState, Supply, worst
@@ -51,6 +53,18 @@ def test_a_value_that_bounces_back_is_never_accepted_and_starts_anew() -> None:
     assert not item.take(False, ns(60))
     assert not item.ripen(ns(150))
     assert item.ripen(ns(160))
+
+
+def test_opening_and_closing_may_be_debounced_for_different_times() -> None:
+    plan = cell(Layout())
+    item = Signal(
+        replace(plan.signals[0], debounce_on_ms=1000, debounce_off_ms=0),
+        BlockState(plan.blocks[0], ns(0), has_heartbeat=False),
+    )
+    item.take(True, ns(0))
+    assert item.take(False, ns(100))
+    assert not item.take(True, ns(200))
+    assert (item.truth, item.ripen(ns(1199)), item.ripen(ns(1200)), item.truth) == (False, False, True, True)
 
 
 def test_refused_content_is_unknown_at_once_in_spite_of_debouncing() -> None:
