@@ -79,7 +79,6 @@ class EdgeEngine:
             _in_order([node for signal in block.signals for node in self._readers_of_signal[signal]])
             for block in plan.blocks
         )
-        self._guards = {(guard.plan.machine, guard.plan.id): guard for guard in self._cell.guards}
         self._heap: list[tuple[MonoNs, int]] = []
         self._marked: list[int] = []
         for block in self._blocks:
@@ -163,7 +162,10 @@ class EdgeEngine:
 
     def guard_view(self, machine: MachineId, guard: GuardId) -> GuardView:
         """One guard as it is to be shown. Raises `KeyError` for one that is not configured."""
-        return self._guards[machine, guard].view
+        for watch in self._cell.guards:
+            if (watch.plan.machine, watch.plan.id) == (machine, guard):
+                return watch.view
+        raise KeyError(f"{machine}/{guard}")
 
     def machine_views(self) -> list[MachineView]:
         """Every machine as it stands, in board order."""
@@ -195,10 +197,8 @@ class EdgeEngine:
             self._apply(state, readings, device, now)
         if was_lost:
             self._arm_block(state)
-        if state.watchers:
-            for node in self._readers_of_block[state.plan.id]:
-                if node.watching:
-                    self._mark(node)
+        for index in state.watchers:
+            self._mark(self._nodes[index])
         self._settle(now, sampled=True)
         state.settle_quiet()
 
@@ -346,13 +346,20 @@ class EdgeEngine:
         for node in (*self._cell.machines.values(), *self._cell.guards, *self._cell.rules):
             for signal in node.heard:
                 readers[signal.plan.id].append(node)
-        return tuple(_in_order(nodes) for nodes in readers)
+        shared: dict[
+            tuple[Node, ...], tuple[Node, ...]
+        ] = {}  # both channels of a guard have the same readers
+        ordered = (_in_order(nodes) for nodes in readers)
+        return tuple(shared.setdefault(nodes, nodes) for nodes in ordered)
 
     def _take_up(self, memory: Mapping[str, Json]) -> None:
         """Go on with what an earlier run left open; close what has no place any more."""
+        if not memory:
+            return
         rules = {rule.key: rule for rule in self._cell.rules}
+        known_keys = self._cell.memory_keys()
         for key in sorted(memory):
-            if not key.startswith(_OWN_PREFIXES) or key in self._cell.memory_keys:
+            if not key.startswith(_OWN_PREFIXES) or key in known_keys:
                 continue
             occurrence = (
                 recalled(memory[key], self._findings.boot) if key.startswith(OPEN_KEY_PREFIX) else None

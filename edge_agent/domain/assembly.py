@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from edge_agent.domain.device import DEVICE_KEY_PREFIX, DeviceWatch, Feed
+from edge_agent.domain.device import DEVICE_KEY_PREFIX, DeviceWatch
 from edge_agent.domain.findings import Findings
 from edge_agent.domain.guard import GUARD_KEY_PREFIX, GuardWatch
 from edge_agent.domain.machine import MACHINE_KEY_PREFIX, MachineWatch
@@ -44,10 +44,17 @@ REFRESH_NS = 60 * NS_PER_S
 class MemoryKeeper(Node):
     """Refreshes what the memory holds of open occurrences whose known duration grows."""
 
+    __slots__ = ("_rules",)
+
     def __init__(self, rules: tuple[Rule, ...], start: MonoNs) -> None:
-        super().__init__(())
+        super().__init__()
         self._rules = rules
         self.due = MonoNs(start + REFRESH_NS)
+
+    @property
+    def inputs(self) -> tuple[Signal, ...]:
+        """None: it judges nothing."""
+        return ()
 
     def step(self, now: MonoNs, *, sampled: bool) -> bool:  # noqa: ARG002 — time is all it waits for
         """Write, and wait again."""
@@ -67,7 +74,13 @@ class Assembly:
     guards: tuple[GuardWatch, ...]
     rules: tuple[Rule, ...]
     nodes: tuple[Node, ...]
-    memory_keys: frozenset[str]
+
+    def memory_keys(self) -> frozenset[str]:
+        """The memory of devices, machines and guards that belongs here."""
+        keys = [DEVICE_KEY_PREFIX + item for item in self.devices]
+        keys += [MACHINE_KEY_PREFIX + item for item in self.machines]
+        keys += [GUARD_KEY_PREFIX + guard.path for guard in self.guards]
+        return frozenset(keys)
 
 
 class Assembler:
@@ -105,6 +118,12 @@ class Assembler:
             )
             for machine in plan.machines.values()
         }
+        self._permits = {
+            machine.id: tuple(
+                signals[machine.signals[name]] for name in PERMIT_SIGNALS if name in machine.signals
+            )
+            for machine in plan.machines.values()
+        }
 
     def assemble(self, start: MonoNs) -> Assembly:
         """Everything, indexed and connected."""
@@ -113,13 +132,17 @@ class Assembler:
         judges: list[Rule] = []
         for machine in self._plan.machines.values():
             for plan in machine.guards:
-                pair = self._pair(plan)
-                guard = self._guard(plan, pair)
+                place = Place(plan.machine, plan.id, None)
+                channels = tuple(self._signals[channel] for channel in plan.channels)
+                pair = self._pair(plan, place, channels)
+                guard = self._guard(plan, channels, pair)
                 guards.append(guard)
                 if pair is not None:
-                    pair.readers = (guard,)
+                    pair.guards = (guard,)
                     pairs.append(pair)
-                judges.extend(self._rules_of(machine, guard))
+                rules_here = self._rules_of(machine, guard, place)
+                guard.judges = tuple(rules_here)
+                judges.extend(rules_here)
         self._connect_machines(judges)
         monitoring = self._monitoring(guards, judges)
         rules: tuple[Rule, ...] = (*pairs, *monitoring, *judges)
@@ -132,25 +155,26 @@ class Assembler:
             *judges,
             MemoryKeeper(rules, start),
         )
+        shared: dict[tuple[BlockState, ...], tuple[BlockState, ...]] = {}
         for index, node in enumerate(nodes):
             node.index = index
-        keys = [DEVICE_KEY_PREFIX + item for item in self._devices]
-        keys += [MACHINE_KEY_PREFIX + item for item in self._machines]
-        keys += [GUARD_KEY_PREFIX + guard.plan.path for guard in guards]
-        return Assembly(self._devices, self._machines, tuple(guards), rules, nodes, frozenset(keys))
+            node.blocks = shared.setdefault(node.blocks, node.blocks)
+        return Assembly(self._devices, self._machines, tuple(guards), rules, nodes)
 
-    def _pair(self, guard: GuardPlan) -> ChannelDiscrepancy | None:
+    def _pair(
+        self, guard: GuardPlan, place: Place, channels: tuple[Signal, ...]
+    ) -> ChannelDiscrepancy | None:
         rule = _rule_named(guard.rules, RuleName.CHANNEL_DISCREPANCY)
-        if rule is None or len(guard.channels) != 2:
+        if rule is None or len(channels) != 2:
             return None
-        a, b = (self._signals[channel] for channel in guard.channels)
-        place = Place(guard.machine, guard.id, None)
-        return ChannelDiscrepancy(rule, place, (a, b), self._devices, self._findings)
+        return ChannelDiscrepancy(rule, place, channels, self._findings)
 
-    def _guard(self, plan: GuardPlan, pair: ChannelDiscrepancy | None) -> GuardWatch:
+    def _guard(
+        self, plan: GuardPlan, channels: tuple[Signal, ...], pair: ChannelDiscrepancy | None
+    ) -> GuardWatch:
         return GuardWatch(
             plan,
-            tuple(self._signals[channel] for channel in plan.channels),
+            channels,
             locked=None if plan.locked is None else self._signals[plan.locked],
             bypass=None if plan.bypass is None else self._signals[plan.bypass],
             discrepancy=pair,
@@ -158,38 +182,25 @@ class Assembler:
             memory=self._memory.get(GUARD_KEY_PREFIX + plan.path),
         )
 
-    def _rules_of(self, machine_plan: MachinePlan, guard: GuardWatch) -> list[Rule]:
+    def _rules_of(self, machine_plan: MachinePlan, guard: GuardWatch, place: Place) -> list[Rule]:
         machine = self._machines[machine_plan.id]
         rules: list[Rule] = []
         for rule in guard.plan.rules:
             match rule.name:
                 case RuleName.GUARD_OPEN_MOTION if machine.has_motion_source:
-                    rules.append(GuardOpenMotion(rule, guard, machine, self._devices, self._findings))
+                    rules.append(GuardOpenMotion(rule, place, guard, machine, self._findings))
                 case RuleName.BYPASS_ACTIVE if guard.plan.bypass is not None:
                     bypass = self._signals[guard.plan.bypass]
-                    permits = self._permits(machine_plan)
+                    permits = self._permits[machine_plan.id]
                     rules.append(
-                        BypassActive(
-                            rule,
-                            guard,
-                            bypass,
-                            machine,
-                            permits=permits,
-                            devices=self._devices,
-                            findings=self._findings,
-                        )
+                        BypassActive(rule, place, bypass, machine, permits=permits, findings=self._findings)
                     )
                 case RuleName.ESTOP:
                     healthy = self._healthy(machine_plan)
-                    rules.append(EmergencyStop(rule, guard, healthy, self._devices, self._findings))
+                    rules.append(EmergencyStop(rule, place, guard, healthy, self._findings))
                 case _:
                     pass
         return rules
-
-    def _permits(self, machine: MachinePlan) -> tuple[Signal, ...]:
-        return tuple(
-            self._signals[machine.signals[name]] for name in PERMIT_SIGNALS if name in machine.signals
-        )
 
     def _healthy(self, machine: MachinePlan) -> tuple[Signal, ...]:
         """The machine's 1 = healthy signals, its guards' channels among them."""
@@ -202,10 +213,10 @@ class Assembler:
         reading = [judge for judge in judges if isinstance(judge, GuardOpenMotion | BypassActive)]
         readers_of = _grouped(reading, lambda judge: [judge.place.machine])
         for machine in self._machines.values():
-            machine.readers = tuple(readers_of.get(machine.plan.id, []))
+            machine.judges = tuple(readers_of.get(machine.plan.id, []))
 
     def _monitoring(self, guards: list[GuardWatch], judges: list[Rule]) -> list[MonitoringLost]:
-        feeds_of = _grouped(_feeds(guards, judges), lambda feed: _devices_of(feed.inputs))
+        feeds_of = _grouped(guards, lambda guard: _devices_of(guard.judged_by))
         judges_of = _grouped(judges, lambda judge: _devices_of(judge.inputs))
         machines_of = _grouped(self._machines.values(), lambda machine: _devices_of(machine.inputs))
         rules: list[MonitoringLost] = []
@@ -224,27 +235,9 @@ class Assembler:
                 feeds_motion_rule=any(isinstance(child, GuardOpenMotion) for child in children),
             )
             rule.children = children
-            device.readers = (rule,)
+            device.monitors = (rule,)
             rules.append(rule)
         return rules
-
-
-def _feeds(guards: list[GuardWatch], judges: list[Rule]) -> list[Feed]:
-    """What each guard, in board order, is judged by: what its state reads and what its rules read."""
-    judges_of = _grouped(judges, lambda judge: [(judge.place.machine, judge.place.guard)])
-    return [
-        Feed(
-            guard.plan.path,
-            tuple(
-                dict.fromkeys(
-                    signal
-                    for node in (guard, *judges_of.get((guard.plan.machine, guard.plan.id), []))
-                    for signal in node.inputs
-                )
-            ),
-        )
-        for guard in guards
-    ]
 
 
 def _devices_of(signals: Iterable[Signal]) -> list[DeviceId]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Protocol, cast
 
 from edge_agent.domain.decode import Value
 from edge_agent.domain.evidence import GUARDS_LISTED_MAX
@@ -34,12 +34,18 @@ STALE_REASON = "stale"
 RESTORED_REASON = "good"
 
 
-@dataclass(frozen=True, slots=True)
-class Feed:
-    """What one guard is judged by: `path` is `machine/guard`, `inputs` everything its state and rules read."""
+class Feed(Protocol):
+    """What a device asks of a guard that it feeds."""
 
-    path: str
-    inputs: tuple[Signal, ...]
+    @property
+    def path(self) -> str:
+        """`machine/guard`."""
+        ...
+
+    @property
+    def judged_by(self) -> Sequence[Signal]:
+        """Everything that its state and its rules read."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +55,21 @@ class _LostMemory:
 
 
 class DeviceWatch(Node):
-    """Watches the supply of one device. `monitoring` is the open occurrence of its R29, the parent of U-raises."""
+    """Watches the supply of one device; `monitors` is its R29, where it has one."""
+
+    __slots__ = (
+        "_beat",
+        "_beat_at",
+        "_beat_content",
+        "_beat_stale_ns",
+        "_findings",
+        "_lost",
+        "_signals",
+        "feeds",
+        "is_frozen",
+        "monitors",
+        "plan",
+    )
 
     def __init__(
         self,
@@ -59,12 +79,12 @@ class DeviceWatch(Node):
         findings: Findings,
         memory: Json,
     ) -> None:
-        super().__init__(signals)
-        self.heard = ()
+        self._signals = tuple(signals)
+        super().__init__()
         self.plan = plan
         self.blocks = tuple(blocks)
         self.feeds: tuple[Feed, ...] = ()
-        self.monitoring: str | None = None
+        self.monitors: tuple[Node, ...] = ()
         self.is_frozen = False
         self._findings = findings
         self._lost = _recalled_loss(memory)
@@ -73,6 +93,21 @@ class DeviceWatch(Node):
         self._beat_stale_ns = heartbeat.stale_ms * NS_PER_MS if heartbeat else 0
         self._beat_content: Value = None
         self._beat_at = MonoNs(0)
+
+    @property
+    def inputs(self) -> tuple[Signal, ...]:
+        """Every signal that is read from it."""
+        return self._signals
+
+    @property
+    def heard(self) -> tuple[Signal, ...]:
+        """Nothing: it reads qualities only, and is marked when they change."""
+        return ()
+
+    @property
+    def readers(self) -> tuple[Node, ...]:
+        """Its R29."""
+        return self.monitors
 
     @property
     def beat(self) -> Signal | None:
@@ -108,7 +143,7 @@ class DeviceWatch(Node):
         return tuple(
             feed.path
             for feed in self.feeds
-            if any(not signal.is_good and signal.plan.device == device for signal in feed.inputs)
+            if any(not signal.is_good and signal.plan.device == device for signal in feed.judged_by)
         )
 
     def step(self, now: MonoNs, *, sampled: bool) -> bool:  # noqa: ARG002 — supply changes with or without a sample

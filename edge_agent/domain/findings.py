@@ -78,12 +78,29 @@ Effect: TypeAlias = RecordEvents | PublishState
 
 
 class Findings:
-    """Collects what a step finds; knows the run's identity and the wall pair that labels are made from."""
+    """Collects what a step finds; knows the run's identity and the wall pair that labels are made from.
+
+    `start` (RFC 3339) is when the run began; `monitoring` are the open occurrences of lost monitoring (R29) by device: the parents of raises on unknown.
+    """
+
+    __slots__ = (
+        "_drafts",
+        "_memory",
+        "_minted",
+        "_published",
+        "boot",
+        "epoch",
+        "monitoring",
+        "start",
+        "wall",
+    )
 
     def __init__(self, epoch: str, boot: str, wall: WallPair) -> None:
         self.epoch = epoch
         self.boot = boot
         self.wall = wall
+        self.start = wall.label(wall.mono)
+        self.monitoring: dict[DeviceId, str] = {}
         self._minted = 0
         self._drafts: list[Draft] = []
         self._memory: dict[str, Json] = {}

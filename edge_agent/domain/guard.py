@@ -79,7 +79,22 @@ class _Memory:
 
 
 class GuardWatch(Node):
-    """Watches one guard; its rules read `closed`."""
+    """Watches one guard; its rules (`judges`) read `closed`."""
+
+    __slots__ = (
+        "_blind_from",
+        "_bypass_signal",
+        "_discrepancy",
+        "_findings",
+        "_is_first",
+        "_locked_signal",
+        "_told",
+        "bypass",
+        "channels",
+        "closed",
+        "judges",
+        "plan",
+    )
 
     def __init__(
         self,
@@ -92,24 +107,43 @@ class GuardWatch(Node):
         findings: Findings,
         memory: Json,
     ) -> None:
-        super().__init__([*channels, *(s for s in (locked, bypass) if s is not None)])
         self.plan = plan
         self.channels = channels
+        self._locked_signal, self._bypass_signal = locked, bypass
+        super().__init__()
+        self.judges: tuple[Node, ...] = ()
         self.closed: Tri = None
         self.bypass: Tri = None
-        self._locked_signal, self._bypass_signal = locked, bypass
         self._discrepancy = discrepancy
         self._findings = findings
         self._told = _recalled(memory)
         self._blind_from: MonoNs | None = None
         self._is_first = True
-        self._view = self._seen(GuardState.UNKNOWN, None, findings.label(findings.wall.mono))
-        self._key = GUARD_KEY_PREFIX + plan.path
+
+    @property
+    def inputs(self) -> tuple[Signal, ...]:
+        """What its state is made of: the channels, the lock, the bypass."""
+        others = (self._locked_signal, self._bypass_signal)
+        return (*self.channels, *(signal for signal in others if signal is not None))
+
+    @property
+    def path(self) -> str:
+        """`machine/guard`."""
+        return self.plan.path
+
+    @property
+    def judged_by(self) -> tuple[Signal, ...]:
+        """Everything that its state and its rules read."""
+        read = (*self.inputs, *(signal for rule in self.judges for signal in rule.inputs))
+        return tuple(dict.fromkeys(read))
 
     @property
     def view(self) -> GuardView:
         """How it is to be shown now."""
-        return self._view
+        told = self._told
+        if told is None or self._is_first:
+            told = _Memory(GuardState.UNKNOWN, None, None, Quality.STALE, None, self._findings.start)
+        return self._shown(told)
 
     def step(self, now: MonoNs, *, sampled: bool) -> bool:  # noqa: ARG002 — it goes unknown without a sample
         """Judge its state anew; its rules step when `closed` or `bypass` changed (they read the same signals)."""
@@ -135,44 +169,47 @@ class GuardWatch(Node):
         )
         return worst((quality, Quality.CONFLICT)) if disputed else quality
 
-    def _seen(self, state: GuardState, locked: Tri, since: str) -> GuardView:
+    def _shown(self, told: _Memory) -> GuardView:
         plan = self.plan
         return GuardView(
-            plan.machine, plan.id, state, self.bypass, locked, self._quality(), since, plan.stale_ms
+            plan.machine,
+            plan.id,
+            told.state,
+            told.bypass,
+            told.locked,
+            told.quality,
+            told.since,
+            plan.stale_ms,
         )
 
     def _show(self, state: GuardState, locked: Tri, now: MonoNs) -> None:
-        told = self._told
-        is_same_state = told is not None and told.state is state
-        since = told.since if told is not None and is_same_state else self._findings.label(now)
-        view = self._seen(state, locked, since)
-        if view != self._view or self._is_first:
-            self._view = view
-            self._findings.publish(view)
-        is_told = told is not None and is_same_state and _features(told) == _features(view)
+        told, seen = self._told, (state, self.bypass, locked, self._quality())
+        is_told = told is not None and (told.state, told.bypass, told.locked, told.quality) == seen
         if not is_told:
-            self._tell(view, now)
+            self._tell(*seen, now)
+        if (self._is_first or not is_told) and self._told is not None:
+            self._findings.publish(self._shown(self._told))
         self._note_blindness(state, now)
         self._is_first = False
 
-    def _tell(self, view: GuardView, now: MonoNs) -> None:
+    def _tell(self, state: GuardState, bypass: Tri, locked: Tri, quality: Quality, now: MonoNs) -> None:
         told, path = self._told, self.plan
         known = None if told is None else told.known
-        if view.state is not GuardState.UNKNOWN:
-            if known is not None and known is not view.state and self._is_after_gap(now):
+        if state is not GuardState.UNKNOWN:
+            if known is not None and known is not state and self._is_after_gap(now):
                 detail: dict[str, Json] = {
                     "machine": path.machine,
                     "guard": path.id,
                     "was": known.value,
-                    "state": view.state.value,
+                    "state": state.value,
                 }
                 self._findings.note(now, Observation("changed_during_gap", detail))
-            known = view.state
+            known = state
         was = None if told is None else told.state
-        changed = GuardChanged(path.machine, path.id, view.state, was, view.bypass, view.locked, view.quality)
-        self._findings.note(now, changed)
-        self._told = _Memory(view.state, view.bypass, view.locked, view.quality, known, view.since)
-        self._findings.remember(self._key, plain(self._told))
+        self._findings.note(now, GuardChanged(path.machine, path.id, state, was, bypass, locked, quality))
+        since = told.since if told is not None and was is state else self._findings.label(now)
+        self._told = _Memory(state, bypass, locked, quality, known, since)
+        self._findings.remember(GUARD_KEY_PREFIX + path.path, plain(self._told))
 
     def _is_after_gap(self, now: MonoNs) -> bool:
         """Whether this is the first look of the run, or the state was unknown for too long to infer an edge."""
@@ -185,10 +222,6 @@ class GuardWatch(Node):
             self._blind_from = None
         elif self._blind_from is None:
             self._blind_from = trusted_until(self.blocks, now)
-
-
-def _features(seen: GuardView | _Memory) -> tuple[bool | None, bool | None, Quality]:
-    return seen.bypass, seen.locked, seen.quality
 
 
 def _recalled(memory: Json) -> _Memory | None:

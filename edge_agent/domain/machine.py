@@ -38,16 +38,29 @@ class _Memory:
 
 
 class MachineWatch(Node):
-    """Watches one machine; its rules and guards read `moving` and `mode`."""
+    """Watches one machine; its rules (`judges`) read `moving` and `mode`."""
+
+    __slots__ = (
+        "_findings",
+        "_mode_signal",
+        "_motion",
+        "_told",
+        "judges",
+        "last_moving",
+        "mode",
+        "motion_inputs",
+        "moving",
+        "plan",
+    )
 
     def __init__(
         self, plan: MachinePlan, signals: Mapping[str, Signal], findings: Findings, memory: Json
     ) -> None:
         self.motion_inputs = tuple(signals[name] for name in MOTION_SOURCES if name in signals)
         self._mode_signal = signals.get("mode")
-        mode_inputs = () if self._mode_signal is None else (self._mode_signal,)
-        super().__init__(self.motion_inputs + mode_inputs)
+        super().__init__()
         self.plan = plan
+        self.judges: tuple[Node, ...] = ()
         self._findings = findings
         self._told = _recalled(memory)
         self.last_moving = self._told is not None and self._told.last_moving
@@ -60,6 +73,16 @@ class MachineWatch(Node):
         )
         self.moving: Tri = None
         self.mode: str | None = None
+
+    @property
+    def inputs(self) -> tuple[Signal, ...]:
+        """What tells motion, and mode."""
+        return self.motion_inputs if self._mode_signal is None else (*self.motion_inputs, self._mode_signal)
+
+    @property
+    def readers(self) -> tuple[Node, ...]:
+        """The rules that judge by its motion or mode."""
+        return self.judges
 
     @property
     def has_motion_source(self) -> bool:

@@ -32,6 +32,20 @@ CONFLICT_AFTER_NS = 3 * NS_PER_S
 class Motion:
     """The motion of one machine over time; its step is fed with the time only, it reads its signals itself."""
 
+    __slots__ = (
+        "_coast_ns",
+        "_coast_until",
+        "_coasting",
+        "_conflict_since",
+        "_fast",
+        "_gap",
+        "_ran",
+        "_running",
+        "_speed",
+        "_zero_speed",
+        "is_conflicting",
+    )
+
     def __init__(
         self,
         running: Signal | None,

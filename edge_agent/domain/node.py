@@ -4,12 +4,14 @@ A node is woken (`step`) when a signal or block it reads has changed, at every g
 `watching`, and at `due`. It says by its return value whether those that read *it* must step too. Nodes step in the
 order of `index`, which is the order of dependence: devices, machines, channel pairs, guards, lost monitoring (the
 parents), then the other rules (which may be hidden by them).
+
+A plant has a hundred thousand of them, nearly all of them quiet: a node has slots, no dict, and what can be worked out
+from its plan or shared with its neighbours is not kept in it.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 
 from edge_agent.domain.evidence import blocks_of
 from edge_agent.domain.quality import BlockState
@@ -18,21 +20,35 @@ from edge_agent.domain.units import MonoNs
 
 
 class Node(ABC):
-    """One judge. `inputs` is what it judges by, `heard` what wakes it (nothing, for those that read qualities only).
+    """One judge. A subclass sets what `inputs` reads before it calls this class's `__init__`.
 
     `index`, `is_marked` and `armed` (the earliest deadline queued for it) are the engine's.
     """
 
-    def __init__(self, inputs: Sequence[Signal]) -> None:
-        self.inputs = tuple(inputs)
-        self.heard = self.inputs
+    __slots__ = ("_watching", "armed", "blocks", "due", "index", "is_marked")
+
+    def __init__(self) -> None:
         self.blocks: tuple[BlockState, ...] = blocks_of(self.inputs)
         self.index = -1
         self.is_marked = False
         self.armed: MonoNs | None = None
         self.due: MonoNs | None = None
-        self.readers: tuple[Node, ...] = ()
         self._watching = False
+
+    @property
+    @abstractmethod
+    def inputs(self) -> tuple[Signal, ...]:
+        """What it judges by."""
+
+    @property
+    def heard(self) -> tuple[Signal, ...]:
+        """What wakes it: its inputs, or nothing for those that read qualities only."""
+        return self.inputs
+
+    @property
+    def readers(self) -> tuple[Node, ...]:
+        """The nodes that read this one's judgement."""
+        return ()
 
     @abstractmethod
     def step(self, now: MonoNs, *, sampled: bool) -> bool:
@@ -49,7 +65,10 @@ class Node(ABC):
             return
         self._watching = wanted
         for block in self.blocks:
-            block.watchers += 1 if wanted else -1
+            if wanted:
+                block.watchers[self.index] = None
+            else:
+                del block.watchers[self.index]
             block.settle_quiet()
 
     @property

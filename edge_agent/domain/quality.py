@@ -88,7 +88,7 @@ class BlockState:
         self.failure: BadReason | None = None
         self.failed_at: MonoNs | None = None  # while its content stood
         self.has_heartbeat = has_heartbeat
-        self.watchers = 0
+        self.watchers: dict[int, None] = {}  # indices of the nodes that watch it; never in an order
         self.debouncing = 0
         self.quiet = False
 
@@ -121,7 +121,7 @@ class BlockState:
         self.quiet = (
             self.supply is Supply.GOOD
             and self.failure is None
-            and self.watchers == 0
+            and not self.watchers
             and self.debouncing == 0
             and not self.has_heartbeat
         )

@@ -13,18 +13,17 @@ Source: the rule catalogue, G1–G8 (README, map of rules); the outside contract
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from edge_agent.domain.device import DeviceWatch
 from edge_agent.domain.evidence import gather
 from edge_agent.domain.findings import Findings
+from edge_agent.domain.held import Held
 from edge_agent.domain.node import Node
 from edge_agent.domain.occurrence import Occurrence, Place
 from edge_agent.domain.plan import Grade, RulePlan
 from edge_agent.domain.quality import trusted_until
-from edge_agent.domain.signal import Signal
-from edge_agent.domain.units import DeviceId, MonoNs
+from edge_agent.domain.units import MonoNs
 from edge_agent.wire.event import Basis, Json, Priority, ViolationChanged, ViolationRaised
 
 PROVEN = "proven"
@@ -50,30 +49,43 @@ class Found:
     further: Mapping[str, Json] = field(default_factory=dict)
 
 
+def proven_by(
+    held: Held, priority: Priority, now: MonoNs, further: Mapping[str, Json] | None = None
+) -> Found:
+    """What a fired HELD has proven."""
+    assert held.first is not None
+    return Found(held.first, held.known_ns(now), priority, Basis.PROVEN, held.sum_ns, further or {})
+
+
 def at_most(priority: Priority, limit: Priority) -> Priority:
     """The less urgent of two: a lower stage is never more urgent than the rule is configured to be."""
     return max(priority, limit, key=lambda item: item.rank)
 
 
 class Rule(Node):
-    """One rule on one guard, machine or device. Subclasses judge; this class keeps the occurrence."""
+    """One rule on one guard, machine or device. Subclasses judge; this class keeps the occurrence.
 
-    def __init__(
-        self,
-        plan: RulePlan,
-        place: Place,
-        inputs: Sequence[Signal],
-        devices: Mapping[DeviceId, DeviceWatch],
-        findings: Findings,
-    ) -> None:
-        super().__init__(inputs)
+    What a rule counts and times (`_timing` in the subclasses) exists only while it is not plainly quiet.
+    """
+
+    __slots__ = ("_findings", "occurrence", "place", "plan")
+
+    def __init__(self, plan: RulePlan, place: Place, findings: Findings) -> None:
+        super().__init__()
         self.plan = plan
         self.place = place
         self.occurrence: Occurrence | None = None
-        self.grade_at_best = Grade.A
         self._findings = findings
-        self._devices = tuple(dict.fromkeys(devices[signal.plan.device] for signal in inputs))
-        self.key = place.memory_key(plan.name.value)
+
+    @property
+    def key(self) -> str:
+        """Where the memory keeps its open occurrence."""
+        return self.place.memory_key(self.plan.name.value)
+
+    @property
+    def grade_at_best(self) -> Grade:
+        """The evidence grade that better inputs cannot better."""
+        return Grade.A
 
     @property
     def is_open(self) -> bool:
@@ -178,9 +190,10 @@ class Rule(Node):
 
     def _parent(self) -> str | None:
         """The open R29 of the first device that blinds an input."""
-        for device in self._devices:
-            if device.monitoring is not None and any(
-                not signal.is_good and signal.plan.device == device.plan.id for signal in self.inputs
-            ):
-                return device.monitoring
-        return None
+        lost = self._findings.monitoring
+        blinded = {
+            signal.plan.device for signal in self.inputs if not signal.is_good and signal.plan.device in lost
+        }
+        return next(
+            (lost[device] for signal in self.inputs if (device := signal.plan.device) in blinded), None
+        )

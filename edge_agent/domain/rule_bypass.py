@@ -19,19 +19,17 @@ Source: the rule catalogue, R17, G5 (README, map of rules); IEC 60204-1 9.3.6.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 
-from edge_agent.domain.device import DeviceWatch
 from edge_agent.domain.findings import Findings
-from edge_agent.domain.guard import GuardWatch
 from edge_agent.domain.held import ClearRun, Held, UnknownClock
 from edge_agent.domain.kleene import Tri
 from edge_agent.domain.machine import MachineWatch
 from edge_agent.domain.occurrence import Place
 from edge_agent.domain.plan import RulePlan
-from edge_agent.domain.rule import MOVING, PROVEN, RETURNED_TO_NORMAL, Found, Rule, at_most
+from edge_agent.domain.rule import MOVING, PROVEN, RETURNED_TO_NORMAL, Found, Rule, at_most, proven_by
 from edge_agent.domain.signal import Signal
-from edge_agent.domain.units import DeviceId, MonoNs
+from edge_agent.domain.units import MonoNs
 from edge_agent.wire.event import Basis, Priority
 
 PERMITLESS_MS = 15 * 60_000
@@ -46,56 +44,86 @@ def is_auto_like(mode: str | None) -> bool:
     return mode is None or mode.lower() not in ATTENDED_MODES
 
 
+@dataclass(frozen=True, slots=True)
+class _Timing:
+    """What is counted while the bypass is not plainly off, or an occurrence is open."""
+
+    in_motion: Held
+    unpermitted: Held
+    too_long: Held
+    unknown: UnknownClock
+    clearing: ClearRun
+
+
 class BypassActive(Rule):
     """Judges one guard's bypass against its machine's mode, motion and permits."""
+
+    __slots__ = ("_bypass", "_machine", "_permits", "_timing")
 
     def __init__(
         self,
         plan: RulePlan,
-        guard: GuardWatch,
+        place: Place,
         bypass: Signal,
         machine: MachineWatch,
         *,
         permits: tuple[Signal, ...],
-        devices: Mapping[DeviceId, DeviceWatch],
         findings: Findings,
     ) -> None:
-        inputs = (bypass, *machine.inputs, *permits)
-        super().__init__(plan, Place(machine.plan.id, guard.plan.id, None), inputs, devices, findings)
         self._bypass, self._machine, self._permits = bypass, machine, permits
-        permitless_ms = plan.parameters.get("permitless_ms", PERMITLESS_MS)
-        self._in_motion = Held(plan.on_delay_ms, plan.hold_gap_ms, self.blocks)
-        self._unpermitted = Held(plan.on_delay_ms, plan.hold_gap_ms, self.blocks)
-        self._too_long = Held(permitless_ms, plan.hold_gap_ms, (bypass.block,))
-        self._unknown = UnknownClock()
-        self._clearing = ClearRun(plan.off_delay_ms)
-        self._lower = at_most(plan.priority, Priority.P2)
+        super().__init__(plan, place, findings)
+        self._timing: _Timing | None = None
+
+    @property
+    def inputs(self) -> tuple[Signal, ...]:
+        """The bypass, what tells motion and mode, the permits."""
+        return (self._bypass, *self._machine.inputs, *self._permits)
 
     def step(self, now: MonoNs, *, sampled: bool) -> bool:
         """Judge by the truth table above."""
         bypass = self._bypass.truth
-        moving = self._motion_in_auto()
-        in_motion = self._in_motion.step(_while_bypassed(bypass, moving), now, sampled=sampled)
-        unpermitted = self._unpermitted.step(
-            _while_bypassed(bypass, self._lacks_permit(moving)), now, sampled=sampled
+        is_nothing = bypass is None and self._timing is None
+        if self.occurrence is None and (bypass is False or is_nothing):
+            self._timing, self.due, self.watching = None, None, False
+        else:
+            self._judge(bypass, self._timing or self._begin(), now, sampled=sampled)
+        return False
+
+    def _begin(self) -> _Timing:
+        plan = self.plan
+        permitless_ms = plan.parameters.get("permitless_ms", PERMITLESS_MS)
+        self._timing = _Timing(
+            Held(plan.on_delay_ms, plan.hold_gap_ms, self.blocks),
+            Held(plan.on_delay_ms, plan.hold_gap_ms, self.blocks),
+            Held(permitless_ms, plan.hold_gap_ms, (self._bypass.block,)),
+            UnknownClock(),
+            ClearRun(plan.off_delay_ms),
         )
-        too_long = self._too_long.step(bypass, now, sampled=sampled)
+        return self._timing
+
+    def _judge(self, bypass: Tri, timing: _Timing, now: MonoNs, *, sampled: bool) -> None:
+        plan, lower = self.plan, at_most(self.plan.priority, Priority.P2)
+        moving = self._motion_in_auto()
+        in_motion = timing.in_motion.step(_while_bypassed(bypass, moving), now, sampled=sampled)
+        lacks_permit = _while_bypassed(bypass, self._lacks_permit(moving))
+        unpermitted = timing.unpermitted.step(lacks_permit, now, sampled=sampled)
+        too_long = timing.too_long.step(bypass, now, sampled=sampled)
         is_open_question = bypass is True and moving is None
-        raise_at = self._unknown.step(self.plan.unknown_delay_ms if is_open_question else None, now)
-        clears = self._clearing.step(bypass, now, sampled=sampled)
+        raise_at = timing.unknown.step(plan.unknown_delay_ms if is_open_question else None, now)
+        clears = timing.clearing.step(bypass, now, sampled=sampled)
         self._account(now, known=bypass is not None and not is_open_question)
         if in_motion:
-            self._find(self._held_found(self._in_motion, self.plan.priority, now), now)
+            self._find(proven_by(timing.in_motion, plan.priority, now), now)
         elif unpermitted or too_long:
-            held = self._unpermitted if unpermitted else self._too_long
-            self._find(self._held_found(held, self._lower, now), now)
+            held = timing.unpermitted if unpermitted else timing.too_long
+            self._find(proven_by(held, lower, now), now)
         elif self.occurrence is None and raise_at is not None and now >= raise_at:
-            self._raise(Found(self._unknown.since or now, 0, self._lower, Basis.UNKNOWN), now)
+            self._raise(Found(timing.unknown.since or now, 0, lower, Basis.UNKNOWN), now)
         elif self.occurrence is not None and clears:
             self._clear(RETURNED_TO_NORMAL, now)
+            self._timing = None
         self.due = raise_at if self.occurrence is None else None
         self.watching = self._is_timing(bypass)
-        return False
 
     def _motion_in_auto(self) -> Tri:
         """Whether it moves in an auto-like mode; false in attended modes and where nothing tells motion."""
@@ -118,10 +146,6 @@ class BypassActive(Rule):
             self._change(found, PROVEN, now)
         elif found.priority.rank < occurrence.priority.rank:
             self._change(found, MOVING, now)
-
-    def _held_found(self, held: Held, priority: Priority, now: MonoNs) -> Found:
-        assert held.first is not None
-        return Found(held.first, held.known_ns(now), priority, Basis.PROVEN, held.sum_ns)
 
     def _is_timing(self, bypass: Tri) -> bool:
         """Whether the next sample can matter though nothing in it has changed."""

@@ -15,18 +15,15 @@ Source: the rule catalogue, truth table R09 (README, map of rules); ISO 13849-1 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from edge_agent.domain.device import DeviceWatch
 from edge_agent.domain.findings import Findings
 from edge_agent.domain.held import Held
 from edge_agent.domain.kleene import Tri
+from edge_agent.domain.node import Node
 from edge_agent.domain.occurrence import Place
 from edge_agent.domain.plan import RulePlan
-from edge_agent.domain.rule import CLEAN_CYCLE, Found, Rule
+from edge_agent.domain.rule import CLEAN_CYCLE, Rule, proven_by
 from edge_agent.domain.signal import Signal
-from edge_agent.domain.units import DeviceId, MonoNs
-from edge_agent.wire.event import Basis
+from edge_agent.domain.units import MonoNs
 
 AWAIT_BOTH_CLOSED = 0
 AWAIT_BOTH_OPEN = 1
@@ -36,37 +33,47 @@ AWAIT_CLOSED_AGAIN = 2
 class ChannelDiscrepancy(Rule):
     """Judges one pair of equivalent channels; its guard reads `is_open` and `is_mismatched`."""
 
+    __slots__ = ("_channels", "_held", "guards")
+
     def __init__(
-        self,
-        plan: RulePlan,
-        place: Place,
-        channels: tuple[Signal, Signal],
-        devices: Mapping[DeviceId, DeviceWatch],
-        findings: Findings,
+        self, plan: RulePlan, place: Place, channels: tuple[Signal, ...], findings: Findings
     ) -> None:
-        super().__init__(plan, place, channels, devices, findings)
-        self._a, self._b = channels
-        self._held = Held(plan.on_delay_ms, plan.hold_gap_ms, self.blocks)
-        self._mismatch: Tri = None
+        self._channels = channels
+        super().__init__(plan, place, findings)
+        self._held: Held | None = None
+        self.guards: tuple[Node, ...] = ()
+
+    @property
+    def inputs(self) -> tuple[Signal, ...]:
+        """Its channels."""
+        return self._channels
+
+    @property
+    def readers(self) -> tuple[Node, ...]:
+        """Its guard."""
+        return self.guards
 
     @property
     def is_mismatched(self) -> bool:
         """Whether the channels contradict each other now."""
-        return self._mismatch is True
+        return self._mismatch() is True
 
     def step(self, now: MonoNs, *, sampled: bool) -> bool:
         """Judge the pair; its guard steps too when a discrepancy begins or ends."""
-        a, b = self._a.truth, self._b.truth
-        mismatch = None if a is None or b is None else a is not b
-        self._mismatch = mismatch
+        mismatch = self._mismatch()
         was_open = self.is_open
-        fires = self._held.step(mismatch, now, sampled=sampled)
+        if mismatch is True and self._held is None:
+            self._held = Held(self.plan.on_delay_ms, self.plan.hold_gap_ms, self.blocks)
+        held = self._held
+        fires = held is not None and held.step(mismatch, now, sampled=sampled)
+        if mismatch is False:
+            self._held = None
         self._account(now, known=mismatch is not None)
         if self.occurrence is None:
-            if fires:
-                self._raise(self._found(now), now)
+            if held is not None and fires:
+                self._raise(proven_by(held, self.plan.priority, now), now)
         else:
-            self._follow_cycle(a, b, now, is_disturbed=fires)
+            self._follow_cycle(now, is_disturbed=fires)
         # A mismatch is timed before the raise, and after it too: once held, it spoils the cycle.
         self.watching = mismatch is True and not (self.is_open and self._stage == AWAIT_BOTH_CLOSED)
         return was_open is not self.is_open
@@ -75,9 +82,14 @@ class ChannelDiscrepancy(Rule):
     def _stage(self) -> int:
         return AWAIT_BOTH_CLOSED if self.occurrence is None else self.occurrence.stage
 
-    def _follow_cycle(self, a: Tri, b: Tri, now: MonoNs, *, is_disturbed: bool) -> None:
+    def _mismatch(self) -> Tri:
+        a, b = self._channels
+        return None if a.truth is None or b.truth is None else a.truth is not b.truth
+
+    def _follow_cycle(self, now: MonoNs, *, is_disturbed: bool) -> None:
         if self.is_pending:
             return
+        a, b = (channel.truth for channel in self._channels)
         if is_disturbed or a is None or b is None:
             self._enter(AWAIT_BOTH_CLOSED, now)
             return
@@ -96,8 +108,3 @@ class ChannelDiscrepancy(Rule):
         if self.occurrence.stage != stage:
             self.occurrence.stage = stage
             self.remember(now)
-
-    def _found(self, now: MonoNs) -> Found:
-        held = self._held
-        assert held.first is not None
-        return Found(held.first, held.known_ns(now), self.plan.priority, Basis.PROVEN, held.sum_ns)

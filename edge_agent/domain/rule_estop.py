@@ -11,9 +11,6 @@ Source: the rule catalogue, R22 and its settled reading (README, map of rules); 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from edge_agent.domain.device import DeviceWatch
 from edge_agent.domain.findings import Findings
 from edge_agent.domain.guard import GuardWatch
 from edge_agent.domain.held import ClearRun, Held
@@ -22,7 +19,7 @@ from edge_agent.domain.occurrence import Occurrence, Place
 from edge_agent.domain.plan import RulePlan
 from edge_agent.domain.rule import PANEL_POWER, RETURNED_TO_NORMAL, UNRESET, Found, Rule
 from edge_agent.domain.signal import Signal
-from edge_agent.domain.units import NS_PER_MS, DeviceId, MonoNs
+from edge_agent.domain.units import NS_PER_MS, MonoNs
 from edge_agent.wire.event import Basis
 
 UNRESET_MS = 30 * 60_000
@@ -38,18 +35,27 @@ POLLS_TOGETHER = 2
 class EmergencyStop(Rule):
     """Judges one emergency stop; `healthy` are all 1 = healthy signals of its machine."""
 
+    __slots__ = (
+        "_clearing",
+        "_guard",
+        "_healthy",
+        "_held",
+        "_power_open_until",
+        "_pressed_from",
+        "_together_ns",
+        "_unreset_ns",
+    )
+
     def __init__(
         self,
         plan: RulePlan,
+        place: Place,
         guard: GuardWatch,
         healthy: tuple[Signal, ...],
-        devices: Mapping[DeviceId, DeviceWatch],
         findings: Findings,
     ) -> None:
-        place = Place(guard.plan.machine, guard.plan.id, None)
-        super().__init__(plan, place, guard.channels, devices, findings)
         self._guard, self._healthy = guard, healthy
-        self.heard = tuple(dict.fromkeys((*self.inputs, *healthy)))
+        super().__init__(plan, place, findings)
         self._held = Held(plan.on_delay_ms, plan.hold_gap_ms, self.blocks)
         self._clearing = ClearRun(plan.off_delay_ms)
         self._unreset_ns = plan.parameters.get("unreset_ms", UNRESET_MS) * NS_PER_MS
@@ -57,6 +63,16 @@ class EmergencyStop(Rule):
         self._together_ns = POLLS_TOGETHER * poll_ms * NS_PER_MS
         self._power_open_until: MonoNs | None = None
         self._pressed_from: MonoNs | None = None
+
+    @property
+    def inputs(self) -> tuple[Signal, ...]:
+        """The button's channels."""
+        return self._guard.channels
+
+    @property
+    def heard(self) -> tuple[Signal, ...]:
+        """The button, and what falls with it when the panel loses its power."""
+        return tuple(dict.fromkeys((*self._guard.channels, *self._healthy)))
 
     def restore(self, occurrence: Occurrence) -> None:
         """Go on; where the pressing began in another boot, "unreset" counts from now."""

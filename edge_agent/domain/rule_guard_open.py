@@ -17,9 +17,8 @@ Source: the rule catalogue, truth table R01 (README, map of rules); ISO 14119, I
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 
-from edge_agent.domain.device import DeviceWatch
 from edge_agent.domain.findings import Findings
 from edge_agent.domain.guard import GuardWatch
 from edge_agent.domain.held import ClearRun, Held, UnknownClock
@@ -27,55 +26,84 @@ from edge_agent.domain.kleene import Tri, all_of, negated
 from edge_agent.domain.machine import MachineWatch
 from edge_agent.domain.occurrence import Place
 from edge_agent.domain.plan import Grade, RulePlan
-from edge_agent.domain.rule import PROVEN, RETURNED_TO_NORMAL, Found, Rule, at_most
-from edge_agent.domain.units import DeviceId, MonoNs
+from edge_agent.domain.rule import PROVEN, RETURNED_TO_NORMAL, Found, Rule, at_most, proven_by
+from edge_agent.domain.signal import Signal
+from edge_agent.domain.units import MonoNs
 from edge_agent.wire.event import Basis, Priority
 
 UNKNOWN_GUARD_DELAY_MS = 10_000
 """Default of `unknown_guard_delay_ms`: as long as R29's on-delay, so that one lost device is one alarm."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Timing:
+    """What is counted while the result is not plainly false, or an occurrence is open."""
+
+    held: Held
+    unknown: UnknownClock
+    clearing: ClearRun
+
+
 class GuardOpenMotion(Rule):
     """Judges one guard against its machine's motion."""
 
+    __slots__ = ("_guard", "_machine", "_timing")
+
     def __init__(
-        self,
-        plan: RulePlan,
-        guard: GuardWatch,
-        machine: MachineWatch,
-        devices: Mapping[DeviceId, DeviceWatch],
-        findings: Findings,
+        self, plan: RulePlan, place: Place, guard: GuardWatch, machine: MachineWatch, findings: Findings
     ) -> None:
-        inputs = (*guard.channels, *machine.motion_inputs)
-        super().__init__(plan, Place(machine.plan.id, guard.plan.id, None), inputs, devices, findings)
-        if [signal.plan.name for signal in machine.motion_inputs] == ["running"]:
-            # A contactor's feedback alone is no proof of standstill.
-            self.grade_at_best = Grade.C
         self._guard, self._machine = guard, machine
-        self._held = Held(plan.on_delay_ms, plan.hold_gap_ms, self.blocks)
-        self._unknown = UnknownClock()
-        self._clearing = ClearRun(plan.off_delay_ms)
-        self._unknown_guard_delay_ms = plan.parameters.get("unknown_guard_delay_ms", UNKNOWN_GUARD_DELAY_MS)
+        super().__init__(plan, place, findings)
+        self._timing: _Timing | None = None
+
+    @property
+    def inputs(self) -> tuple[Signal, ...]:
+        """The guard's channels, and whatever tells motion."""
+        return (*self._guard.channels, *self._machine.motion_inputs)
+
+    @property
+    def grade_at_best(self) -> Grade:
+        """A contactor's feedback alone is no proof of standstill."""
+        is_contactor_alone = [signal.plan.name for signal in self._machine.motion_inputs] == ["running"]
+        return Grade.C if is_contactor_alone else Grade.A
 
     def step(self, now: MonoNs, *, sampled: bool) -> bool:
         """Judge by the truth table above."""
         result = all_of((negated(self._guard.closed), self._machine.moving))
-        fires = self._held.step(result, now, sampled=sampled)
-        raise_at = self._unknown.step(self._unknown_delay_ms(), now)
-        clears = self._clearing.step(result, now, sampled=sampled)
+        delay_ms = self._unknown_delay_ms()
+        is_nothing = result is None and delay_ms is None and self._timing is None
+        if self.occurrence is None and (result is False or is_nothing):
+            self._timing, self.due, self.watching = None, None, False
+        else:
+            self._judge(result, delay_ms, self._timing or self._begin(), now, sampled=sampled)
+        return False
+
+    def _begin(self) -> _Timing:
+        plan = self.plan
+        held = Held(plan.on_delay_ms, plan.hold_gap_ms, self.blocks)
+        self._timing = _Timing(held, UnknownClock(), ClearRun(plan.off_delay_ms))
+        return self._timing
+
+    def _judge(
+        self, result: Tri, delay_ms: int | None, timing: _Timing, now: MonoNs, *, sampled: bool
+    ) -> None:
+        fires = timing.held.step(result, now, sampled=sampled)
+        raise_at = timing.unknown.step(delay_ms, now)
+        clears = timing.clearing.step(result, now, sampled=sampled)
         self._account(now, known=result is not None)
         if self.occurrence is None:
             if fires:
-                self._raise(self._proven(now), now)
+                self._raise(proven_by(timing.held, self.plan.priority, now), now)
             elif raise_at is not None and now >= raise_at:
-                self._raise(self._unproven(now), now)
+                since = now if timing.unknown.since is None else timing.unknown.since
+                self._raise(self._unproven(since), now)
         elif fires and self.occurrence.basis is Basis.UNKNOWN:
-            self._change(self._proven(now), PROVEN, now)
+            self._change(proven_by(timing.held, self.plan.priority, now), PROVEN, now)
         elif clears:
             self._clear(RETURNED_TO_NORMAL, now)
+            self._timing = None
         self.due = raise_at if self.occurrence is None else None
         self.watching = self._is_timing(result)
-        return False
 
     def _is_timing(self, result: Tri) -> bool:
         """Whether the next sample can matter though nothing in it has changed."""
@@ -90,17 +118,9 @@ class GuardOpenMotion(Rule):
             case (False, None):
                 return self.plan.unknown_delay_ms
             case (None, True):
-                return self._unknown_guard_delay_ms
+                return self.plan.parameters.get("unknown_guard_delay_ms", UNKNOWN_GUARD_DELAY_MS)
             case _:
                 return None
 
-    def _proven(self, now: MonoNs) -> Found:
-        held = self._held
-        assert held.first is not None
-        return Found(held.first, held.known_ns(now), self.plan.priority, Basis.PROVEN, held.sum_ns)
-
-    def _unproven(self, now: MonoNs) -> Found:
-        since = self._unknown.since
-        return Found(
-            now if since is None else since, 0, at_most(self.plan.priority, Priority.P2), Basis.UNKNOWN
-        )
+    def _unproven(self, since: MonoNs) -> Found:
+        return Found(since, 0, at_most(self.plan.priority, Priority.P2), Basis.UNKNOWN)

@@ -13,7 +13,6 @@ Source: the rule catalogue, R29, G8 and its settled reading (README, map of rule
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 
 from edge_agent.domain.device import DeviceWatch
@@ -24,6 +23,7 @@ from edge_agent.domain.occurrence import Occurrence, Place
 from edge_agent.domain.plan import RulePlan
 from edge_agent.domain.quality import BlockState, Supply, age_ms
 from edge_agent.domain.rule import MORE_GUARDS, RETURNED_TO_NORMAL, Found, Rule, at_most
+from edge_agent.domain.signal import Signal
 from edge_agent.domain.units import NS_PER_MS, MonoNs
 from edge_agent.wire.event import Basis, Json, Priority
 
@@ -37,10 +37,12 @@ SOURCES_MAX = 16
 class BadTime:
     """How long something was bad within a sliding window, and when that will reach a limit."""
 
+    __slots__ = ("_need_ns", "_past", "_since", "_window_ns")
+
     def __init__(self, need_ms: int, window_ms: int) -> None:
         self._need_ns = need_ms * NS_PER_MS
         self._window_ns = window_ms * NS_PER_MS
-        self._past: deque[tuple[MonoNs, MonoNs]] = deque()
+        self._past: list[tuple[MonoNs, MonoNs]] = []
         self._since: MonoNs | None = None
 
     def step(self, now: MonoNs, *, is_bad: bool) -> None:
@@ -51,7 +53,7 @@ class BadTime:
             self._past.append((self._since, now))
             self._since = None
         while self._past and self._past[0][1] <= now - self._window_ns:
-            self._past.popleft()
+            del self._past[0]
 
     def sum_ns(self, now: MonoNs) -> int:
         """Bad time within the window that ends now."""
@@ -85,6 +87,8 @@ class BadTime:
 class MonitoringLost(Rule):
     """Judges one device; `machines` are those it feeds, `children` the rules it can blind."""
 
+    __slots__ = ("_bad", "_device", "_feeds_motion_rule", "_good_since", "_machines", "children")
+
     def __init__(
         self,
         plan: RulePlan,
@@ -94,19 +98,28 @@ class MonitoringLost(Rule):
         *,
         feeds_motion_rule: bool,
     ) -> None:
-        place = Place(None, None, device.plan.id)
-        super().__init__(plan, place, device.inputs, {device.plan.id: device}, findings)
-        self.blocks, self.heard = device.blocks, ()
-        self.children: tuple[Rule, ...] = ()
         self._device, self._machines = device, tuple(machines)
+        super().__init__(plan, Place(None, None, device.plan.id), findings)
+        self.blocks = device.blocks
+        self.children: tuple[Rule, ...] = ()
         self._feeds_motion_rule = feeds_motion_rule
         self._bad = BadTime(plan.on_delay_ms, plan.parameters.get("window_ms", WINDOW_MS))
         self._good_since: MonoNs | None = None
 
+    @property
+    def inputs(self) -> tuple[Signal, ...]:
+        """Every signal of the device."""
+        return self._device.inputs
+
+    @property
+    def heard(self) -> tuple[Signal, ...]:
+        """Nothing: it reads qualities only, and steps with its device."""
+        return ()
+
     def restore(self, occurrence: Occurrence) -> None:
         """Go on; its device's blindness hides raises again."""
         super().restore(occurrence)
-        self._device.monitoring = occurrence.id
+        self._findings.monitoring[self._device.plan.id] = occurrence.id
 
     def step(self, now: MonoNs, *, sampled: bool) -> bool:  # noqa: ARG002 — counts time, not samples
         """Add up the time that it could not be seen."""
@@ -137,7 +150,7 @@ class MonitoringLost(Rule):
         )
         assert self.occurrence is not None
         self._list(self.occurrence, blinded)
-        self._device.monitoring = self.occurrence.id
+        self._findings.monitoring[self._device.plan.id] = self.occurrence.id
         self.remember(now)
 
     def _judge_return(self, occurrence: Occurrence, now: MonoNs) -> None:
@@ -157,7 +170,7 @@ class MonitoringLost(Rule):
             self.due = over_at
             return
         self._clear(RETURNED_TO_NORMAL, now)
-        self._device.monitoring = None
+        del self._findings.monitoring[self._device.plan.id]
         for child in self.children:
             child.unhide(occurrence.id, now)
 
