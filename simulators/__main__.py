@@ -1,7 +1,7 @@
-"""`guardwatch-sim`: the stand-in plant over real Modbus/TCP (`run`), its scenarios (`list`), a fleet (`load`), a bad wire (`proxy`).
+"""`guardwatch-sim`: the stand-in plant over real Modbus (`run`), its scenarios (`list`), a fleet (`load`), a bad wire (`proxy`).
 
-The first line on stdout is `Modbus: HOST:PORT` as soon as clients may come; with `--control` the second is `Control:
-HOST:PORT`. SIGTERM ends it with 0, SIGINT (Ctrl-C) with 130, both within a second. Mistakes in files and options are
+The first line on stdout is `Modbus: HOST:PORT` (or the path of a serial port) as soon as clients may come; with
+`--control` the second is `Control: HOST:PORT`. SIGTERM ends it with 0, SIGINT (Ctrl-C) with 130, both within a second. Mistakes in files and options are
 told on stderr, all at once, with exit code 2; a port that cannot be had is 1.
 """
 
@@ -15,29 +15,47 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, Final, NoReturn, TextIO
+from typing import Annotated, Final, TextIO
 
 import typer
 from pydantic import TypeAdapter, ValidationError
 
-from simulators.control import LOOPBACK, Answer, ControlPort
-from simulators.fault_proxy import Fault, FaultKind, FaultProxy
+from simulators.control import Answer, ControlPort
+from simulators.endpoint import Site, Transport
+from simulators.fault_proxy import FaultProxy, SerialFaultProxy
+from simulators.faults import Fault, FaultKind, Framing
 from simulators.fleet import GUARDS_MAX, SERVERS_MAX, UNITS_MAX, Fleet, FleetPlan
-from simulators.modbus_server import json_lines_log
+from simulators.options import (
+    DEFAULT_BAUD,
+    DEFAULT_LISTEN,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    PORT_MAX,
+    BaudOption,
+    CaOption,
+    CertOption,
+    KeyOption,
+    TransportOption,
+    address,
+    find_scenario,
+    loopback,
+    open_log,
+    refuse,
+    shown,
+    tls_of,
+)
 from simulators.raw_fleet import RawFleet, RawPlan, fast_loop
-from simulators.scenario import Refused, Scenario, load_scenario, shipped
+from simulators.scenario import Refused, shipped
+from simulators.serial_line import Pace
+from simulators.served import json_lines_log
 from simulators.stand_in import StandIn
 
-EXIT_FAILED: Final = 1
-EXIT_USAGE: Final = 2
-EXIT_INTERRUPTED: Final = 130
-PORT_MAX: Final = 65_535
-DEFAULT_LISTEN: Final = "127.0.0.1:5020"  # 502 needs root; 5020 is the customary stand-in for it
 SPEED_MAX: Final = 1_000.0
 RAW_SERVERS_MAX: Final = 2_000  # a file descriptor each, and one more a client
 
 app = typer.Typer(
-    help="Stand-in plant, fleet and faulty network for Guardwatch, over real Modbus/TCP.",
+    help="Stand-in plant, fleet and faulty network for Guardwatch, over real Modbus.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -59,6 +77,14 @@ def run(
     listen: Annotated[
         str, typer.Option(help="Where Modbus is served, HOST:PORT; port 0 takes a free one.")
     ] = DEFAULT_LISTEN,
+    serial: Annotated[
+        str, typer.Option(help="Serve RTU on a pseudo-terminal with this path, or `auto` for the next one.")
+    ] = "",
+    transport: TransportOption = Transport.TCP,
+    baud: BaudOption = DEFAULT_BAUD,
+    cert_file: CertOption = None,
+    key_file: KeyOption = None,
+    ca_file: CaOption = None,
     control: Annotated[
         str, typer.Option(help="Serve the control port here, HOST:PORT on this machine.")
     ] = "",
@@ -71,18 +97,22 @@ def run(
     speed: Annotated[float, typer.Option(help="How fast virtual time runs.", min=0.001, max=SPEED_MAX)] = 1.0,
 ) -> None:
     """Serve the plant of a scenario until stopped."""
-    played = _find_scenario(scenario)
-    listen_at = _address("--listen", listen)
-    control_at = _loopback("--control", control) if control else None
+    played = find_scenario(scenario)
+    if serial:
+        transport = Transport.RTU
+    tls = tls_of(transport, cert_file, key_file, ca_file)
+    path = Path(serial) if serial not in {"", "auto"} else None
+    site = Site(transport, *address("--listen", listen), path, Pace(baud), tls)
+    control_at = loopback("--control", control) if control else None
     with contextlib.ExitStack() as files:
         log = None
         if served_log is not None:
-            log = json_lines_log(_open_log("--served-log", served_log, files))
+            log = json_lines_log(open_log("--served-log", served_log, files))
 
         async def serve(stop: asyncio.Event) -> None:
             plant = StandIn(
                 played,
-                listen=listen_at,
+                site=site,
                 control=control_at,
                 seed=seed,
                 speed=speed,
@@ -90,9 +120,9 @@ def run(
                 on_refused=_tell_refused,
             )
             await plant.start()
-            _say(f"Modbus: {_shown(plant.server.address)}")
+            _say(f"Modbus: {plant.server.place}")
             if plant.control is not None:
-                _say(f"Control: {_shown(plant.control.address)}")
+                _say(f"Control: {shown(plant.control.address)}")
             await _until_stopped(plant.run(), plant.stop, stop)
 
         _run_until_signal(serve)
@@ -104,7 +134,7 @@ def list_scenarios(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print the scenarios that come with the project."""
-    scenarios = [_find_scenario(name) for name in shipped()]
+    scenarios = [find_scenario(name) for name in shipped()]
     if as_json:
         _say(
             json.dumps(
@@ -139,6 +169,11 @@ def load(
     listen: Annotated[
         str, typer.Option(help="First endpoint, the others on the ports after it; port 0: free ones.")
     ] = "127.0.0.1:0",
+    transport: TransportOption = Transport.TCP,
+    baud: BaudOption = DEFAULT_BAUD,
+    cert_file: CertOption = None,
+    key_file: KeyOption = None,
+    ca_file: CaOption = None,
     seed: Annotated[int, typer.Option(help="Seed of which door changes.", min=0)] = 0,
     raw: Annotated[
         bool,
@@ -152,29 +187,33 @@ def load(
     as_json: Annotated[bool, typer.Option("--json", help="Print the endpoints as one line of JSON.")] = False,
 ) -> None:
     """Serve a fleet of endpoints whose doors open and close, for load tests."""
-    host, port = _address("--listen", listen)
+    host, port = address("--listen", listen)
     if port and port + servers - 1 > PORT_MAX:
-        _refuse(EXIT_USAGE, f"--listen: {servers} ports do not fit above {port} — choose a lower first port")
+        refuse(EXIT_USAGE, f"--listen: {servers} ports do not fit above {port} — choose a lower first port")
     if servers > SERVERS_MAX and not raw:
-        _refuse(EXIT_USAGE, f"--servers: {servers} need --raw — without it write at most {SERVERS_MAX}")
+        refuse(EXIT_USAGE, f"--servers: {servers} need --raw — without it write at most {SERVERS_MAX}")
     if changes_log is not None and not raw:
-        _refuse(EXIT_USAGE, "--changes-log: only a --raw fleet writes it — add --raw")
+        refuse(EXIT_USAGE, "--changes-log: only a --raw fleet writes it — add --raw")
+
+    if raw and transport is not Transport.TCP:
+        refuse(EXIT_USAGE, f"--transport: a --raw fleet speaks tcp, not {transport} — leave one of them out")
+    tls = tls_of(transport, cert_file, key_file, ca_file)
+    site = Site(transport, host, port, pace=Pace(baud), tls=tls)
 
     def make_fleet(log: TextIO | None) -> Fleet | RawFleet:
         if raw:
             return RawFleet(RawPlan(servers, guards, changes_per_s, host, port, seed), log)
-        return Fleet(FleetPlan(servers, units, guards, changes_per_s, host, port, seed))
+        return Fleet(FleetPlan(servers, units, guards, changes_per_s, site, seed))
 
     async def serve(stop: asyncio.Event) -> None:
-        log = None if changes_log is None else _open_log("--changes-log", changes_log, files)
+        log = None if changes_log is None else open_log("--changes-log", changes_log, files)
         fleet = make_fleet(log)
         try:
-            addresses = await fleet.start()
-            shown = [_shown(address) for address in addresses]
+            places = [at if isinstance(at, str) else shown(at) for at in await fleet.start()]
             _say(
-                json.dumps({"modbus": shown})
+                json.dumps({"modbus": places})
                 if as_json
-                else "\n".join(f"Modbus: {address}" for address in shown)
+                else "\n".join(f"Modbus: {place}" for place in places)
             )
             await _until_stopped(fleet.run(), fleet.stop, stop)
         finally:
@@ -194,26 +233,35 @@ def proxy(
     ] = None,
     delay_ms: Annotated[int, typer.Option(help="Delay of `latency`, `late` and `dribble`.", min=0)] = 100,
     share: Annotated[float, typer.Option(help="Share of the replies that are spoilt.", min=0, max=1)] = 1.0,
-    raw: Annotated[bool, typer.Option("--raw", help="Not Modbus: spoil chunks instead of frames.")] = False,
+    framing: Annotated[
+        Framing, typer.Option(help="How replies are cut; `raw` is for anything that is not Modbus.")
+    ] = Framing.MBAP,
+    serial: Annotated[
+        str, typer.Option(help="Clients come by a pseudo-terminal with this path (or `auto`), in RTU.")
+    ] = "",
     seed: Annotated[int, typer.Option(help="Seed of which replies are spoilt.", min=0)] = 0,
     control: Annotated[
         str, typer.Option(help='Take {"faults": [{"kind": …}]} here, HOST:PORT on this machine.')
     ] = "",
 ) -> None:
     """Pass connections to a server and spoil them on purpose."""
-    upstream_at, listen_at = _address("UPSTREAM", upstream), _address("--listen", listen)
-    control_at = _loopback("--control", control) if control else None
+    upstream_at, listen_at = address("UPSTREAM", upstream), address("--listen", listen)
+    control_at = loopback("--control", control) if control else None
     faults = [Fault(kind, delay_ms, share=share) for kind in fault or []]
 
     async def serve(stop: asyncio.Event) -> None:
-        spoiler = FaultProxy(
-            upstream_at, faults, host=listen_at[0], port=listen_at[1], seed=seed, framed=not raw
+        spoiler = (
+            SerialFaultProxy(upstream_at, faults, path=None if serial == "auto" else Path(serial), seed=seed)
+            if serial
+            else FaultProxy(
+                upstream_at, faults, host=listen_at[0], port=listen_at[1], seed=seed, framing=framing
+            )
         )
         async with spoiler:
-            _say(f"Proxy: {_shown(spoiler.address)}")
+            _say(f"Proxy: {spoiler.place}")
             if control_at is not None:
                 port = ControlPort(lambda request: _set_faults(spoiler, request), control_at)
-                _say(f"Control: {_shown(await port.start())}")
+                _say(f"Control: {shown(await port.start())}")
             await stop.wait()
 
     _run_until_signal(serve)
@@ -234,56 +282,10 @@ def _set_faults(spoiler: FaultProxy, request: dict[str, object]) -> Answer:
     }
 
 
-def _find_scenario(text: str) -> Scenario:
-    """The scenario of that name or path; ends the program when there is none or it is wrong."""
-    names = shipped()
-    is_path = "/" in text or text.endswith((".yaml", ".yml"))
-    if not is_path and text not in names:
-        _refuse(
-            EXIT_USAGE,
-            f"SCENARIO: there is no `{text}` — choose {', '.join(names)}, or give the path of a .yaml file",
-        )
-    scenario = load_scenario(Path(text) if is_path else names[text])
-    if isinstance(scenario, list):
-        _refuse(EXIT_USAGE, "\n".join(str(problem) for problem in scenario))
-    return scenario
-
-
-def _open_log(option: str, path: Path, files: contextlib.ExitStack) -> TextIO:
-    try:
-        return files.enter_context(path.open("w", encoding="utf-8"))
-    except OSError as error:
-        _refuse(EXIT_USAGE, f"{option}: {path}: {error.strerror} — name a file that can be written")
-
-
-def _address(option: str, text: str) -> tuple[str, int]:
-    host, colon, port = text.rpartition(":")
-    if not colon or not host or not (port.isascii() and port.isdigit()) or int(port) > PORT_MAX:
-        _refuse(EXIT_USAGE, f"{option}: `{text}` is no address — write HOST:PORT, such as {DEFAULT_LISTEN}")
-    return host.strip("[]"), int(port)
-
-
-def _loopback(option: str, text: str) -> tuple[str, int]:
-    host, port = _address(option, text)
-    if host not in LOOPBACK:
-        _refuse(EXIT_USAGE, f"{option}: {host} could be reached from outside — use 127.0.0.1")
-    return host, port
-
-
-def _shown(address: tuple[str, int]) -> str:
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 def _say(text: str) -> None:
     """A line for whoever waits for it, even through a pipe."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
-
-
-def _refuse(code: int, text: str) -> NoReturn:
-    sys.stderr.write(text + "\n")
-    raise typer.Exit(code)
 
 
 def _tell_refused(refused: Refused) -> None:
@@ -336,7 +338,7 @@ def _run_until_signal(
         with asyncio.Runner(loop_factory=make_loop) as runner:
             runner.run(supervised())
     except OSError as error:
-        _refuse(EXIT_FAILED, f"{error} — choose another port, or find out who has it: ss -ltnp")
+        refuse(EXIT_FAILED, f"{error} — choose another port, or find out who has it: ss -ltnp")
     if caught and caught[0] == signal.SIGINT:
         raise typer.Exit(EXIT_INTERRUPTED)
 

@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from simulators.faults import FaultKind
 from simulators.plant import DEVICES, GUARDS, MACHINES, GuardKind, GuardSpec, Mode
+
+DELAY_MS_MAX: Final = 60_000  # a minute: far beyond any timeout
 
 
 class Verb(StrEnum):
@@ -40,6 +43,7 @@ class Verb(StrEnum):
     RESTORE = "restore"
     TAPE = "tape"  # a spare actuator on the switch: every channel says closed for ever
     UNTAPE = "untape"
+    CHATTER = "chatter"  # one channel opens and closes at 50 Hz while `on`
     STICK = "stick"  # one channel stays at `value`
     UNSTICK = "unstick"
     PLC_STOP = "plc-stop"  # the program stands, Modbus answers with the old image
@@ -50,6 +54,10 @@ class Verb(StrEnum):
     PRESENT = "present"
     REFUSE = "refuse"  # the endpoint's port is closed for every unit
     LISTEN = "listen"
+    SPOIL = (
+        "spoil"  # from now on `fault` strikes `percent` of the replies on the wire (see `simulators.faults`)
+    )
+    HEAL = "heal"  # the wire is good again
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +72,8 @@ class Act:
     on: bool = False
     mode: Mode = Mode.AUTO
     percent: int = 0
+    fault: FaultKind | None = None
+    delay_ms: int = 0
 
 
 class BadActError(ValueError):
@@ -85,6 +95,7 @@ FIELDS: Final[dict[Verb, tuple[str, ...]]] = {
     **dict.fromkeys((Verb.UNLOCK, Verb.LOCK, Verb.AUX_RELEASE, Verb.AUX_RESTORE), _GUARD),
     **dict.fromkeys((Verb.DEFEAT, Verb.RESTORE, Verb.TAPE, Verb.UNTAPE), _GUARD),
     Verb.BYPASS: (*_GUARD, "on"),
+    Verb.CHATTER: (*_GUARD, "channel", "on"),
     Verb.STICK: (*_GUARD, "channel", "on"),
     Verb.UNSTICK: (*_GUARD, "channel"),
     **dict.fromkeys(
@@ -92,6 +103,8 @@ FIELDS: Final[dict[Verb, tuple[str, ...]]] = {
     ),
     Verb.REFUSE: (),
     Verb.LISTEN: (),
+    Verb.SPOIL: ("fault", "percent", "delay_ms"),
+    Verb.HEAL: (),
 }
 _DOORS: Final = frozenset({GuardKind.INTERLOCKED_DOOR, GuardKind.LOCKED_DOOR, GuardKind.LIGHT_CURTAIN})
 _KINDS: Final[dict[Verb, frozenset[GuardKind]]] = {
@@ -133,6 +146,8 @@ def read_act(fields: Mapping[str, object]) -> Act:
         on=_boolean("on", fields["on"]) if "on" in wanted else False,
         mode=Mode(_one_of("mode", fields["mode"], Mode)) if "mode" in wanted else Mode.AUTO,
         percent=_percent(fields["percent"]) if "percent" in wanted else 0,
+        fault=FaultKind(_one_of("fault", fields["fault"], FaultKind)) if "fault" in wanted else None,
+        delay_ms=_delay(fields["delay_ms"]) if "delay_ms" in wanted else 0,
     )
 
 
@@ -175,3 +190,11 @@ def _percent(value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 100:
         return value
     raise BadActError("percent", f"`percent` cannot be `{value}` — write a whole number from 0 to 100")
+
+
+def _delay(value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= DELAY_MS_MAX:
+        return value
+    raise BadActError(
+        "delay_ms", f"`delay_ms` cannot be `{value}` — write whole milliseconds, 0 to {DELAY_MS_MAX}"
+    )

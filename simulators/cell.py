@@ -23,6 +23,7 @@ from typing import Final
 
 from simulators.acts import Act, Verb
 from simulators.draw import Draw
+from simulators.faults import Fault
 from simulators.machine import Guard, Machine
 from simulators.people import Script, operator
 from simulators.plant import (
@@ -96,6 +97,7 @@ class Cell:
         self.now_ms = 0
         self.log = TruthLog()
         self.endpoint_open = True
+        self.wire: tuple[Fault, ...] = ()
         self._heap: list[tuple[int, int, Callable[[], None]]] = []
         self._order = 0
         draw = Draw(seed)
@@ -133,6 +135,12 @@ class Cell:
         if act.verb in {Verb.REFUSE, Verb.LISTEN}:
             self.endpoint_open = act.verb is Verb.LISTEN
             self._note_devices()
+            return None
+        if act.verb is Verb.HEAL:
+            self.wire = ()
+            return None
+        if act.fault is not None:
+            self.wire += (Fault(act.fault, act.delay_ms, share=act.percent / 100),)
             return None
         if act.device:
             self._act_on_controller(act)
@@ -266,6 +274,8 @@ def act_on_guard(machine: Machine, guard: Guard, act: Act) -> str | None:
             guard.stick(act.channel, act.on)
         case Verb.UNSTICK:
             guard.stick(act.channel, None)
+        case Verb.CHATTER:
+            guard.chatter(act.channel, on=act.on)
         case Verb.BYPASS:
             guard.bypassed = act.on
         case Verb.DEFEAT | Verb.RESTORE:

@@ -1,13 +1,17 @@
-"""A TCP proxy that spoils a connection on purpose: the plant network at its worst.
+"""A proxy that spoils a connection on purpose: the plant network at its worst.
 
-It sits between a client and a real server and passes bytes on, except where a `Fault` applies: to some
-connections (by number, from 0), within some span of time after `start`, to a share of the replies drawn from a
-seed. With `framed=True` replies are cut into Modbus/TCP frames (length in bytes 4-5 of the header; Modbus messaging on
-TCP/IP V1.0b, 3.1.3), so one reply can be corrupted, doubled, dropped or held back by itself; with `framed=False` each
-chunk read is one "reply" and any protocol passes (MQTT, HTTP), for the faults that need no frame.
+It sits between a client and a real server and passes bytes on, except where a `Fault` applies: to some connections (by
+number, from 0) or units, within some span of time after `start`, to a share of the replies drawn from a seed. Requests
+and replies are cut into frames, so one reply can be corrupted, doubled, dropped or held back by itself:
 
-    client ──▶ requests pass (or are swallowed) ───────────────▶ server
-    client ◀── deliver ◀── spoil(fault, frame) ◀── cut frames ◀── server
+    mbap    by the length in bytes 4-5 of the header (Modbus messaging on TCP/IP V1.0b, 3.1.3)
+    rtu     by function and byte count, which the honest server behind us keeps to
+    raw     each chunk read is one "reply", and any protocol passes (MQTT, HTTP), for the faults that need no frame
+
+    client ──▶ requests pass, vanish, or are answered from memory ──▶ server
+    client ◀── deliver ◀── spoil(fault, frame) ◀── cut frames ◀────── server
+
+`FaultProxy` listens on TCP, `SerialFaultProxy` is a pseudo-terminal; behind both is a server on TCP.
 """
 
 from __future__ import annotations
@@ -16,105 +20,76 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from simulators.draw import Draw
+from simulators.faults import Fault, FaultKind, Frame, Framing, kinds_of, spoil
+from simulators.pseudo_terminal import PseudoTerminal
+from simulators.rtu import reply_bytes, request_bytes
 
 CHUNK_BYTES: Final = 65536
 HEADER_BYTES: Final = 6  # transaction id, protocol id, length: 2 bytes each
-JUNK_BYTES: Final = 300  # longer than the longest legal frame (260)
 RESET_NOW: Final = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: close() sends RST instead of FIN
-
-
-class FaultKind(StrEnum):
-    """What goes wrong with a reply, or with the connection when its next bytes come."""
-
-    LATENCY = "latency"  # every reply delay_ms later, order kept
-    LATE = "late"  # this reply delay_ms later, those after it pass it by
-    DRIBBLE = "dribble"  # byte by byte, delay_ms apart
-    SWALLOW = "swallow"  # half-open: requests and replies vanish, the connection stays
-    RESET = "reset"  # RST instead of the reply
-    RESET_MID_FRAME = "reset-mid-frame"  # half the reply, then RST
-    CLOSE = "close"  # FIN instead of the reply
-    DROP_REPLY = "drop-reply"
-    DUPLICATE = "duplicate"
-    JUNK = "junk"  # 300 bytes of noise instead of the reply
-    WRONG_TRANSACTION = "wrong-transaction"
-    WRONG_UNIT = "wrong-unit"
-    WRONG_FUNCTION = "wrong-function"
-    WRONG_LENGTH = "wrong-length"  # the header promises one byte more than comes
-    SHORT = "short"  # a well-formed reply with one register (or 8 bits) too few
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """When and where a kind of fault strikes. Null `connection` or `until_ms`: all, for ever."""
-
-    kind: FaultKind
-    delay_ms: int = 0
-    connection: int | None = None
-    from_ms: int = 0
-    until_ms: int | None = None
-    share: float = 1.0
-
-    def applies(self, connection: int, now_ms: float) -> bool:
-        """Whether this connection is meant, at this time."""
-        in_time = self.from_ms <= now_ms and (self.until_ms is None or now_ms < self.until_ms)
-        return in_time and self.connection in {None, connection}
-
-
-def corrupt(kind: FaultKind, frame: bytes, draw: Draw) -> bytes:
-    """The bytes sent instead of the Modbus/TCP reply `frame`."""
-    spoilt = bytearray(frame)
-    match kind:
-        case FaultKind.WRONG_TRANSACTION:
-            spoilt[0] ^= 0x55
-        case FaultKind.WRONG_UNIT:
-            spoilt[6] ^= 0x55
-        case FaultKind.WRONG_FUNCTION:
-            spoilt[7] ^= 0x07  # 3 and 4, 1 and 2 become other function codes, never an exception's
-        case FaultKind.WRONG_LENGTH:
-            spoilt[5] += 1
-        case FaultKind.SHORT if len(frame) > 10 and not frame[7] & 0x80:
-            cut = 2 if frame[7] in {3, 4} else 1
-            spoilt[5] -= cut
-            spoilt[8] -= cut
-            del spoilt[-cut:]
-        case FaultKind.JUNK:
-            return bytes(draw.between(0, 255) for _ in range(JUNK_BYTES))
-        case _:
-            pass
-    return bytes(spoilt)
+ASKED_MAX: Final = 64  # requests without a reply that are remembered; a client keeps one in flight
+REDIAL_S: Final = 0.05  # a serial line's server that went away is looked for this often
 
 
 def reset(writer: asyncio.StreamWriter) -> None:
-    """End a connection by RST, as a rebooting device or a firewall does."""
+    """End a TCP connection by RST, as a rebooting device or a firewall does."""
     writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_NOW)
     writer.transport.abort()
 
 
-async def read_frame(reader: asyncio.StreamReader) -> bytes:
-    """The next whole Modbus/TCP frame. Raises asyncio.IncompleteReadError at the end of the stream."""
-    header = await reader.readexactly(HEADER_BYTES)
-    return header + await reader.readexactly(int.from_bytes(header[4:6], "big"))
+async def read_frame(reader: asyncio.StreamReader, framing: Framing, *, is_request: bool = False) -> bytes:
+    """The next whole frame (raw: whatever came). Raises asyncio.IncompleteReadError at the end of the stream."""
+    match framing:
+        case Framing.MBAP:
+            header = await reader.readexactly(HEADER_BYTES)
+            return header + await reader.readexactly(int.from_bytes(header[4:6], "big"))
+        case Framing.RTU:
+            length_of = request_bytes if is_request else reply_bytes
+            frame = b""
+            while (length := length_of(frame)) is None:
+                frame += await reader.readexactly(1)
+            return frame + await reader.readexactly(length - len(frame))
+        case Framing.RAW:
+            if data := await reader.read(CHUNK_BYTES):
+                return data
+            raise asyncio.IncompleteReadError(b"", None)
 
 
-async def read_chunk(reader: asyncio.StreamReader) -> bytes:
-    """Whatever came. Raises asyncio.IncompleteReadError at the end of the stream."""
-    if data := await reader.read(CHUNK_BYTES):
-        return data
-    raise asyncio.IncompleteReadError(b"", None)
+@dataclass(slots=True)
+class _Connection:
+    """One client's connection: its number, its writer, and the requests that have no reply yet."""
+
+    number: int
+    writer: asyncio.StreamWriter
+    asked: deque[Frame] = field(default_factory=lambda: deque(maxlen=ASKED_MAX))
+
+    @property
+    def is_tcp(self) -> bool:
+        """Whether it can be reset and closed: a serial line cannot."""
+        return self.writer.get_extra_info("socket") is not None
+
+    def request_of(self, reply: Frame) -> Frame | None:
+        """The request that `reply` answers; those before it got none."""
+        while self.asked:
+            request = self.asked.popleft()
+            if (request.transaction, request.unit) == (reply.transaction, reply.unit):
+                return request
+        return None
 
 
 class FaultProxy:
     """Listens on `address` and passes connections to `upstream`, spoiling them by `faults` (the first that applies).
 
-    `faults` may be replaced at any time; `connections` counts those accepted so far, `struck` each fault done. Use as an async context manager.
+    `faults` may be replaced at any time; `connections` counts those accepted so far, `struck` each fault done. Faults
+    that the framing cannot have never strike. Use as an async context manager.
     """
 
     def __init__(
@@ -125,15 +100,17 @@ class FaultProxy:
         host: str = "127.0.0.1",
         port: int = 0,
         seed: int = 0,
-        framed: bool = True,
+        framing: Framing = Framing.MBAP,
     ) -> None:
         self.upstream = upstream
         self.faults: Sequence[Fault] = faults
         self.address = (host, port)
         self.connections = 0
         self.struck: Counter[FaultKind] = Counter()
-        self._next = read_frame if framed else read_chunk
+        self._framing = framing
+        self._kinds = kinds_of(framing)
         self._draw = Draw(seed).split("fault proxy")
+        self._remembered: dict[tuple[int, bytes], bytes] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self._started_s = 0.0
@@ -154,6 +131,17 @@ class FaultProxy:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    @property
+    def place(self) -> str:
+        """The address as text."""
+        host, port = self.address
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether the port is open."""
+        return self._server is not None
+
     async def __aenter__(self) -> Self:
         await self.start()
         return self
@@ -166,16 +154,19 @@ class FaultProxy:
     def _now_ms(self) -> float:
         return (asyncio.get_running_loop().time() - self._started_s) * 1000
 
-    def _fault_of_reply(self, number: int) -> Fault | None:
+    def _fault_of_reply(self, number: int, unit: int | None) -> Fault | None:
         for fault in self.faults:
-            if fault.applies(number, self._now_ms()) and self._draw.chance(fault.share):
+            if fault.kind not in self._kinds or not fault.applies(number, self._now_ms(), unit):
+                continue
+            if self._draw.chance(fault.share):
                 self.struck[fault.kind] += 1
                 return fault
         return None
 
-    def _swallows(self, number: int) -> bool:
+    def _does(self, kind: FaultKind, number: int, unit: int | None) -> bool:
+        """Whether a fault of requests is in force."""
         return any(
-            fault.kind is FaultKind.SWALLOW and fault.applies(number, self._now_ms()) for fault in self.faults
+            fault.kind is kind and fault.applies(number, self._now_ms(), unit) for fault in self.faults
         )
 
     def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
@@ -185,56 +176,88 @@ class FaultProxy:
         return task
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        number, self.connections = self.connections, self.connections + 1
-        self._spawn(self._serve(number, reader, writer))
+        self._spawn(self._serve(reader, writer))
 
-    async def _serve(self, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection, until either side ends it."""
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection, until either side ends it; when the server is not there, it ends at once."""
+        try:
+            await self._bridge(reader, writer)
+        finally:
+            writer.close()
+
+    async def _bridge(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = _Connection(self.connections, writer)
+        self.connections += 1
         try:
             up_reader, up_writer = await asyncio.open_connection(*self.upstream)
         except OSError:
-            writer.close()  # the server is not there: the client sees its connection closed
             return
-        requests = self._spawn(self._pass_requests(number, reader, up_writer))
-        replies = self._spawn(self._pass_replies(number, up_reader, writer))
+        requests = self._spawn(self._pass_requests(connection, reader, up_writer))
+        replies = self._spawn(self._pass_replies(connection, up_reader))
         try:
             await asyncio.wait({requests, replies}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             requests.cancel()
             replies.cancel()
-            writer.close()
             up_writer.close()
 
     async def _pass_requests(
-        self, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, connection: _Connection, reader: asyncio.StreamReader, up_writer: asyncio.StreamWriter
     ) -> None:
-        with contextlib.suppress(OSError):
-            while data := await reader.read(CHUNK_BYTES):
-                if self._swallows(number):
-                    self.struck[FaultKind.SWALLOW] += 1
-                else:
-                    writer.write(data)
-                    await writer.drain()
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            while True:
+                data = await read_frame(reader, self._framing, is_request=True)
+                if not self._intercepts(connection, data):
+                    up_writer.write(data)
+                    await up_writer.drain()
 
-    async def _pass_replies(
-        self, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    def _intercepts(self, connection: _Connection, data: bytes) -> bool:
+        """Whether a request goes no further: swallowed, or answered from memory."""
+        request = None if self._framing is Framing.RAW else Frame.read(self._framing, data)
+        unit = None if request is None else request.unit
+        if self._does(FaultKind.SWALLOW, connection.number, unit):
+            self.struck[FaultKind.SWALLOW] += 1
+            return True
+        if request is None:
+            return False
+        known = self._remembered.get((request.unit, request.pdu))
+        if known is not None and self._does(FaultKind.CACHED, connection.number, unit):
+            self.struck[FaultKind.CACHED] += 1
+            connection.writer.write(Frame(request.transaction, request.unit, known).sealed(self._framing))
+            return True
+        connection.asked.append(request)
+        return False
+
+    async def _pass_replies(self, connection: _Connection, reader: asyncio.StreamReader) -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             is_open = True
             while is_open:
-                frame = await self._next(reader)
-                is_open = await self._deliver(self._fault_of_reply(number), frame, writer)
+                frame = await read_frame(reader, self._framing)
+                unit = self._remember(connection, frame)
+                fault = self._fault_of_reply(connection.number, unit)
+                is_open = await self._deliver(fault, frame, connection)
 
-    async def _deliver(self, fault: Fault | None, frame: bytes, writer: asyncio.StreamWriter) -> bool:
+    def _remember(self, connection: _Connection, frame: bytes) -> int | None:
+        """Keep what was answered to what, as a gateway box's cache does; the unit that answers."""
+        if self._framing is Framing.RAW:
+            return None
+        reply = Frame.read(self._framing, frame)
+        request = connection.request_of(reply)
+        if request is not None and not reply.is_exception:
+            self._remembered[request.unit, request.pdu] = reply.pdu
+        return reply.unit
+
+    async def _deliver(self, fault: Fault | None, frame: bytes, connection: _Connection) -> bool:
         """Send one reply, spoilt or not; False when the connection is over."""
+        writer = connection.writer
         match fault.kind if fault else None:
             case FaultKind.RESET | FaultKind.RESET_MID_FRAME | FaultKind.CLOSE as kind:
                 if kind is FaultKind.RESET_MID_FRAME:
                     writer.write(frame[: len(frame) // 2])
                     await writer.drain()
-                if kind is not FaultKind.CLOSE:
+                if connection.is_tcp and kind is not FaultKind.CLOSE:
                     reset(writer)
-                return False
+                return not connection.is_tcp
             case FaultKind.DROP_REPLY | FaultKind.SWALLOW:
                 return True
             case FaultKind.LATE:
@@ -249,12 +272,11 @@ class FaultProxy:
             case FaultKind.LATENCY:
                 assert fault is not None
                 await self._write_later(fault.delay_ms, frame, writer)
-            case None:
+            case None | FaultKind.CACHED:
                 writer.write(frame)
-            case FaultKind.DUPLICATE:
-                writer.write(frame + frame)
-            case kind:
-                writer.write(corrupt(kind, frame, self._draw))
+            case _:
+                assert fault is not None
+                writer.write(spoil(fault, self._framing, frame, self._draw))
         await writer.drain()
         return True
 
@@ -263,3 +285,47 @@ class FaultProxy:
         await asyncio.sleep(delay_ms / 1000)
         if not writer.is_closing():
             writer.write(frame)
+
+
+class SerialFaultProxy(FaultProxy):
+    """As `FaultProxy`, but in front is a pseudo-terminal: the client opens a serial port, at `path` when given.
+
+    A line has one connection for ever; when the server behind goes away, the line falls silent until it is back.
+    """
+
+    def __init__(
+        self,
+        upstream: tuple[str, int],
+        faults: Sequence[Fault] = (),
+        *,
+        path: Path | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(upstream, faults, seed=seed, framing=Framing.RTU)
+        self._port = PseudoTerminal(self._serve, path)
+
+    async def start(self) -> tuple[str, int]:
+        """Make the port. The time of faults starts to run. Raises OSError when the path is taken."""
+        await self._port.open()
+        self._started_s = asyncio.get_running_loop().time()
+        return self.address
+
+    async def stop(self) -> None:
+        """Pull the adapter out."""
+        await self._port.close()
+        await super().stop()
+
+    @property
+    def place(self) -> str:
+        """The path to open."""
+        return str(self._port.path)
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether the port is there."""
+        return self._port.is_open
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await self._bridge(reader, writer)
+            await asyncio.sleep(REDIAL_S)

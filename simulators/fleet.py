@@ -7,11 +7,11 @@ Each unit holds `guards` doors with two channels, at discrete inputs 2n and 2n +
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from simulators.draw import Draw
-from simulators.modbus_server import RegisterBankServer
+from simulators.endpoint import FREE_PORT, Site, endpoint
 from simulators.register_bank import WORD_BITS, RegisterBank, Table
 
 TICK_S: Final = 0.01
@@ -24,14 +24,13 @@ WORDS: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class FleetPlan:
-    """How large the fleet is, and how busy. `first_port` 0 takes free ports."""
+    """How large the fleet is, and how busy. The `site` has the first port, the others follow; 0 takes free ones."""
 
     servers: int
     units: int
     guards: int
     changes_per_s: float
-    host: str = "127.0.0.1"
-    first_port: int = 0
+    site: Site = FREE_PORT
     seed: int = 0
 
 
@@ -49,7 +48,7 @@ class Fleet:
             for _ in range(plan.servers)
         ]
         self.servers = [
-            RegisterBankServer(bank, host=plan.host, port=plan.first_port + number if plan.first_port else 0)
+            endpoint(bank, replace(plan.site, port=plan.site.port + number if plan.site.port else 0))
             for number, bank in enumerate(self.banks)
         ]
         self._open: set[tuple[int, int, int]] = set()
@@ -58,9 +57,11 @@ class Fleet:
             for unit in bank.units:
                 bank.set_bits(unit, Table.DI, 0, [True] * (2 * plan.guards))
 
-    async def start(self) -> list[tuple[str, int]]:
-        """Listen everywhere; returns the addresses. Raises OSError when a port cannot be had."""
-        return [await server.start() for server in self.servers]
+    async def start(self) -> list[str]:
+        """Serve everywhere; returns the places. Raises OSError when a port cannot be had."""
+        for server in self.servers:
+            await server.start()
+        return [server.place for server in self.servers]
 
     async def run(self) -> None:
         """Change doors and beat hearts until cancelled."""

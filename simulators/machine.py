@@ -28,6 +28,7 @@ CONTACTOR_MS: Final = (15, 35)  # a contactor's drop-out and pull-in time
 BOLT_MS: Final = (60, 120)  # a solenoid's bolt, in or out
 STANDSTILL_PROOF_MS: Final = 200  # the monitor wants that long without a pulse
 UNLOCK_DELAY_MS: Final = 500  # the controller's own delay on top, before it drives the solenoid
+CHATTER_MS: Final = 10  # a loose contact on a vibrating frame opens and closes 50 times a second
 BUTTON_MS: Final = 300  # how long a hand holds a button
 
 
@@ -65,6 +66,7 @@ class Guard:
         self._on_change = on_change
         self._contacts = [True] * len(spec.channels)
         self._stuck: list[bool | None] = [None] * len(spec.channels)
+        self._chattering: dict[int, bool] = {}
         self._moves = 0
         self._note("closed", value=True)
         self._note("indicated_closed", value=True)
@@ -105,6 +107,14 @@ class Guard:
         self._stuck[channel - 1] = value
         self.changed()
 
+    def chatter(self, channel: int, *, on: bool) -> None:
+        """Channel 1 or 2 opens and closes all the time, or follows the guard again."""
+        is_going = channel in self._chattering
+        if on or is_going:
+            self._chattering[channel] = on
+        if on and not is_going:
+            self._flip(channel)
+
     def drive_bolt(self) -> None:
         """Let the bolt go where solenoid, tool and leaf let it; it takes its time."""
         self._schedule.after(self._draw.between(*BOLT_MS), self._settle_bolt)
@@ -128,6 +138,14 @@ class Guard:
         """The guard as it is."""
         bolted = self.bolted if self.spec.has_lock else None
         return GuardTruth(self.closed, bolted, self.channels, self.bypassed)
+
+    def _flip(self, channel: int) -> None:
+        if not self._chattering[channel]:
+            del self._chattering[channel]
+            self.stick(channel, None)
+            return
+        self.stick(channel, not self.channels[channel - 1])
+        self._schedule.after(CHATTER_MS, partial(self._flip, channel))
 
     def _note(self, name: str, *, value: bool) -> None:
         self._schedule.note(Fact(self._machine, self.spec.id, name), value=value)

@@ -1,4 +1,4 @@
-"""A register bank over real Modbus/TCP, by pymodbus's simulator classes.
+"""A register bank over real Modbus/TCP, in the clear or over TLS, by pymodbus's simulator classes.
 
 Every answer is taken from the bank at the moment it is sent, in one step of the event loop, so a change of the bank
 is never seen by halves. pymodbus's server has habits that would look like faults of the product; how each is met:
@@ -18,52 +18,23 @@ can say so.
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+import ssl
 from types import TracebackType
-from typing import Final, Self, TextIO
+from typing import Final, Self
 
 from pymodbus.constants import ExcCodes
 from pymodbus.pdu import ExceptionResponse, ModbusPDU
 from pymodbus.server import ModbusTcpServer
 from pymodbus.server.requesthandler import ServerRequestHandler
 from pymodbus.simulator import DataType, SimData, SimDevice
+from pymodbus.transport import CommParams, CommType
 
 from simulators.register_bank import BIT_TABLES, READ_FUNCTIONS, WORD_BITS, RegisterBank, Table
+from simulators.served import Served, ServedLog
 
 REFUSED_FUNCTION: Final = ExcCodes.ILLEGAL_FUNCTION
 RELISTEN_TRIES: Final = 50  # with RELISTEN_S: a port just closed is free again within a second
 RELISTEN_S: Final = 0.02
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """One request and what it got: bits or words, an exception code, or (both null) silence.
-
-    `mono_ms` is the machine's CLOCK_MONOTONIC in milliseconds, comparable between processes of one boot.
-    """
-
-    mono_ms: float
-    unit: int
-    fc: int
-    address: int
-    count: int
-    values: list[int] | None
-    exception: int | None
-
-
-ServedLog = Callable[[Served], None]
-
-
-def json_lines_log(file: TextIO) -> ServedLog:
-    """A log that writes each served response to `file` as one JSON line, flushed, for another process to read."""
-
-    def write(served: Served) -> None:
-        file.write(json.dumps(asdict(served), separators=(",", ":")) + "\n")
-        file.flush()
-
-    return write
 
 
 class _Handler(ServerRequestHandler):
@@ -123,8 +94,16 @@ class _Endpoint(ModbusTcpServer):
     """pymodbus's server with our handler on each connection."""
 
     def __init__(
-        self, devices: list[SimDevice], *, address: tuple[str, int], bank: RegisterBank, log: ServedLog | None
+        self,
+        devices: list[SimDevice],
+        *,
+        address: tuple[str, int],
+        bank: RegisterBank,
+        log: ServedLog | None,
+        tls: ssl.SSLContext | None,
     ) -> None:
+        if tls is not None:  # what pymodbus's own TLS server does, but framed as Modbus/TCP Security says
+            self.tls_setup = CommParams(comm_type=CommType.TLS, comm_name="server_listener", sslctx=tls)
         super().__init__(devices, address=address)
         self.bank = bank
         self.log = log
@@ -137,23 +116,31 @@ class _Endpoint(ModbusTcpServer):
 class RegisterBankServer:
     """A bank on a TCP port. Use as an async context manager, or `start` and `stop`.
 
-    After `start`, `address` is the (host, port) it listens on; port 0 takes a free one.
+    After `start`, `address` is the (host, port) it listens on; port 0 takes a free one. With `tls` it speaks
+    Modbus/TCP Security, whose frames are Modbus/TCP's.
     """
 
     def __init__(
-        self, bank: RegisterBank, *, host: str = "127.0.0.1", port: int = 0, log: ServedLog | None = None
+        self,
+        bank: RegisterBank,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        log: ServedLog | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.bank = bank
         self.address = (host, port)
         self.writes_refused = 0
         self._log = log
+        self._tls = tls
         self._endpoint: _Endpoint | None = None
 
     async def start(self) -> tuple[str, int]:
         """Listen; returns the address. Raises OSError when the port cannot be had."""
         assert self._endpoint is None, "already listening"
         devices = [self._device(unit) for unit in self.bank.units]
-        endpoint = _Endpoint(devices, address=self.address, bank=self.bank, log=self._log)
+        endpoint = _Endpoint(devices, address=self.address, bank=self.bank, log=self._log, tls=self._tls)
         for _ in range(RELISTEN_TRIES if self.address[1] else 1):
             if await endpoint.listen():
                 break
@@ -172,6 +159,12 @@ class RegisterBankServer:
         if self._endpoint is not None:
             endpoint, self._endpoint = self._endpoint, None
             await endpoint.shutdown()  # type: ignore[no-untyped-call]
+
+    @property
+    def place(self) -> str:
+        """The address as text."""
+        host, port = self.address
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     @property
     def is_listening(self) -> bool:

@@ -25,7 +25,7 @@ from typing import Final
 from pydantic import Field, JsonValue, model_validator
 
 from edge_agent.configfile import Document, Problem, Section, fault, in_order, load, validate
-from simulators.acts import Act, BadActError, read_act
+from simulators.acts import Act, BadActError, Verb, read_act
 from simulators.cell import Cell
 
 SHIPPED: Final = Path(__file__).parent / "scenarios"
@@ -75,6 +75,11 @@ class Scenario:
     people: bool
     length_ms: int | None
     steps: tuple[Step, ...]
+
+    @property
+    def spoils(self) -> bool:
+        """Whether it ever does something to the wire."""
+        return any(step.act.verb is Verb.SPOIL for step in self.steps)
 
 
 def shipped() -> dict[str, Path]:
@@ -144,7 +149,8 @@ class Performance:
     """A scenario played on a cell of its own."""
 
     def __init__(self, scenario: Scenario, *, seed: int | None = None) -> None:
-        self.cell = Cell(scenario.seed if seed is None else seed, people=scenario.people)
+        self.seed = scenario.seed if seed is None else seed
+        self.cell = Cell(self.seed, people=scenario.people)
         self._coming = timeline(scenario)
         self._next = next(self._coming, None)
 

@@ -16,10 +16,11 @@ from typing import Final
 from simulators.acts import Act, read_act
 from simulators.cell import Image
 from simulators.control import Answer, ControlPort
-from simulators.modbus_server import RegisterBankServer, ServedLog
+from simulators.endpoint import FREE_PORT, Endpoint, Site, SpoiltEndpoint, endpoint
 from simulators.plant import DEVICES, DI_COUNT, GUARDS, HR_COUNT, MACHINES
 from simulators.register_bank import RegisterBank, Table
 from simulators.scenario import Performance, Refused, Scenario
+from simulators.served import ServedLog
 from simulators.truth import Fact
 
 TICK_S: Final = 0.005  # a twentieth of the demo's poll interval: no poll sees the loop, only the plant
@@ -27,13 +28,13 @@ QUESTIONS: Final = ("truth", "spans", "open_while_moving")
 
 
 class StandIn:
-    """The stand-in plant. `start`, then `run` until `stop`; `server.address` and `control.address` say where."""
+    """The stand-in plant. `start`, then `run` until `stop`; `server.place` and `control.address` say where."""
 
     def __init__(
         self,
         scenario: Scenario,
         *,
-        listen: tuple[str, int] = ("127.0.0.1", 0),
+        site: Site = FREE_PORT,
         control: tuple[str, int] | None = None,
         seed: int | None = None,
         speed: float = 1.0,
@@ -42,7 +43,10 @@ class StandIn:
     ) -> None:
         self.performance = Performance(scenario, seed=seed)
         self.bank = RegisterBank([spec.unit for spec in DEVICES.values()], bits=DI_COUNT, words=HR_COUNT)
-        self.server = RegisterBankServer(self.bank, host=listen[0], port=listen[1], log=served_log)
+        self._wire: SpoiltEndpoint | None = None
+        if control is not None or scenario.spoils:  # only then can something happen to the wire
+            self._wire = SpoiltEndpoint(self.bank, site, served_log, seed=self.performance.seed)
+        self.server: Endpoint = self._wire or endpoint(self.bank, site, served_log)
         self.control = ControlPort(self.answer, control) if control else None
         self._speed = speed
         self._on_refused = on_refused
@@ -138,6 +142,8 @@ class StandIn:
                 self.bank.set_words(spec.unit, Table.HR, 0, image.holding_registers)
                 self.bank.set_words(spec.unit, Table.IR, 0, image.input_registers)
             self.bank.set_silent(spec.unit, silent=not cell.controllers[device].answers)
+        if self._wire is not None and self._wire.faults is not cell.wire:
+            self._wire.faults = cell.wire
 
     async def _settle_endpoint(self) -> None:
         wanted = self.performance.cell.endpoint_open

@@ -17,7 +17,8 @@ from edge_agent.adapters.fieldbus_mbap import MbapLink, judge
 from edge_agent.domain.plan import ReadBlock, Table
 from edge_agent.domain.units import BlockId, DeviceId
 from edge_agent.ports import BlockFailed, BlockOk, BlockOutcome
-from simulators.fault_proxy import Fault, FaultKind, FaultProxy
+from simulators.fault_proxy import FaultProxy
+from simulators.faults import Fault, FaultKind
 from simulators.modbus_server import RegisterBankServer
 from simulators.register_bank import Refusal, RegisterBank
 from simulators.register_bank import Table as BankTable

@@ -9,8 +9,9 @@ import pytest_asyncio
 from pymodbus.client import AsyncModbusTcpClient
 from pymodbus.exceptions import ModbusIOException
 
-from simulators.modbus_server import RegisterBankServer, Served
+from simulators.modbus_server import RegisterBankServer
 from simulators.register_bank import Refusal, RegisterBank, Table
+from simulators.served import Served
 
 
 @pytest_asyncio.fixture

@@ -11,11 +11,14 @@ from pymodbus.client import AsyncModbusTcpClient
 from pymodbus.exceptions import ModbusIOException
 
 from simulators.control import LINE_BYTES_MAX
+from simulators.endpoint import Site, Transport
 from simulators.fleet import Fleet, FleetPlan
-from simulators.modbus_server import Served, json_lines_log
 from simulators.register_bank import Table
+from simulators.rtu import seal
 from simulators.scenario import Refused, Scenario, load_scenario, shipped
-from simulators.stand_in import StandIn
+from simulators.served import Served, json_lines_log
+from simulators.stand_in import TICK_S, StandIn
+from tests.serial_master import Master
 
 STILL = Scenario("still", {"zh": "静", "en": "Still"}, seed=1, people=False, length_ms=None, steps=())
 DOOR = {"machine": "mixer-18", "guard": "door-1"}
@@ -57,15 +60,16 @@ async def plant(served: list[Served]) -> AsyncIterator[Plant]:
     stand_in = StandIn(STILL, control=("127.0.0.1", 0), served_log=served.append)
     await stand_in.start()
     life = asyncio.create_task(stand_in.run())
-    client = await connected(stand_in.server.address)
+    client = await connected(stand_in.server.place)
     yield Plant(stand_in, client)
     client.close()
     life.cancel()
     await stand_in.stop()
 
 
-async def connected(address: tuple[str, int]) -> AsyncModbusTcpClient:
-    client = AsyncModbusTcpClient(address[0], port=address[1], timeout=0.3, retries=0, reconnect_delay=0)
+async def connected(place: str) -> AsyncModbusTcpClient:
+    host, port = place.split(":")
+    client = AsyncModbusTcpClient(host, port=int(port), timeout=0.3, retries=0, reconnect_delay=0)
     assert await client.connect()
     return client
 
@@ -157,16 +161,26 @@ async def test_an_unplugged_unit_is_silent_and_comes_back(plant: Plant) -> None:
 
 
 async def test_a_refusing_endpoint_closes_and_listens_again_on_its_port(plant: Plant) -> None:
-    address = plant.stand_in.server.address
+    place = plant.stand_in.server.place
     await plant.ask(do="refuse")
     await until(lambda: not plant.stand_in.server.is_listening)
     with pytest.raises(OSError, match=r"refused|Connect call failed"):
-        await asyncio.open_connection(*address)
+        await asyncio.open_connection(*place.split(":"))
     await plant.ask(do="listen")
     await until(lambda: plant.stand_in.server.is_listening)
-    again = await connected(address)
+    again = await connected(place)
     assert not (await again.read_discrete_inputs(0, count=1, device_id=1)).isError()
     again.close()
+
+
+async def test_the_wire_is_spoilt_and_healed_over_the_control_port(plant: Plant) -> None:
+    assert await plant.ask(do="spoil", fault="exception", percent=100, delay_ms=0)
+    await until(lambda: bool(plant.stand_in.performance.cell.wire))
+    await asyncio.sleep(2 * TICK_S)
+    assert (await plant.client.read_discrete_inputs(0, count=1, device_id=1)).isError()
+    await plant.ask(do="heal")
+    await asyncio.sleep(2 * TICK_S)
+    assert await plant.bits(1)
 
 
 async def test_the_served_log_tells_what_clients_were_told(
@@ -218,15 +232,52 @@ async def test_a_fleet_serves_every_unit_and_changes_as_drawn() -> None:
     plan = FleetPlan(servers=3, units=5, guards=8, changes_per_s=1000, seed=3)
     fleet, twin = Fleet(plan), Fleet(plan)
     assert [fleet.change_one() for _ in range(50)] == [twin.change_one() for _ in range(50)]
-    addresses = await fleet.start()
+    places = await fleet.start()
     life = asyncio.create_task(fleet.run())
     await until(lambda: fleet.changes >= 100)
-    for address, bank in zip(addresses, fleet.banks, strict=True):
-        client = await connected(address)
+    for place, bank in zip(places, fleet.banks, strict=True):
+        client = await connected(place)
         reply = await client.read_discrete_inputs(0, count=16, device_id=5)
         assert len(reply.bits) == 16
         assert reply.bits[::2] == reply.bits[1::2], "both channels of a door change at once"
         assert len(bank.word_span(5, Table.DI, 0, 1)) == 1
         client.close()
     life.cancel()
+    await fleet.stop()
+
+
+RTU_REQUEST = seal(bytes.fromhex("01 02 0000 0004"))
+RTU_DOORS_CLOSED = seal(bytes.fromhex("01 02 01 0F"))
+
+
+async def rtu_reply(place: str) -> bytes:
+    """What the plant says of its doors, over a serial port or TCP."""
+    if place.startswith("/"):
+        master = Master(place)
+        master.send(RTU_REQUEST)
+        reply = await master.hear(len(RTU_DOORS_CLOSED))
+        master.close()
+        return reply
+    host, port = place.split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(RTU_REQUEST)
+    reply = await reader.readexactly(len(RTU_DOORS_CLOSED))
+    writer.close()
+    return reply
+
+
+@pytest.mark.parametrize("control", [None, ("127.0.0.1", 0)], ids=["straight", "through the fault proxy"])
+@pytest.mark.parametrize("transport", [Transport.RTU, Transport.RTU_OVER_TCP])
+async def test_the_same_plant_speaks_rtu(transport: Transport, control: tuple[str, int] | None) -> None:
+    stand_in = StandIn(STILL, site=Site(transport), control=control)
+    await stand_in.start()
+    assert await rtu_reply(stand_in.server.place) == RTU_DOORS_CLOSED
+    await stand_in.stop()
+
+
+async def test_a_fleet_of_serial_ports_has_one_for_each_endpoint() -> None:
+    fleet = Fleet(FleetPlan(servers=2, units=2, guards=2, changes_per_s=0, site=Site(Transport.RTU)))
+    places = await fleet.start()
+    assert len(set(places)) == 2
+    assert [await rtu_reply(place) for place in places] == [RTU_DOORS_CLOSED] * 2
     await fleet.stop()

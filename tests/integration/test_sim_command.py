@@ -5,14 +5,21 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 pytestmark = pytest.mark.integration
 
@@ -148,10 +155,55 @@ def test_proxy_spoils_as_told_and_can_be_told_anew() -> None:
             assert read_inputs(proxy)[6] == 0x01
 
 
+def test_run_serves_a_serial_port_under_the_name_it_is_given(tmp_path: Path) -> None:
+    port = tmp_path / "ttyPLANT"
+    with living("run", "calm-shift", "--serial", str(port)) as process:
+        assert line_of(process) == f"Modbus: {port}\n"
+        assert port.readlink().is_relative_to("/dev/pts")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=5) == 0
+        assert not port.is_symlink()
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A self-signed certificate with its key in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "plant")])
+    born = datetime(2026, 1, 1, tzinfo=UTC)
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(born)
+        .not_valid_after(born + timedelta(days=36_500))
+        .sign(key, hashes.SHA256())
+    )
+    pem = built.public_bytes(Encoding.PEM)
+    pem += key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path = tmp_path / "plant.pem"
+    path.write_bytes(pem)
+    return path
+
+
+def test_run_serves_modbus_over_tls(certificate: Path) -> None:
+    with living(
+        "run", "calm-shift", "--listen", "127.0.0.1:0", "--transport", "tls", "--cert-file", str(certificate)
+    ) as process:
+        address = address_in(line_of(process), "Modbus")
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        with socket.create_connection(address, timeout=5) as plain, context.wrap_socket(plain) as secure:
+            secure.sendall(bytes.fromhex("0007 0000 0006 01 02 0000 0008"))
+            assert secure.recv(100)[:9] == bytes.fromhex("0007 0000 0004 01 02 01")
+
+
 @pytest.mark.parametrize(
     ("args", "text"),
     [
-        (["run", "dmeo"], "SCENARIO: there is no `dmeo` — choose bypass-in-auto"),
+        (["run", "dmeo"], "SCENARIO: there is no `dmeo` — choose bad-wire"),
         (["run", "./nowhere.yaml"], "nowhere.yaml:1:1: there is no such file — check the path"),
         (["run", "demo", "--listen", "5020"], "--listen: `5020` is no address — write HOST:PORT"),
         (["run", "demo", "--listen", "127.0.0.1:99999"], "--listen: `127.0.0.1:99999` is no address"),
@@ -161,6 +213,12 @@ def test_proxy_spoils_as_told_and_can_be_told_anew() -> None:
             "--served-log: /nowhere/x: No such file or directory — ",
         ),
         (["run", "demo", "--speed", "-1"], "--speed"),
+        (["run", "demo", "--transport", "tls"], "--cert-file: TLS needs a certificate — add --cert-file"),
+        (["run", "demo", "--cert-file", "x"], "--cert-file: tcp has no certificates — add --transport tls"),
+        (
+            ["load", "--transport", "tls", "--cert-file", "/nowhere/x"],
+            "/nowhere/x: No such file or directory — give PEM files that belong together",
+        ),
         (
             ["load", "--listen", "127.0.0.1:65534", "--servers", "4"],
             "--listen: 4 ports do not fit above 65534",

@@ -1,6 +1,7 @@
 """The physics of the cell: what must hold whatever people do, and the stories each rule is made for."""
 
 import hashlib
+import itertools
 import json
 import os
 import subprocess
@@ -166,6 +167,24 @@ def test_a_stuck_channel_disagrees_with_its_partner() -> None:
     assert bits(cell)[:2] == (False, True)
     do(cell, Verb.UNSTICK, "door-1", channel=2)
     assert bits(cell)[:2] == (False, False)
+
+
+def test_a_chattering_channel_opens_and_closes_fifty_times_a_second_until_it_is_told_to_stop() -> None:
+    cell = Cell(1)
+    cell.act(Act(Verb.CHATTER, machine=MIXER, guard="door-1", channel=2, on=True))
+    seen = []
+    for _ in range(200):
+        cell.advance(cell.now_ms + 5)
+        seen.append(cell.image("plc-mixer").discrete_inputs[:2])
+    changes = sum(one != other for one, other in itertools.pairwise(seen))
+    assert 98 <= changes <= 100, "each change of a hundred a second, and channel A in peace"
+    assert all(channel_a for channel_a, _ in seen)
+    cell.act(Act(Verb.CHATTER, machine=MIXER, guard="door-1", channel=2, on=False))
+    cell.act(Act(Verb.CHATTER, machine=MIXER, guard="door-1", channel=2, on=True))
+    cell.act(Act(Verb.CHATTER, machine=MIXER, guard="door-1", channel=2, on=False))
+    cell.advance(cell.now_ms + 1_000)
+    assert cell.image("plc-mixer").discrete_inputs[:2] == (True, True)
+    assert cell.next_ms is None
 
 
 def test_the_bypass_key_shows_and_suspends_the_interlock() -> None:

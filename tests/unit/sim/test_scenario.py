@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from simulators.acts import Act, Verb, read_act
+from simulators.faults import FaultKind
 from simulators.plant import DEVICES, GUARDS, MACHINES
 from simulators.scenario import Performance, Scenario, load_scenario, shipped, timeline
 from simulators.truth import Fact
@@ -50,6 +51,16 @@ def shipped_scenario(name: str) -> Scenario:
             "{at_s: 1, do: press, machine: mixer-18, guard: door-1}",
             "door-1",
             "`press` does not fit a guard of kind interlocked_door — it is for estop",
+        ),
+        (
+            "{at_s: 1, do: spoil, fault: lat, percent: 5, delay_ms: 0}",
+            "lat",
+            "`fault` cannot be `lat` — did you mean `late`?",
+        ),
+        (
+            "{at_s: 1, do: spoil, fault: late, percent: 5, delay_ms: 60001}",
+            "60001",
+            "`delay_ms` cannot be `60001` — write whole milliseconds, 0 to 60000",
         ),
         (
             "{at_s: 1, do: bypass, machine: mixer-18, guard: estop, on: true}",
@@ -198,6 +209,19 @@ def test_the_stories_show_what_their_names_say() -> None:
     assert truths["welded-contactor"].machines[MIXER].powered
 
 
+def test_faults_of_the_wire_add_up_until_it_is_healed() -> None:
+    play = Performance(shipped_scenario("bad-wire"))
+    play.advance(15_000)
+    assert [(fault.kind, fault.share, fault.delay_ms) for fault in play.cell.wire] == [
+        (FaultKind.LATE, 0.1, 700),
+        (FaultKind.EXCEPTION, 0.1, 0),
+        (FaultKind.DUPLICATE, 0.1, 0),
+        (FaultKind.JUNK, 0.05, 0),
+    ]
+    play.advance(50_000)
+    assert play.cell.wire == ()
+
+
 def test_a_lost_endpoint_loses_every_device() -> None:
     play = Performance(shipped_scenario("device-lost"))
     play.advance(80_000)
@@ -212,7 +236,7 @@ def test_a_lost_endpoint_loses_every_device() -> None:
 @pytest.mark.parametrize("verb", Verb)
 def test_every_verb_can_be_written_somewhere(verb: Verb) -> None:
     """Each word of the vocabulary has at least one target in the plant that takes it."""
-    extras = {"on": True, "mode": "setup", "percent": 5, "channel": 1}
+    extras = {"on": True, "mode": "setup", "percent": 5, "channel": 1, "fault": "late", "delay_ms": 9}
     tried = [
         {"do": verb.value, **target}
         for target in [
