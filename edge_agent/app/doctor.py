@@ -16,7 +16,7 @@ from edge_agent.adapters.clock_system import SystemClock
 from edge_agent.adapters.store_reading import StoreUnreadableError, read_end
 from edge_agent.adapters.uplink_paho import PahoUplink
 from edge_agent.app.exits import Exit, refuse, say, say_json
-from edge_agent.app.links import opened
+from edge_agent.app.links import NO_CERTIFICATES, opened
 from edge_agent.app.looking import meaning
 from edge_agent.app.running import broker_access
 from edge_agent.domain.plan import ReadBlock
@@ -72,7 +72,8 @@ async def _remote_findings(settings: AgentSettings) -> list[_Finding]:
     found: list[_Finding] = []
     clock = SystemClock()
     for device in settings.plan.devices.values():
-        async with opened(device.url) as link:
+        certificates = settings.certificates.get(device.url, NO_CERTIFICATES)
+        async with opened(device.url, device.timeout_ms, certificates) as link:
             for index in device.blocks:
                 block = settings.plan.blocks[index]
                 began = clock.mono()
@@ -82,7 +83,7 @@ async def _remote_findings(settings: AgentSettings) -> list[_Finding]:
                     f"device {device.id} {block.table.value}/{block.start}..{block.start + block.count - 1}"
                 )
                 if isinstance(outcome, BlockFailed):
-                    found.append((span, meaning(outcome.reason)))
+                    found.append((span, meaning(outcome.reason, link.trouble)))
                     continue
                 found.append((f"{span} in {took_ms:.0f} ms", None))
                 found += [(span, told) for told in _doubts(settings, block, outcome)]

@@ -37,8 +37,10 @@ _MEANINGS: Final[Mapping[str, str]] = {
 }
 
 
-def meaning(reason: str) -> str:
-    """A failed read in words, with what to try."""
+def meaning(reason: str, trouble: str | None = None) -> str:
+    """A failed read in words, with what to try; `trouble` is what the link itself says about its connection."""
+    if reason == "link" and trouble is not None:
+        return trouble
     return _MEANINGS.get(reason, reason)
 
 

@@ -17,14 +17,14 @@ from typing import Final, TypeAlias
 
 from edge_agent.adapters.clock_system import SystemClock
 from edge_agent.app.exits import Exit, complain, refuse, say, say_json
-from edge_agent.app.links import opened
+from edge_agent.app.links import DeviceLink, opened
 from edge_agent.app.looking import LOOK_TIMEOUT_MS, Look, meaning
 from edge_agent.domain.bit_finder import BitFinder, Follower, Found
 from edge_agent.domain.plan import Endian, Table, ValueType
 from edge_agent.domain.raw_view import NAMES, NEIGHBOURS, Sighting, interpret, search
 from edge_agent.domain.readplan import ADDRESSES, block_limit
 from edge_agent.domain.units import NS_PER_S
-from edge_agent.ports import BlockFailed, BlockOk, BlockOutcome, Fieldbus
+from edge_agent.ports import BlockFailed, BlockOk, BlockOutcome
 from edge_agent.settings.link import BadUrl
 from edge_agent.wire.event import Json
 
@@ -86,7 +86,7 @@ def expect(url: str, look: Look, value: float, tolerance: float, *, as_json: boo
     return _with_link(url, wide, lambda link: _search(link, wide, look, value, tolerance, as_json=as_json))
 
 
-def _with_link(url: str, look: Look, work: Callable[[Fieldbus], Awaitable[Exit]]) -> Exit:
+def _with_link(url: str, look: Look, work: Callable[[DeviceLink], Awaitable[Exit]]) -> Exit:
     limit = block_limit(look.table)
     if not 1 <= look.count <= limit or look.start + look.count > ADDRESSES:
         return refuse(
@@ -94,7 +94,7 @@ def _with_link(url: str, look: Look, work: Callable[[Fieldbus], Awaitable[Exit]]
         )
 
     async def run() -> Exit:
-        async with opened(url) as link:
+        async with opened(url, LOOK_TIMEOUT_MS) as link:
             return await work(link)
 
     try:
@@ -103,23 +103,23 @@ def _with_link(url: str, look: Look, work: Callable[[Fieldbus], Awaitable[Exit]]
         return refuse(f"{url}: {bad.what} — {bad.mend}")
 
 
-async def _read(link: Fieldbus, look: Look) -> BlockOutcome:
+async def _read(link: DeviceLink, look: Look) -> BlockOutcome:
     return await link.read(look.unit, look.block(), LOOK_TIMEOUT_MS)
 
 
 # Showing.
 
 
-async def _show(link: Fieldbus, look: Look, manner: Manner, url: str) -> Exit:
+async def _show(link: DeviceLink, look: Look, manner: Manner, url: str) -> Exit:
     screen = Screen(is_live=manner.watch and sys.stdout.isatty() and not manner.as_json)
     before: dict[int, int] = {}
     while True:
         outcome = await _read(link, look)
         if isinstance(outcome, BlockFailed):
             if not manner.watch:
-                complain([f"{url}: unit {look.unit}: {meaning(outcome.reason)}"])
+                complain([f"{url}: unit {look.unit}: {meaning(outcome.reason, link.trouble)}"])
                 return Exit.FAILED
-            screen.draw([f"unit {look.unit}: {meaning(outcome.reason)}"])
+            screen.draw([f"unit {look.unit}: {meaning(outcome.reason, link.trouble)}"])
         else:
             items = look.items(outcome.data)
             if manner.as_json:
@@ -221,7 +221,7 @@ def _all_orders(items: Items, kind: ValueType) -> Json:
 # Finding the bit of a guard.
 
 
-async def _find(link: Fieldbus, look: Look, *, as_json: bool) -> Exit:
+async def _find(link: DeviceLink, look: Look, *, as_json: bool) -> Exit:
     complain(
         [
             f"close the guard; then open and close it {OPENINGS} times, slowly; keep it closed at the end",
@@ -235,7 +235,7 @@ async def _find(link: Fieldbus, look: Look, *, as_json: bool) -> Exit:
         if isinstance(outcome, BlockOk):
             finder.feed(look.table, look.start, outcome.data, clock.mono())
         elif outcome.reason != "timeout":
-            complain([meaning(outcome.reason)])
+            complain([meaning(outcome.reason, link.trouble)])
             return Exit.FAILED
         if (found := finder.found(now)) is not None:
             _say_found(found, as_json=as_json)
@@ -305,7 +305,7 @@ def debounce_ms(bounce_ms: int) -> int:
 
 
 async def _search(
-    link: Fieldbus, wide: Look, asked: Look, value: float, tolerance: float, *, as_json: bool
+    link: DeviceLink, wide: Look, asked: Look, value: float, tolerance: float, *, as_json: bool
 ) -> Exit:
     outcome = await _read(link, wide)
     if isinstance(outcome, BlockFailed):
@@ -313,7 +313,7 @@ async def _search(
         wide = asked
         outcome = await _read(link, wide)
     if isinstance(outcome, BlockFailed):
-        complain([f"unit {asked.unit}: {meaning(outcome.reason)}"])
+        complain([f"unit {asked.unit}: {meaning(outcome.reason, link.trouble)}"])
         return Exit.FAILED
     words = [word for _, word in wide.items(outcome.data)]
     seen = search(words, asked.start - wide.start, value, tolerance)[:SIGHTINGS_MAX]

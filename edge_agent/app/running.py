@@ -19,10 +19,8 @@ import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 from edge_agent.adapters.clock_system import SystemClock
-from edge_agent.adapters.fieldbus_mbap import MbapLink
 from edge_agent.adapters.minting import Run
 from edge_agent.adapters.process_linux import Supervisor, rss_mb
 from edge_agent.adapters.signing import KeyFileError, SigningKey, key_path, load_or_create_key
@@ -31,8 +29,9 @@ from edge_agent.adapters.store_sqlite import EventStore
 from edge_agent.adapters.store_threaded import ThreadedStore
 from edge_agent.adapters.uplink_paho import BrokerAccess, PahoUplink
 from edge_agent.app.exits import Exit, refuse
+from edge_agent.app.links import link_of
 from edge_agent.domain.delivery import DeliveryMode
-from edge_agent.ports import Fieldbus, StoreBrokenError
+from edge_agent.ports import StoreBrokenError
 from edge_agent.runtime.agent import Agent, Stored, World
 from edge_agent.runtime.schedule import lines
 from edge_agent.settings import AgentSettings, Delivery, load
@@ -66,7 +65,10 @@ def run_agent(config: Path) -> Exit:
     process = _Process(config)
     for warning in settings.warnings:
         _log.warning("%s", warning)
-    world = _connect_world(settings, clock, store)
+    try:
+        world = _connect_world(settings, clock, store)
+    except OSError as error:
+        return refuse(f"{config}: a certificate file of a device cannot be used: {error}")
     stored = Stored(store.tail, store.acked, tuple(store.gone), store.memory)
     try:
         _run_loop(lambda: process.run(settings, world, stored, key))
@@ -149,10 +151,7 @@ def _open_store(settings: AgentSettings, clock: SystemClock, key: SigningKey) ->
 
 
 def _connect_world(settings: AgentSettings, clock: SystemClock, store: EventStore) -> _AgentWorld:
-    links: dict[str, Fieldbus] = {}
-    for name, (device, *_) in lines(settings.plan).items():
-        parts = urlsplit(device.url)
-        links[name] = MbapLink(parts.hostname or "", parts.port or 502)
+    links = {name: link_of(settings, devices) for name, devices in lines(settings.plan).items()}
     return _AgentWorld(
         clock=clock,
         outbox=ThreadedStore(store),

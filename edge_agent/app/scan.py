@@ -16,8 +16,8 @@ from typing import Final
 
 from edge_agent.adapters.clock_system import SystemClock
 from edge_agent.app.exits import Exit, complain, refuse, say, say_json
-from edge_agent.app.links import opened
-from edge_agent.app.looking import GATEWAY_SILENCE, Look
+from edge_agent.app.links import DeviceLink, opened
+from edge_agent.app.looking import GATEWAY_SILENCE, Look, meaning
 from edge_agent.domain.plan import Table
 from edge_agent.domain.units import NS_PER_S
 from edge_agent.ports import BlockFailed, BlockOk, BlockOutcome, Fieldbus
@@ -104,12 +104,12 @@ class _Search:
         self.found: list[Answers] = []
         self.progress = Progress(len(units) * settings)
 
-    async def run(self, link: Fieldbus) -> str | None:
+    async def run(self, link: DeviceLink) -> str | None:
         """Ask every unit; why none can be asked, or None."""
         for unit in self.units:
             said = await self._ask(link, unit, _FIRST_LOOK)
             if isinstance(said, BlockFailed) and said.reason == "link":
-                return "cannot connect"
+                return meaning(said.reason, link.trouble)
             if word := _answer(said):
                 answers = Answers(unit, {_FIRST_LOOK: word})
                 self.found.append(answers)
@@ -128,7 +128,7 @@ async def _search_all(search: _Search, urls: Sequence[str]) -> str | None:
     fault: str | None = None
     for url in urls:
         search.url = url
-        async with opened(url) as link:
+        async with opened(url, search.timeout_ms) as link:
             fault = await search.run(link)
         if search.found or fault:
             return fault

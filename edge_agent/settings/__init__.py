@@ -5,7 +5,7 @@ Theory of operation. `load` runs four steps; each reports all it finds, with fil
     load(path, environ)
       ├─ configfile.load          YAML 1.2, ${ENV}, duplicate keys
       ├─ configfile.validate      `schema`: keys, types, ranges
-      ├─ broker, store            URL, secrets, certificates
+      ├─ broker, certificates     URL, secrets, certificate files
       └─ compile                  names resolve, addresses do not collide, requests fit, rules have their signals
            → AgentSettings | list[Problem]
 
@@ -26,6 +26,7 @@ from edge_agent.configfile import Document, Problem, collection_paused, in_order
 from edge_agent.configfile import load as load_document
 from edge_agent.domain.plan import CellPlan
 from edge_agent.settings.broker import Delivery, MqttSettings, broker_settings
+from edge_agent.settings.certificates import CertificateFiles, device_certificates
 from edge_agent.settings.compile import Compiler
 from edge_agent.settings.schema import AgentFile
 
@@ -42,9 +43,13 @@ class StoreSettings:
 
 @dataclass(frozen=True, slots=True)
 class AgentSettings:
-    """A good configuration: the plan, and how to reach broker and store. `warnings` are no errors, but worth reading."""
+    """A good configuration: the plan, and how to reach devices, broker and store.
+
+    `certificates`: by URL, for encrypted links. `warnings` are no errors, but worth reading.
+    """
 
     plan: CellPlan
+    certificates: Mapping[str, CertificateFiles]
     mqtt: MqttSettings
     store: StoreSettings
     warnings: tuple[Problem, ...]
@@ -68,10 +73,12 @@ def _compile(document: Document) -> AgentSettings | list[Problem]:
         return problems
     is_whole = not problems
     mqtt, mqtt_problems = broker_settings(document, file.mqtt)
+    link_problems: list[Problem] = []
+    certificates = device_certificates(document, file.devices, link_problems)
     compiler = Compiler(document, file)
     plan = compiler.compile(is_whole=is_whole)
-    problems = in_order([*problems, *mqtt_problems, *compiler.problems])
+    problems = in_order([*problems, *mqtt_problems, *link_problems, *compiler.problems])
     if problems or plan is None or mqtt is None:
         return problems
     store = StoreSettings(document.resolve(file.store.path), file.store.size_max_mb)
-    return AgentSettings(plan, mqtt, store, tuple(in_order(compiler.warnings)))
+    return AgentSettings(plan, certificates, mqtt, store, tuple(in_order(compiler.warnings)))

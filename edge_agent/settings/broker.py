@@ -10,6 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from edge_agent.configfile import Document, Problem, read_secret
+from edge_agent.settings.certificates import certificate_files, refuse_certificates
 from edge_agent.settings.link import BadUrl, Broker, parse_broker
 from edge_agent.settings.schema import MqttSection
 from edge_agent.settings.spot import Spot
@@ -39,32 +40,15 @@ class MqttSettings:
     delivery: Delivery
 
 
-_TLS_KEYS = ("ca_file", "cert_file", "key_file")
-
-
 def broker_settings(document: Document, section: MqttSection) -> tuple[MqttSettings | None, list[Problem]]:
     """The settings, or None, and every problem of the section."""
     spot = Spot(document, ("mqtt",))
     problems: list[Problem] = []
     broker = _broker(spot, section, problems)
     password = _password(spot, section, problems)
-    files = {key: _file(spot, key, getattr(section, key), problems) for key in _TLS_KEYS}
-    if (section.cert_file is None) != (section.key_file is None):
-        given, missing = ("cert_file", "key_file") if section.cert_file else ("key_file", "cert_file")
-        problems.append(
-            spot.problem(f"`{given}` stands without `{missing}`", f"add {missing}", given, at_key=True)
-        )
+    files = certificate_files(spot, section, problems)
     if broker is not None and not broker.is_tls:
-        problems += [
-            spot.problem(
-                f"`{key}` needs an encrypted link, not {broker.scheme}",
-                "write mqtts:// or wss://",
-                key,
-                at_key=True,
-            )
-            for key in _TLS_KEYS
-            if files[key] is not None
-        ]
+        refuse_certificates(spot, files, broker.scheme, "write mqtts:// or wss://", problems)
     if broker is None or problems:
         return None, problems
     settings = MqttSettings(
@@ -75,9 +59,9 @@ def broker_settings(document: Document, section: MqttSection) -> tuple[MqttSetti
         is_tls=broker.is_tls,
         username=section.username,
         password=password,
-        ca_file=files["ca_file"],
-        cert_file=files["cert_file"],
-        key_file=files["key_file"],
+        ca_file=files.ca_file,
+        cert_file=files.cert_file,
+        key_file=files.key_file,
         delivery=Delivery(section.delivery),
     )
     return settings, []
@@ -111,18 +95,3 @@ def _password(spot: Spot, section: MqttSection, problems: list[Problem]) -> str 
     if found is not None and section.username is None:
         problems.append(spot.problem("a password stands without `username`", "add username", at_key=True))
     return found
-
-
-def _file(spot: Spot, key: str, written: Path | None, problems: list[Problem]) -> Path | None:
-    if written is None:
-        return None
-    path = spot.document.resolve(written)
-    try:
-        with path.open("rb"):
-            return path
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a usable path"
-        problems.append(
-            spot.problem(f"`{key}`: {path} cannot be read: {reason}", "check path and permissions", key)
-        )
-        return None

@@ -11,7 +11,7 @@ from typing import Final
 from edge_agent.configfile import Document, Problem
 from edge_agent.domain.plan import GuardKind
 from edge_agent.domain.readplan import STALE_POLLS
-from edge_agent.settings.link import READABLE, BadUrl, parse_link
+from edge_agent.settings.link import BadUrl, parse_link
 from edge_agent.settings.points import near_mend
 from edge_agent.settings.schema import DeviceSection
 from edge_agent.settings.signals import MOTION_SOURCES
@@ -49,9 +49,6 @@ def links(
             problems.append(spot.problem(f"`url`: {bad.what}", bad.mend, "url"))
             continue
         urls[name] = link.url
-        if link.scheme not in READABLE:
-            what = f"`url`: this version reads {', '.join(READABLE)} only, not {link.scheme}"
-            problems.append(spot.problem(what, "put a Modbus TCP gateway before the device", "url"))
         if device.unit not in link.units:
             what = (
                 f"`unit` is {device.unit}, but must be {link.units[0]} to {link.units[-1]} on {link.scheme}"

@@ -1,10 +1,10 @@
 """URLs of devices and brokers, parsed and normalised so that equal links compare equal.
 
 A device's link is `modbus+tcp://HOST[:502]`, `modbus+tls://HOST[:802]`, `modbus+rtuovertcp://HOST:PORT` or
-`modbus+rtu:///dev/ttyUSB0?baud=19200&parity=E`. Passwords never stand in URLs: they would reach logs and hashes.
+`modbus+rtu:///dev/ttyUSB0?baud=19200&parity=E` (with `parity=N` two stop bits, unless `stopbits=1`). Passwords never stand in URLs: they would reach logs and hashes.
 
 Source: the outside contract, section 2; Modbus Messaging on TCP/IP 1.0b (port 502); Modbus/TCP Security (port 802);
-Modbus over Serial Line 1.02 (19200 baud, even parity by default; units 1 to 247).
+Modbus over Serial Line 1.02 (19200 baud, even parity by default; without parity a second stop bit, 2.5.1; units 1 to 247).
 """
 
 from __future__ import annotations
@@ -14,17 +14,18 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
+TLS: Final = "modbus+tls"
+RTU_OVER_TCP: Final = "modbus+rtuovertcp"
+SERIAL: Final = "modbus+rtu"
+
 PORT_DEFAULTS: Final[Mapping[str, int | None]] = {
     "modbus+tcp": 502,
-    "modbus+tls": 802,
-    "modbus+rtuovertcp": None,
+    TLS: 802,
+    RTU_OVER_TCP: None,
 }
-SERIAL: Final = "modbus+rtu"
-READABLE: Final = ("modbus+tcp",)
-"""Schemes that this version reads."""
-
 BAUDS: Final = (1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200)
 PARITIES: Final = ("E", "O", "N")
+STOPBITS: Final = ("1", "2")
 UNITS_IP: Final = range(256)
 """On TCP the unit only matters behind a gateway; 0 and 255 mean the device itself (Modbus Messaging 1.0b, 4.4.2.1)."""
 UNITS_RTU: Final = range(1, 248)
@@ -34,12 +35,35 @@ BROKER_PORTS: Final[Mapping[str, int]] = {"mqtt": 1883, "mqtts": 8883, "ws": 80,
 
 
 @dataclass(frozen=True, slots=True)
+class SerialLine:
+    """A serial device and how it is set; `parity` E, O or N."""
+
+    path: str
+    baud: int
+    parity: str
+    stopbits: int
+
+
+@dataclass(frozen=True, slots=True)
 class Link:
-    """A device's link: its normalised URL and the units that its framing allows."""
+    """A device's link: its normalised URL, the units that its framing allows, and the endpoint: host and port, or a serial line."""
 
     url: str
     scheme: str
     units: range
+    host: str = ""
+    port: int = 0
+    line: SerialLine | None = None
+
+    @property
+    def is_tls(self) -> bool:
+        """Whether the connection is encrypted."""
+        return self.scheme == TLS
+
+    @property
+    def is_rtu(self) -> bool:
+        """Whether frames are RTU's, in which nothing says which request an answer belongs to."""
+        return self.scheme in (RTU_OVER_TCP, SERIAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +111,8 @@ def parse_link(text: str) -> Link:
     host, port = _host(parts), port or PORT_DEFAULTS[parts.scheme]
     if port is None:
         raise BadUrl("the port is missing", f"write {parts.scheme}://{host}:PORT")
-    units = UNITS_RTU if parts.scheme == "modbus+rtuovertcp" else UNITS_IP
-    return Link(f"{parts.scheme}://{host}:{port}", parts.scheme, units)
+    units = UNITS_RTU if parts.scheme == RTU_OVER_TCP else UNITS_IP
+    return Link(f"{parts.scheme}://{host}:{port}", parts.scheme, units, host.strip("[]"), port)
 
 
 def parse_broker(text: str) -> Broker:
@@ -134,11 +158,18 @@ def _serial(parts: SplitResult) -> Link:
             "the serial line's path is missing", "write modbus+rtu:///dev/ttyUSB0?baud=19200&parity=E"
         )
     options = parse_qs(parts.query, keep_blank_values=True)
-    if unknown := sorted(set(options) - {"baud", "parity"}):
-        raise BadUrl(f"unknown option {unknown[0][:20]}", "a serial line has baud and parity")
+    if unknown := sorted(set(options) - {"baud", "parity", "stopbits"}):
+        raise BadUrl(f"unknown option {unknown[0][:20]}", "a serial line has baud, parity and stopbits")
     baud, parity = options.get("baud", ["19200"])[-1], options.get("parity", ["E"])[-1].upper()
+    usual = "2" if parity == "N" else "1"
+    stopbits = options.get("stopbits", [usual])[-1]
     if baud not in {str(known) for known in BAUDS}:
         raise BadUrl(f'"{baud[:20]}" is no baud rate', f"write one of {', '.join(map(str, BAUDS))}")
     if parity not in PARITIES:
         raise BadUrl(f'"{parity[:20]}" is no parity', "write E, O or N")
-    return Link(f"{SERIAL}://{parts.path}?baud={baud}&parity={parity}", SERIAL, UNITS_RTU)
+    if stopbits not in STOPBITS:
+        raise BadUrl(f'"{stopbits[:20]}" is no number of stop bits', "write 1 or 2")
+    url = f"{SERIAL}://{parts.path}?baud={baud}&parity={parity}"
+    if stopbits != usual:
+        url += f"&stopbits={stopbits}"
+    return Link(url, SERIAL, UNITS_RTU, line=SerialLine(parts.path, int(baud), parity, int(stopbits)))

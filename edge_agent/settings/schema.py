@@ -128,7 +128,13 @@ class DeviceSection(Section):
     """One Modbus device; devices with the same `url` share one link, one request in flight."""
 
     url: str
-    """modbus+tcp://HOST[:502], modbus+tls://…, modbus+rtuovertcp://HOST:PORT, modbus+rtu:///dev/ttyUSB0?baud=19200&parity=E."""
+    """modbus+tcp://HOST[:502], modbus+tls://HOST[:802], modbus+rtuovertcp://HOST:PORT, modbus+rtu:///dev/ttyUSB0?baud=19200&parity=E."""
+    ca_file: Path | None = None
+    """modbus+tls: PEM of the authority that signed the device's certificate; default: the system's. Same for all devices of one url."""
+    cert_file: Path | None = None
+    """modbus+tls: PEM certificate of this agent, for mutual TLS. Same for all devices of one url."""
+    key_file: Path | None = None
+    """modbus+tls: PEM key of `cert_file`. Same for all devices of one url."""
     unit: int = Field(default=1, ge=0, le=255)
     """Unit id: 0–255 on TCP, 1–247 on RTU framing."""
     poll_ms: int = Field(default=200, ge=10, le=60_000)

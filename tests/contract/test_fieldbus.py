@@ -13,7 +13,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from edge_agent.adapters.fieldbus_mbap import MbapLink, judge
+from edge_agent.adapters.fieldbus_dial import TcpDial
+from edge_agent.adapters.fieldbus_framing import MbapFraming
+from edge_agent.adapters.fieldbus_request import judge
+from edge_agent.adapters.fieldbus_stream import StreamLink
 from edge_agent.domain.plan import ReadBlock, Table
 from edge_agent.domain.units import BlockId, DeviceId
 from edge_agent.ports import BlockFailed, BlockOk, BlockOutcome
@@ -34,15 +37,15 @@ def block(table: Table = Table.HOLDING_REGISTER, start: int = 0, count: int = 4)
 
 
 @asynccontextmanager
-async def link_to(address: tuple[str, int]) -> AsyncIterator[MbapLink]:
-    link = MbapLink(*address)
+async def link_to(address: tuple[str, int]) -> AsyncIterator[StreamLink]:
+    link = StreamLink(TcpDial(*address), MbapFraming())
     try:
         yield link
     finally:
         await link.close()
 
 
-async def read_until(link: MbapLink, wanted: Callable[[BlockOutcome], bool]) -> BlockOutcome:
+async def read_until(link: StreamLink, wanted: Callable[[BlockOutcome], bool]) -> BlockOutcome:
     """Read again until the outcome is as wanted; the test's own timeout is the bound."""
     while True:
         outcome = await link.read(1, block(), PATIENT_MS)
@@ -323,18 +326,25 @@ async def test_requests_are_twelve_bytes_of_function_1_to_4_with_a_new_transacti
 async def test_transaction_ids_wrap() -> None:
     async with scripted(lambda r: frame(r, GOOD)) as (address, _), link_to(address) as link:
         await link.read(1, block(count=1), PATIENT_MS)
-        assert link._connection is not None
-        link._connection._transaction = 0xFFFF
+        assert isinstance(link._framing, MbapFraming)
+        link._framing._transaction = 0xFFFF
         for _ in range(3):
             assert await link.read(1, block(count=1), PATIENT_MS) == BlockOk(b"\x00\x2a")
 
 
 async def test_a_link_that_was_never_used_closes() -> None:
-    await MbapLink("127.0.0.1", 1).close()
+    await StreamLink(TcpDial("127.0.0.1", 1), MbapFraming()).close()
 
 
 def test_the_port_has_no_way_to_write() -> None:
-    assert [name for name in dir(MbapLink) if not name.startswith("_")] == ["close", "read", "requests"]
+    assert [name for name in dir(StreamLink) if not name.startswith("_")] == [
+        "ask",
+        "close",
+        "connected",
+        "read",
+        "requests",
+        "trouble",
+    ]
 
 
 def test_judging_takes_nothing_that_is_not_exact() -> None:

@@ -287,7 +287,7 @@ async def test_doctor_says_what_is_well_and_what_is_not(tmp_path: Path, mosquitt
 
 
 @pytest.mark.parametrize(
-    "url", ["ftp://x", "127.0.0.1", "modbus+tls://127.0.0.1", "modbus+tcp://127.0.0.1:99999"]
+    "url", ["ftp://x", "127.0.0.1", "modbus+rtu://ttyUSB0", "modbus+tcp://127.0.0.1:99999"]
 )
 def test_a_bad_url_is_bad_usage(url: str) -> None:
     done = agent("probe", url)

@@ -65,7 +65,6 @@ FAULTS = [
     ("url: modbus+tcp://192.0.2.10:502", "url: modbus://192.0.2.10", '10:10: `url`: "modbus" is no kind of link'),
     ("url: modbus+tcp://192.0.2.10:502", "url: 192.0.2.10:502", "10:10: `url`: this is no URL"),
     ("url: modbus+tcp://192.0.2.10:502", "url: modbus+tcp://192.0.2.10:99999", "10:10: `url`: this is no URL"),
-    ("url: modbus+tcp://192.0.2.10:502", "url: modbus+tls://192.0.2.10", "10:10: `url`: this version reads modbus+tcp only"),
     ("url: modbus+tcp://192.0.2.10:502", "url: modbus+rtu:///dev/ttyUSB0?baud=7", '10:10: `url`: "7" is no baud rate'),
     ("    url: modbus+tcp://192.0.2.10:502\n", "", "9:3: `url` is missing"),
     ("unit: 1", "unit: 256", "11:11: `unit` is 256, but must be at most 255"),

@@ -1,0 +1,114 @@
+"""The link of RTU framing: nothing in an answer says which request it belongs to, so the line must be known to be in step.
+
+Theory of operation. One late answer, taken for the answer to the next request, puts every following one off by one: wrong
+values, each with a good CRC, for ever. So an answer is believed only while the line is *in step*: every request so far
+has had its one answer, and nothing else has come. It is out of step
+
+    at first, and after each new connection      somebody else's answer may still be under way
+    after a timeout, a wrong CRC, an answer of another unit, function or length
+    when something came that was not asked for   an answer doubled, two devices with one address, noise
+    when a read was cancelled
+
+Then a TCP connection is closed and made anew (a serial line has none), and the link stays silent and discards what comes
+until the line has been quiet for `quiet_s`, the longest timeout of its units: the device had at least its timeout twice to get
+rid of its answer. The read that failed waits for that itself, so that the time is its device's, not its neighbours'. The next read
+is provisional: it is made twice and believed only if both answers are equal byte for byte, else it is `unconfirmed`, and
+all begins again. So the first answer after a timeout by itself opens and closes nothing.
+
+A block that changes all the time never gives two equal answers. After `CHANGING_MAX` such rounds in a row, each of two requests,
+two good answers and then silence, the count of answers has proved what their content could not: the next read is
+believed, those before it are not.
+
+Frames end with 3.5 characters of silence (Modbus over Serial Line 1.02, 2.5.1.1), so an answer is believed, and the next
+request sent, only after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from edge_agent.adapters.fieldbus_connection import Connection
+from edge_agent.adapters.fieldbus_stream import StreamLink
+from edge_agent.domain.plan import ReadBlock
+from edge_agent.ports import BlockFailed, BlockOk, BlockOutcome
+
+CHANGING_MAX: Final = 3
+"""Rounds of two good but different answers that prove the line in step: an answer three times late in the same way is none."""
+
+_UNCONFIRMED: Final = BlockFailed("unconfirmed")
+
+
+class ConfirmedLink:
+    """See the module. `read` is called by one task at a time; `is_dialled`: failure closes the connection."""
+
+    def __init__(self, stream: StreamLink, *, quiet_s: float, is_dialled: bool) -> None:
+        self._stream = stream
+        self._quiet_s = quiet_s
+        self._is_dialled = is_dialled
+        self._in_step: Connection | None = None
+        self._changing = 0
+
+    @property
+    def requests(self) -> Mapping[int, int]:
+        """Requests sent since the start, by function code."""
+        return self._stream.requests
+
+    @property
+    def trouble(self) -> str | None:
+        """Why there is no connection; None when all is well."""
+        return self._stream.trouble
+
+    async def read(self, unit: int, block: ReadBlock, timeout_ms: int) -> BlockOutcome:
+        """Read one block; every failure is an outcome (see the module)."""
+        connection = await self._stream.connected(timeout_ms)
+        if connection is None:
+            return BlockFailed("link")
+        is_in_step = self._in_step is connection and not connection.is_disturbed
+        if not is_in_step and not await connection.hush(self._quiet_s, is_from_now=False):
+            return BlockFailed("bad_frame" if connection.is_up else "link")
+        self._in_step = None
+        connection.is_disturbed = False
+        outcome = await self._stream.ask(connection, unit, block, timeout_ms)
+        if not is_in_step and is_answer(outcome):
+            outcome = await self._confirm(outcome, connection, unit, block, timeout_ms)
+        if is_answer(outcome):
+            self._in_step = connection
+            self._changing = 0
+        else:
+            is_changing = outcome == _UNCONFIRMED and connection.is_up and not connection.is_disturbed
+            await self._recover(connection, is_changing=is_changing, timeout_ms=timeout_ms)
+        return outcome
+
+    async def close(self) -> None:
+        """Close the connection and stop reconnecting."""
+        await self._stream.close()
+
+    async def _confirm(
+        self, first: BlockOutcome, connection: Connection, unit: int, block: ReadBlock, timeout_ms: int
+    ) -> BlockOutcome:
+        """The outcome of a provisional read, whose first answer is here."""
+        if connection.is_disturbed or not connection.is_up:
+            return _UNCONFIRMED
+        second = await self._stream.ask(connection, unit, block, timeout_ms)
+        return second if second == first or not is_answer(second) else _UNCONFIRMED
+
+    async def _recover(self, connection: Connection, *, is_changing: bool, timeout_ms: int) -> None:
+        """Stay silent until nothing can be under way any more; two good answers that differ are no reason to close."""
+        current: Connection | None = connection
+        if self._is_dialled and not is_changing:
+            connection.redial()
+            current = await self._stream.connected(timeout_ms)
+        if current is None:
+            return
+        current.is_disturbed = False
+        is_quiet = await current.hush(self._quiet_s, is_from_now=True)
+        self._changing = self._changing + 1 if is_changing and is_quiet and not current.is_disturbed else 0
+        if self._changing == CHANGING_MAX:
+            self._changing = 0
+            self._in_step = current
+
+
+def is_answer(outcome: BlockOutcome) -> bool:
+    """Whether the device answered: with data, or with a refusal of its own."""
+    return isinstance(outcome, BlockOk) or outcome.reason.startswith("exception:")

@@ -1,0 +1,179 @@
+"""One connection to one endpoint: bytes in, at most one answer awaited. Used once.
+
+A request is answered by a body (unit id and PDU) or by the reason why there is none: `timeout`, `bad_frame`, `link`. One
+timer serves all requests of the connection: it is left running while answers come, and looks at the deadline in force
+when it fires, so that a request costs no timer of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final, TypeAlias, cast
+
+from edge_agent.adapters.fieldbus_framing import Fed, Framing
+from edge_agent.adapters.fieldbus_request import Request
+
+CLOCK_STEP_S: Final = 0.001
+"""An event loop's timer may fire this much early: uvloop counts in milliseconds."""
+
+Answer: TypeAlias = bytes | str
+"""The body of an answer, or why there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How a connection waits.
+
+    `silence_s`: on RTU framing, the silence that ends a frame. `silent_max`: timeouts in a row, over all units, after which it
+    is closed; None: never (a serial line has nobody to connect to anew).
+    """
+
+    silence_s: float = 0.0
+    silent_max: int | None = None
+
+
+class Connection(asyncio.Protocol):
+    """See the module.
+
+    `lost` is done when it has ended, with what ended it; `was_aborted`: we did. `is_disturbed`: something came that nobody
+    had asked for. `is_redialled`: closed in order to be connected anew at once.
+    """
+
+    def __init__(self, framing: Framing, timing: Timing) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.lost: asyncio.Future[Exception | None] = self._loop.create_future()
+        self.has_answered = False
+        self.was_aborted = False
+        self.is_redialled = False
+        self.is_disturbed = False
+        self._framing = framing
+        self._timing = timing
+        self._transport: asyncio.Transport | None = None
+        self._answer: asyncio.Future[Answer] | None = None
+        self._timeouts = 0
+        self._deadline = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._silence: asyncio.TimerHandle | None = None
+        self._noisy_at = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The event loop's call: it is up."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._framing.reset()
+        self._noisy_at = self._loop.time()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The event loop's call: it has ended."""
+        self._transport = None
+        for timer in (self._timer, self._silence):
+            if timer is not None:
+                timer.cancel()
+        self._settle("link")
+        if not self.lost.done():
+            self.lost.set_result(exc)
+
+    @property
+    def is_up(self) -> bool:
+        """Whether a request can be sent."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    def ask(self, request: Request, timeout_s: float) -> asyncio.Future[Answer]:
+        """Send one request; the future always gets an answer, at the latest at the timeout."""
+        assert self._transport is not None
+        loop = self._loop
+        self._answer = answer = loop.create_future()
+        self._transport.write(self._framing.begin(request))
+        self._deadline = deadline = loop.time() + timeout_s
+        if self._timer is None or deadline < self._timer_at:
+            self._arm(deadline)
+        return answer
+
+    def data_received(self, data: bytes) -> None:
+        """The event loop's call: something came."""
+        if self._answer is None:
+            self.is_disturbed = True
+            self._noisy_at = self._loop.time()
+        fed = self._framing.feed(data)
+        if isinstance(fed, bytes):
+            self._believe(fed)
+        elif fed is Fed.SILENCE and self._answer is not None:
+            self._await_silence()
+        elif fed is Fed.BROKEN:
+            self._settle("bad_frame")
+            self.abort()
+
+    def abort(self) -> None:
+        """Close without goodbye."""
+        if self._transport is not None:
+            self.was_aborted = True
+            self._transport.abort()
+        self._settle("link")
+
+    def redial(self) -> None:
+        """Close, to be connected anew at once."""
+        self.is_redialled = True
+        self.abort()
+
+    async def hush(self, quiet_s: float, *, is_from_now: bool) -> bool:
+        """Wait, discarding what comes, until nothing has come for `quiet_s`; False if that takes twice as long, or it ended."""
+        now = self._loop.time()
+        end = now + 2 * quiet_s
+        if is_from_now:
+            self._noisy_at = now
+        while self.is_up and now < end:
+            wait_s = self._noisy_at + quiet_s - now
+            if wait_s <= 0:
+                return True
+            await asyncio.wait((self.lost,), timeout=min(wait_s, end - now) + CLOCK_STEP_S)
+            now = self._loop.time()
+        return False
+
+    def _believe(self, body: bytes) -> None:
+        self.has_answered = True
+        self._timeouts = 0
+        self._settle(body)
+
+    def _await_silence(self) -> None:
+        if self._silence is not None:
+            self._silence.cancel()
+        self._silence = self._loop.call_later(self._timing.silence_s + CLOCK_STEP_S, self._end_frame)
+
+    def _end_frame(self) -> None:
+        self._silence = None
+        if self._answer is None:
+            return
+        body = self._framing.finish()
+        if isinstance(body, bytes):
+            self._believe(body)
+        else:
+            self._settle("bad_frame")
+
+    def _arm(self, at: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = at
+        self._timer = self._loop.call_at(at, self._look_at_deadline)
+
+    def _look_at_deadline(self) -> None:
+        self._timer = None
+        if self._answer is None:
+            return
+        if self._loop.time() < self._deadline:
+            self._arm(self._deadline)
+            return
+        self._timeouts += 1
+        is_mid_frame = self._framing.is_mid_frame
+        is_useless = self._framing.give_up()
+        self._settle("bad_frame" if is_mid_frame else "timeout")
+        if is_useless or self._timeouts == self._timing.silent_max:
+            self.abort()
+
+    def _settle(self, answer: Answer) -> None:
+        if self._silence is not None:
+            self._silence.cancel()
+            self._silence = None
+        awaited, self._answer = self._answer, None
+        if awaited is not None and not awaited.done():
+            awaited.set_result(answer)
