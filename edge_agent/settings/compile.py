@@ -32,6 +32,7 @@ from edge_agent.domain.readlength import vary_lengths
 from edge_agent.domain.readplan import CHANNEL_NAMES, ReadLimits, plan_reads
 from edge_agent.domain.units import AgentId, DeviceId, GuardId, MachineId, SignalId, SiteId
 from edge_agent.settings import checks
+from edge_agent.settings.busload import link_loads, load_problems
 from edge_agent.settings.checks import stale_ms, written_keys
 from edge_agent.settings.judging import GuardInputs, Judging
 from edge_agent.settings.limits import check_payloads, check_rates
@@ -113,6 +114,10 @@ class Compiler:
         rules = self._judge()
         plan = self._plan(blocks, rules)
         self.problems += check_rates(self._document, plan)
+        if len(self._urls) == len(plan.devices):
+            problems, warnings = load_problems(self._document, link_loads(plan))
+            self.problems += problems
+            self.warnings += warnings
         if not self.problems:
             self.problems += check_payloads(self._document, plan)
         return None if self.problems else plan

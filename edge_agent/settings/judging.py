@@ -155,7 +155,18 @@ class Judging:
         self, spot: Spot, name: RuleName, override: RuleOverride | None, on_delay_ms: int, poll_ms: int
     ) -> None:
         polls = 2 if name is RuleName.CHANNEL_DISCREPANCY else 1
-        if on_delay_ms == 0 or on_delay_ms >= polls * poll_ms:
+        if on_delay_ms == 0:
+            return
+        if poll_ms > HOLD_GAP_MS:
+            what = f"{name.value}: polls every {poll_ms} ms are longer than the {HOLD_GAP_MS} ms that one lost reply may take"
+            mend = f"read its signals at least every {HOLD_GAP_MS} ms"
+            self.problems.append(spot.problem(what, mend, at_key=True))
+            return
+        if on_delay_ms == poll_ms and name is RuleName.GUARD_OPEN_MOTION:
+            what = f"{name.value}: polls every {poll_ms} ms are as long as its delay: a stop in time may look late"
+            self.warnings.append(spot.problem(what, f"poll faster than every {on_delay_ms} ms", at_key=True))
+            return
+        if on_delay_ms >= polls * poll_ms:
             return
         if override is not None and override.on_delay_ms is not None:
             what = f"{name.value}: a delay of {on_delay_ms} ms is shorter than {polls * poll_ms} ms, which {polls} poll(s) take"

@@ -1,16 +1,19 @@
 """What a configuration means, for people (`check_report`) and programs (`check_data`): no socket is opened for it.
 
-The read plan shows each request with what it reads; the rules show, for every guard and device, what is judged, with
+The read plan shows each link with its load, and each request with what it reads and costs; the rules show, for every guard and device, what is judged, with
 which parameters, and how long the worst case takes from the physical change to the finding.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from edge_agent.domain.plan import CellPlan, ReadBlock, RulePlan
+from edge_agent.settings.busload import LinkLoad, RequestLoad, link_loads, requests_per_second
 from edge_agent.settings.rules import HOLD_GAP_MS, JUDGED
 from edge_agent.wire.event import Json
 
@@ -38,7 +41,7 @@ def check_report(settings: AgentSettings, *, rules: bool, plan: bool) -> str:
         f"store {settings.store.path}, at most {settings.store.size_max_mb} MB",
     ]
     if plan:
-        lines += ["", "Requests", *_read_lines(cell), "", "Worst-case detection", *_detection_lines(cell)]
+        lines += ["", "Requests", *_link_lines(cell), "", "Worst-case detection", *_detection_lines(cell)]
     if rules:
         lines += ["", "Rules judged by this version, and their defaults", *_rule_lines()]
         lines += ["", "Rules of this configuration", *_resolved_lines(cell)]
@@ -48,17 +51,23 @@ def check_report(settings: AgentSettings, *, rules: bool, plan: bool) -> str:
 def check_data(settings: AgentSettings) -> dict[str, Json]:
     """The same as JSON data, complete."""
     cell = settings.plan
+    loads = link_loads(cell)
     return {
         "site": cell.site,
         "agent": cell.agent,
         "config_hash": cell.config_hash,
-        "reads": [_read_data(cell, block) for block in cell.blocks],
+        "links": [_link_data(load) for load in loads],
+        "reads": [_read_data(cell, request) for load in loads for request in load.requests],
         "devices": {
             device.id: {
                 "url": device.url,
                 "unit": device.unit,
                 "poll_ms": device.poll_ms,
                 "stale_ms": device.stale_ms,
+                "max_rps": device.max_rps,
+                "requests_per_min": round(
+                    60 * requests_per_second(cell.blocks[block] for block in device.blocks)
+                ),
                 "rules": _rules_data(device.rules),
             }
             for device in cell.devices.values()
@@ -77,14 +86,54 @@ def check_data(settings: AgentSettings) -> dict[str, Json]:
     }
 
 
-def _read_lines(cell: CellPlan) -> Iterator[str]:
-    for block in cell.blocks:
-        span = f"{block.table.value}/{block.start}" + (
-            f"…{block.start + block.count - 1}" if block.count > 1 else ""
-        )
-        names = [cell.signals[index].path or "-" for index in block.signals]
-        shown = ", ".join(names[:6]) + (f", … {len(names) - 6} more" if len(names) > 6 else "")
-        yield f"  {block.device}/{span}  function {block.table.function_code}, every {block.poll_ms} ms: {shown}"
+def _link_lines(cell: CellPlan) -> Iterator[str]:
+    for load in link_loads(cell):
+        yield f"  {load.url}: {_load_text(load)}"
+        for device in load.devices:
+            rps = requests_per_second(cell.blocks[block] for block in device.blocks)
+            share = 100 * rps / device.max_rps
+            yield (
+                f"    {device.id}, unit {device.unit}: {_rounded(rps)} requests/s, "
+                f"{float(share):.0f} % of its max_rps of {device.max_rps}"
+            )
+            yield from (
+                _request_line(cell, request) for request in load.requests if request.block.device == device.id
+            )
+
+
+def _load_text(load: LinkLoad) -> str:
+    text = f"{_rounded(load.rps)} requests/s"
+    if load.baud is not None:
+        text += f", {float(load.busy_pct):.0f} % busy at {load.baud} baud"
+    elif load.busy_pct:
+        text += f", {float(load.busy_pct):.0f} % of the time in pauses"
+    return text
+
+
+def _request_line(cell: CellPlan, request: RequestLoad) -> str:
+    block = request.block
+    span = f"{block.table.value}/{block.start}" + (
+        f"…{block.start + block.count - 1}" if block.count > 1 else ""
+    )
+    names = [cell.signals[index].path or "-" for index in block.signals]
+    shown = ", ".join(names[:6]) + (f", … {len(names) - 6} more" if len(names) > 6 else "")
+    longer = _longer(cell, block)
+    why = f" ({longer} more than needed: unlike its neighbour's answer)" if longer else ""
+    return (
+        f"      {block.device}/{span}  function {block.table.function_code}, every {block.poll_ms} ms, "
+        f"{block.count} item{'s' if block.count > 1 else ''}{why}, {request.bytes_out} bytes out, {request.bytes_in} in: {shown}"
+    )
+
+
+def _longer(cell: CellPlan, block: ReadBlock) -> int:
+    """How many items a request reads beyond its signals, so that its answer has a length of its own."""
+    inside = [cell.signals[index] for index in block.signals]
+    needed = max(signal.end for signal in inside) - min(signal.number for signal in inside)
+    return block.count - needed
+
+
+def _rounded(value: Fraction) -> float:
+    return round(float(value), 1)
 
 
 def _detection_lines(cell: CellPlan) -> Iterator[str]:
@@ -118,13 +167,29 @@ def _all_rules(cell: CellPlan) -> Iterator[tuple[str, RulePlan]]:
         yield from ((device.id, rule) for rule in device.rules)
 
 
-def _read_data(cell: CellPlan, block: ReadBlock) -> dict[str, Json]:
+def _link_data(load: LinkLoad) -> dict[str, Json]:
+    return {
+        "url": load.url,
+        "transport": load.transport,
+        "devices": [device.id for device in load.devices],
+        "requests_per_min": round(60 * load.rps),
+        "baud": load.baud,
+        "busy_pct": None if load.baud is None else math.ceil(load.busy_pct),
+    }
+
+
+def _read_data(cell: CellPlan, request: RequestLoad) -> dict[str, Json]:
+    block = request.block
     return {
         "device": block.device,
+        "unit": cell.devices[block.device].unit,
         "table": block.table.value,
         "function": block.table.function_code,
         "start": block.start,
         "count": block.count,
+        "longer": _longer(cell, block),
+        "bytes_out": request.bytes_out,
+        "bytes_in": request.bytes_in,
         "poll_ms": block.poll_ms,
         "stale_ms": block.stale_ms,
         "signals": [cell.signals[index].path for index in block.signals],

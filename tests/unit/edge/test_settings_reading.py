@@ -7,6 +7,7 @@ import pytest
 from edge_agent.configfile import Document, parse
 from edge_agent.domain.plan import CellPlan, RuleName
 from edge_agent.settings import AgentSettings, compile_settings
+from edge_agent.settings.report import check_data, check_report
 
 FILE = """\
 site: s
@@ -150,3 +151,41 @@ def test_what_a_device_cannot_do_is_refused_at_its_place(edit: tuple[str, str], 
     (problem,) = problems
     assert problem.startswith(f"agent.yaml:{expected}")
     assert " — " in problem
+
+
+def test_a_poll_as_long_as_the_time_allowed_for_stopping_is_warned_about() -> None:
+    result = result_of(with_device("poll_ms: 1000"))
+    assert isinstance(result, AgentSettings)
+    assert [warning.what for warning in result.warnings] == [
+        "guard_open_motion: polls every 1000 ms are as long as its delay: a stop in time may look late"
+    ]
+
+
+def test_a_poll_that_one_lost_reply_makes_longer_than_any_hold_is_refused() -> None:
+    slow = ("{at: plc1/di/0}, {at: plc1/di/40}", "{at: plc1/di/0, poll_ms: 20000}")
+    problems = result_of(slow, ("bypass: {at: plc1/di/200}", "bypass: {at: plc1/di/300, poll_ms: 20000}"))
+    assert isinstance(problems, list)
+    assert [problem.split(" — ")[0] for problem in problems] == [
+        "agent.yaml:19:7: guard_open_motion: polls every 20000 ms are longer than the 10000 ms that one lost reply may take",
+        "agent.yaml:19:7: bypass_active: polls every 20000 ms are longer than the 10000 ms that one lost reply may take",
+    ]
+
+
+def test_the_plan_says_what_each_request_costs_and_how_much_of_its_limit_a_device_uses() -> None:
+    result = result_of()
+    assert isinstance(result, AgentSettings)
+    report = check_report(result, rules=False, plan=True)
+    assert "  modbus+tcp://192.0.2.10:502: 10.0 requests/s\n" in report
+    assert "    plc1, unit 1: 5.0 requests/s, 10 % of its max_rps of 50\n" in report
+    assert "plc1/di/0…200  function 2, every 200 ms, 201 items, 12 bytes out, 35 in: " in report
+    data = check_data(result)
+    assert data["links"] == [
+        {
+            "url": "modbus+tcp://192.0.2.10:502",
+            "transport": "modbus+tcp",
+            "devices": ["plc1", "plc2"],
+            "requests_per_min": 600,
+            "baud": None,
+            "busy_pct": None,
+        }
+    ]
