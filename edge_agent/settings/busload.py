@@ -24,8 +24,8 @@ from urllib.parse import parse_qs, urlsplit
 from edge_agent.configfile import Document, Problem
 from edge_agent.domain.plan import CellPlan, DevicePlan, ReadBlock
 from edge_agent.settings.link import SERIAL
-from edge_agent.settings.points import Spot
 from edge_agent.settings.reading import RTU_FRAMED
+from edge_agent.settings.spot import Spot
 
 TURNAROUND_MS: Final = 10
 """Assumed between request and answer on a serial line: devices answer once a program cycle, of 2 to 20 ms."""

@@ -166,8 +166,8 @@ def test_a_poll_that_one_lost_reply_makes_longer_than_any_hold_is_refused() -> N
     problems = result_of(slow, ("bypass: {at: plc1/di/200}", "bypass: {at: plc1/di/300, poll_ms: 20000}"))
     assert isinstance(problems, list)
     assert [problem.split(" — ")[0] for problem in problems] == [
-        "agent.yaml:19:7: guard_open_motion: polls every 20000 ms are longer than the 10000 ms that one lost reply may take",
         "agent.yaml:19:7: bypass_active: polls every 20000 ms are longer than the 10000 ms that one lost reply may take",
+        "agent.yaml:19:7: guard_open_motion: polls every 20000 ms are longer than the 10000 ms that one lost reply may take",
     ]
 
 
