@@ -124,17 +124,9 @@ MODULES_MAX: Final = 64
 """Modules of one device: as many as a coupler carries."""
 
 
-class DeviceSection(Section):
-    """One Modbus device; devices with the same `url` share one link, one request in flight."""
+class DeviceTraits(Section):
+    """How a device is read and what it says about itself: a profile suggests it, the plant decides."""
 
-    url: str
-    """modbus+tcp://HOST[:502], modbus+tls://HOST[:802], modbus+rtuovertcp://HOST:PORT, modbus+rtu:///dev/ttyUSB0?baud=19200&parity=E."""
-    ca_file: Path | None = None
-    """modbus+tls: PEM of the authority that signed the device's certificate; default: the system's. Same for all devices of one url."""
-    cert_file: Path | None = None
-    """modbus+tls: PEM certificate of this agent, for mutual TLS. Same for all devices of one url."""
-    key_file: Path | None = None
-    """modbus+tls: PEM key of `cert_file`. Same for all devices of one url."""
     unit: int = Field(default=1, ge=0, le=255)
     """Unit id: 0–255 on TCP, 1–247 on RTU framing."""
     poll_ms: int = Field(default=200, ge=10, le=60_000)
@@ -172,6 +164,24 @@ class DeviceSection(Section):
     """1 = a force is active in the PLC."""
     uptime_s: SignalSection | None = None
     """Seconds since the device started."""
+
+
+class DeviceSection(DeviceTraits):
+    """One Modbus device; devices with the same `url` share one link, one request in flight."""
+
+    url: str
+    """modbus+tcp://HOST[:502], modbus+tls://HOST[:802], modbus+rtuovertcp://HOST:PORT, modbus+rtu:///dev/ttyUSB0?baud=19200&parity=E."""
+    ca_file: Path | None = None
+    """modbus+tls: PEM of the authority that signed the device's certificate; default: the system's. Same for all devices of one url."""
+    cert_file: Path | None = None
+    """modbus+tls: PEM certificate of this agent, for mutual TLS. Same for all devices of one url."""
+    key_file: Path | None = None
+    """modbus+tls: PEM key of `cert_file`. Same for all devices of one url."""
+    profile: str | None = Field(default=None, min_length=1, max_length=200)
+    """What the device is: a name that `guardwatch-agent profiles` lists, or the path of a profile of your own (PATH.yaml,
+    relative to this file). Points may then be named, DEVICE/POINT, and the profile's suggestions are the defaults here."""
+    profile_base: int = Field(default=0, ge=0, le=65535)
+    """Where the profile's block begins in this device, for profiles that can be moved. Default 0."""
     rules: DeviceRules = DeviceRules()  # type: ignore[valid-type]
     """Overrides of this device's rules."""
 
