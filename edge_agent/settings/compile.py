@@ -37,6 +37,7 @@ from edge_agent.settings.checks import stale_ms, written_keys
 from edge_agent.settings.judging import GuardInputs, Judging
 from edge_agent.settings.limits import check_payloads, check_rates
 from edge_agent.settings.points import Owner, Points
+from edge_agent.settings.profile_use import Profiles
 from edge_agent.settings.reading import (
     connection_problems,
     read_limits,
@@ -73,12 +74,13 @@ class Compiler:
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
         self._document = document
-        self._file = file
+        self._profiles = Profiles(document, file.devices)
+        self._file = file = self._profiles.applied_to(file)
         self._urls: dict[str, str] = {}
         self._heartbeats: dict[str, SignalId] = {}
         self._presence: dict[str, tuple[PresencePlan, ...]] = {}
         polls_ms = {name: device.poll_ms for name, device in file.devices.items()}
-        self._points = Points(written_keys(document, "devices"), polls_ms)
+        self._points = Points(written_keys(document, "devices"), polls_ms, self._profiles)
         self._machines: dict[str, WiredMachine] = {}
         self._rows: tuple[PointRow, ...] = ()
         self._machine_signals: dict[str, _Named] = {}
@@ -100,7 +102,8 @@ class Compiler:
         self.problems += checks.machine_problems(self._machines, areas)
         self.warnings += checks.machine_warnings(self._machines)
         self.problems += [*wiring.problems, *self._points.problems]
-        self.warnings += self._points.warnings
+        self.problems += self._profiles.problems
+        self.warnings += [*self._points.warnings, *self._profiles.warnings]
         if not is_whole:
             return None
         limits = read_limits(self._file.devices)
@@ -321,6 +324,7 @@ class Compiler:
     def _hash(self) -> str:
         """SHA-256 of the resolved configuration without its secrets: the same plant has the same hash anywhere."""
         resolved = self._file.model_dump(mode="json", exclude={"mqtt": {"password"}})
+        resolved["profiles"] = self._profiles.content()
         resolved["points"] = [row.model_dump(mode="json") for row in self._rows]
         canonical = json.dumps(resolved, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()

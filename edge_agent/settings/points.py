@@ -23,6 +23,7 @@ from edge_agent.domain.readplan import ADDRESSES
 from edge_agent.domain.units import DeviceId, GuardId, MachineId, SignalId
 from edge_agent.settings.address import ZERO_BASED, Address, Misaddress, looks_like_label, parse_address
 from edge_agent.settings.encoding import EncodingCheck
+from edge_agent.settings.profile_use import Profiles
 from edge_agent.settings.signals import POLL_MIN_MS, Meaning, SignalSection
 from edge_agent.settings.spot import Spot
 
@@ -41,7 +42,7 @@ class Owner:
 class Points:
     """All signals collected so far, their places, and the problems and warnings found with them."""
 
-    def __init__(self, devices: Collection[str], polls_ms: Mapping[str, int]) -> None:
+    def __init__(self, devices: Collection[str], polls_ms: Mapping[str, int], profiles: Profiles) -> None:
         self.signals: list[SignalPlan] = []
         self.spots: list[Spot] = []
         self.shared: set[SignalId] = set()
@@ -50,6 +51,7 @@ class Points:
         self.warnings: list[Problem] = []
         self._devices = devices
         self._polls_ms = polls_ms
+        self._profiles = profiles
 
     def add(
         self,
@@ -65,9 +67,11 @@ class Points:
 
         `device` is where the section stands inside a device; its address then names none.
         """
-        address = self._address(spot, section, device)
-        if address is None:
+        resolved = self._profiles.resolved(spot, section, device)
+        address = None if resolved is None else self._address(spot, resolved, device)
+        if resolved is None or address is None:
             return None
+        section = resolved
         kind = self._type(spot, section, meaning, address)
         if address.number + kind.registers > ADDRESSES:
             self.problems.append(
