@@ -163,7 +163,7 @@ def _cells(at: str, point: Mapping[str, Plain], base: int) -> Iterator[Cell]:
 def _written(number: int, numbering: str) -> str:
     match numbering:
         case "octal":
-            return oct(number)[2:]
+            return f"{number:o}"
         case "byte_bit":
             byte, bit = divmod(number, 8)
             return f"{byte}.{bit}"
@@ -183,7 +183,7 @@ def _words(cell: Cell, raw: float) -> list[int]:
         content = int(raw).to_bytes(size, "big", signed=kind.startswith("int"))
     words = [content[index : index + 2] for index in range(0, len(content), 2)]
     if cell.point.get("word_order") == "little":
-        words = words[::-1]
+        words.reverse()
     if cell.point.get("byte_order") == "little":
         words = [word[::-1] for word in words]
     return [int.from_bytes(word, "big") for word in words]

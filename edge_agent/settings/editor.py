@@ -1,6 +1,7 @@
-"""JSON schema of the configuration file, for editors that complete and check while typing.
+"""JSON schemas of the configuration file and of device profiles, for editors that complete and check while typing.
 
-`python -m edge_agent.settings.editor > config/agent.schema.json` writes it anew. A field's docstring becomes its
+`python -m edge_agent.settings.editor > config/agent.schema.json` writes the first anew, with `profile` before the `>` the
+other one, `config/profile.schema.json`. A field's docstring becomes its
 description here, read from the source: pydantic could do that itself, but at every start of the agent, and took half
 of the time from its start to its first read.
 """
@@ -12,25 +13,32 @@ import inspect
 import json
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Final
 
 from pydantic import BaseModel
 
 from edge_agent.configfile import Section
+from edge_agent.settings.profile_schema import ProfileFile
 from edge_agent.settings.schema import AgentFile
 
+_TITLES: Final[Mapping[type[Section], str]] = {
+    AgentFile: "Guardwatch agent",
+    ProfileFile: "Guardwatch device profile",
+}
 
-def editor_schema() -> str:
-    """The schema as JSON text (2020-12), keys in a stable order."""
-    schema = AgentFile.model_json_schema()
+
+def editor_schema(file: type[Section] = AgentFile) -> str:
+    """The schema of a kind of file as JSON text (2020-12), keys in a stable order."""
+    schema = file.model_json_schema()
     sections = {model.__name__: model for model in _sections(Section)}
-    for name, definition in [("AgentFile", schema), *schema.get("$defs", {}).items()]:
+    for name, definition in [(file.__name__, schema), *schema.get("$defs", {}).items()]:
         if name in sections:
             for field, text in _field_docstrings(sections[name]).items():
                 definition["properties"].get(field, {}).setdefault("description", text)
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Guardwatch agent",
+        "title": _TITLES[file],
         **schema,
     }
     return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
@@ -64,4 +72,4 @@ def _field_docstrings(model: type[BaseModel]) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(editor_schema())
+    sys.stdout.write(editor_schema(ProfileFile if sys.argv[1:] == ["profile"] else AgentFile))
