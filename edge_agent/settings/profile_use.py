@@ -8,6 +8,7 @@ Source: the outside contract, section 2 (addresses).
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -75,15 +76,20 @@ class Profiles:
         if not is_point:
             return section if self._may_read(spot, section.at, device) else None
         named = owner or device or ""
-        if named not in self._profiles:
-            if named in self._devices:
-                what = f"`at`: {named} has no profile, and so no point {name[:40]}"
-                mend = f"write {named}/TABLE/NUMBER, or give the device a profile"
-                self.problems.append(spot.problem(what, mend, "at"))
-                return None
-            return section
-        profile = self._profiles[named]
-        return None if profile is None else self._point(spot, section, named, name, profile)
+        profile = self._profiles.get(named)
+        if profile is not None:
+            return self._point(spot, section, named, name, profile)
+        if named in self._devices and named not in self._profiles:
+            what = f"`at`: {named} has no profile, and so no point {name[:40]}"
+            mend = f"write {named}/TABLE/NUMBER, or give the device a profile"
+            self.problems.append(spot.problem(what, mend, "at"))
+        elif self._document.value(("devices", named)) is None:
+            near = difflib.get_close_matches(named, self._devices, n=1)
+            mend = (
+                f"did you mean {near[0]}?" if near else f"devices here: {', '.join(list(self._devices)[:8])}"
+            )
+            self.problems.append(spot.problem(f"`at`: there is no device {named[:60]}", mend, "at"))
+        return None
 
     def _load(self, name: str, text: str) -> Profile | None:
         at = ("devices", name, "profile")
@@ -123,7 +129,7 @@ class Profiles:
     ) -> SignalSection | None:
         found = profile.names.find(name)
         if isinstance(found, Misaddress):
-            what = f"`at`: {found.what} in {profile.file.id}"
+            what = f"`at`: in {profile.file.id}, {found.what}"
             self.problems.append(spot.problem(what, found.mend, "at"))
             return None
         base = self._devices[device].profile_base if profile.file.relocatable else 0

@@ -283,21 +283,21 @@ def test_all_mistakes_of_a_profile_are_told_at_once_with_their_places(tmp_path: 
         "device: {heartbeat: {at: beat}}\n",
     )
     assert complaints(path) == [
-        "7:52: there is no point gg — did you mean g2?",
-        "8:25: there is no point beat — did you mean e{n}?",
+        "7:47: there is no point gg — name a key of `points`",
+        "8:26: there is no point beat — points here: g{n}, g2, w, z",
         (
             "10:11: `at`: 99999 is beyond the last address 65535 — addresses are 0-based PDU addresses; for 40001 write hr/0, "
             "for 30001 ir/0, for 10001 di/0, for 1 co/0"
         ),
         "11:3: b{n} has no count — a range has both {n} in its name and count",
         "12:3: c has a count, and no {n} for the number — a range has both {n} in its name and count",
-        "13:3: d{n} ends at 65539, beyond 65535 — correct count or at",
-        "14:59: bytes counts whole registers — correct it, or `at`",
+        "13:9: d{n} ends at 65539, beyond 65535 — correct count or at",
+        "14:69: bytes counts whole registers — correct it, or `at`",
         '15:11: `at`: "plc1/di/8" names a device — a profile\'s address is TABLE/NUMBER[.BIT]',
         "17:3: g2 is a point of a range too — rename one of them",
         '18:3: "h i" is no name of a point — use letters, digits and _, beginning with a letter; {n} once in a range',
         "19:11: w lies in what must not be read: written by clients — remove it, or correct the addresses",
-        "20:53: unknown key `scael` — did you mean `scale`?",
+        "20:47: unknown key `scael` — did you mean `scale`?",
     ]
 
 
@@ -335,7 +335,7 @@ def test_a_point_brings_its_address_and_what_the_profile_says_of_it() -> None:
 def test_what_the_plant_writes_goes_before_the_profile() -> None:
     settings = compiled(
         configuration(
-            "profile: banner-xs26, max_rps: 7, heartbeat: null",
+            "profile: banner-xs26, max_rps: 17, heartbeat: null",
             "{at: d/vo1, grade: C}, {at: d/vo2}",
             ", speed: {at: d/seconds, type: float32, unit: rpm, rated: 3}",
         )
@@ -343,7 +343,7 @@ def test_what_the_plant_writes_goes_before_the_profile() -> None:
     assert (signal(settings, "ch_a").grade, signal(settings, "ch_b").grade) == ("C", "B")
     assert (signal(settings, "speed").type, signal(settings, "speed").unit) == (ValueType.FLOAT32, "rpm")
     (device,) = settings.plan.devices.values()
-    assert (device.max_rps, device.heartbeat) == (7, None)
+    assert (device.max_rps, device.heartbeat) == (17, None)
 
 
 def test_what_the_profile_suggests_for_the_device_is_its_default() -> None:
@@ -391,16 +391,16 @@ def test_points_of_a_point_list_may_be_named_too(tmp_path: Path) -> None:
             "profile: pils-pnozmulti2",
             "{at: d/o1}",
             [
-                ("agent.yaml:7:52: `profile`: there is no profile pils-pnozmulti2 — did you mean pilz-pnozmulti2? A profile of "
+                ("agent.yaml:7:48: `profile`: there is no profile pils-pnozmulti2 — did you mean pilz-pnozmulti2? A profile of "
                 "your own is named by its path, PATH.yaml")
             ],
         ),
-        ("profile: own.yaml", "{at: d/o1}", ["agent.yaml:7:52: `profile`: there is no file own.yaml — check the path"]),
+        ("profile: own.yaml", "{at: d/o1}", ["agent.yaml:7:48: `profile`: there is no file own.yaml — check the path"]),
         (
             "profile: delta-dvp",
             "{at: d/X8}",
             [
-                ("agent.yaml:13:75: `at`: there is no point X8: 8 is no octal number in delta-dvp — this product counts octal: "
+                ("agent.yaml:13:78: `at`: in delta-dvp, there is no point X8: 8 is no octal number — this product counts octal: "
                 "after 7 comes 10, there is no 8 or 9")
             ],
         ),
@@ -408,28 +408,28 @@ def test_points_of_a_point_list_may_be_named_too(tmp_path: Path) -> None:
             "unit: 1",
             "{at: d/X8}",
             [
-                "agent.yaml:13:75: `at`: d has no profile, and so no point X8 — write d/TABLE/NUMBER, or give the device a profile"
+                "agent.yaml:13:78: `at`: d has no profile, and so no point X8 — write d/TABLE/NUMBER, or give the device a profile"
             ],
         ),
         (
             "profile: delta-dvp",
             "{at: e/X7}",
-            ['agent.yaml:13:75: `at`: "e/X7" is no address — write DEVICE/TABLE/NUMBER or DEVICE/TABLE/NUMBER.BIT, such as plc1/di/4'],
+            ['agent.yaml:13:78: `at`: there is no device e — devices here: d'],
         ),
         (
             "profile: pilz-pnozmulti2",
             "{at: d/co/5}",
-            ["agent.yaml:13:75: `at`: d/co/5 must not be read: virtual inputs, written by clients — address something else"],
+            ["agent.yaml:13:78: `at`: d/co/5 must not be read: virtual inputs, written by clients — address something else"],
         ),
         (
             "profile: pilz-pnozmulti2, profile_base: 5",
             "{at: d/o1}",
-            ["agent.yaml:7:69: d has no profile that could be moved — remove profile_base"],
+            ["agent.yaml:7:65: d has no profile that could be moved — remove profile_base"],
         ),
         (
             "profile: plc-block, profile_base: 65520, heartbeat: null, presence: {}",
             "{at: d/g1_ch_a}, {at: d/g12_open_count}",
-            ["agent.yaml:13:92: `at`: g12_open_count lies at 65541, beyond 65535 — correct profile_base"],
+            ["agent.yaml:13:95: `at`: g12_open_count lies at 65541, beyond 65535 — correct profile_base"],
         ),
     ],
 )  # fmt: skip
@@ -445,14 +445,14 @@ def test_mistakes_of_a_plants_own_profile_are_told_with_those_of_the_configurati
     said = compiled_or_not(text, str(tmp_path / "agent.yaml"))
     assert isinstance(said, list)
     assert [line.split(": ")[0] for line in said] == [
-        f"{tmp_path / 'agent.yaml'}:11:60",
+        f"{tmp_path / 'agent.yaml'}:11:59",
         f"{path}:7:11",
     ]
 
 
 def test_check_warns_of_each_use_of_what_nobody_read_in_a_manual() -> None:
-    settings = compiled(configuration("profile: pilz-pnozmulti2", "{at: d/o1}, {at: d/r1_i3}"))
+    settings = compiled(configuration("profile: pilz-pnozmulti2", "{at: d/r4_i1}, {at: d/r3_i31}"))
     (warned,) = (str(warning) for warning in settings.warnings if "unverified" in warning.what)
     assert warned.startswith(
-        "agent.yaml:13:86: `at`: r1_i3 of pilz-pnozmulti2 is unverified: worked out from"
+        "agent.yaml:13:93: `at`: r3_i31 of pilz-pnozmulti2 is unverified: worked out from"
     )
