@@ -38,9 +38,9 @@ _CODED: Final = ("true_when", "false_when")
 _PROOF_CODES: Final = ("any_of", "none_of")
 _EDGES: Final = ("debounce_on_ms", "debounce_off_ms")
 _FIELD: Final = ("mask", "sentinel", "word_order", *_CODED)
-_REFUSED: Final[Mapping[Meaning, tuple[tuple[str, ...], str]]] = {
+REFUSED: Final[Mapping[Meaning, tuple[tuple[str, ...], str]]] = {
     Meaning.BIT: ((*_ANALOG, "map"), "one bit"),
-    Meaning.PROOF: ((), "a proof"),
+    Meaning.PROOF: ((*_ANALOG, "map"), "a proof"),
     Meaning.NUMBER: (("invert", "map", *_CODED, *_EDGES), "a number"),
     Meaning.WORD: ((*_ANALOG, "invert", *_CODED, *_EDGES), "a mode"),
 }
@@ -127,7 +127,7 @@ class EncodingCheck:
             yield spot.problem("a mode needs `map`", "add map: {0: auto, 1: setup, …}", at_key=True)
         if meaning is Meaning.WORD and self._kind in _FLOATS:
             yield spot.problem("a mode cannot be a float", "use a whole-number type", "type")
-        refused, named = _REFUSED[meaning]
+        refused, named = REFUSED[meaning]
         if self._is_bit and not self._is_proof:
             refused = tuple(dict.fromkeys(key for key in (*refused, *_FIELD) if key != "invert"))
         for key in refused:

@@ -67,7 +67,7 @@ class Points:
 
         `device` is where the section stands inside a device; its address then names none.
         """
-        resolved = self._profiles.resolved(spot, section, device)
+        resolved = self._profiles.resolved(spot, section, meaning, device)
         address = None if resolved is None else self._address(spot, resolved, device)
         if resolved is None or address is None:
             return None

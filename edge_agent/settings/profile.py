@@ -119,6 +119,8 @@ class _Reading:
         self._check_facts(file)
         if file.device.heartbeat is not None:
             self._check_named(("device", "heartbeat", "at"), file.device.heartbeat.at, names)
+        for name, proof in file.device.presence.items():
+            self._check_named(("device", "presence", name, "at"), proof.at, names)
         return Profile(file, names, avoid)
 
     def _family(self, key: str, section: PointSection) -> Family | None:

@@ -10,21 +10,21 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from edge_agent.configfile import Document, Problem
 from edge_agent.domain.readplan import ADDRESSES
 from edge_agent.domain.units import DeviceId
 from edge_agent.settings.address import Address, Misaddress, parse_address
+from edge_agent.settings.encoding import REFUSED
 from edge_agent.settings.profile import Profile, find_profile, load_profile
-from edge_agent.settings.profile_points import Found, Place
+from edge_agent.settings.profile_points import Found
 from edge_agent.settings.schema import AgentFile, DeviceSection
-from edge_agent.settings.signals import SignalSection
+from edge_agent.settings.signals import Meaning, SignalSection
+from edge_agent.settings.spot import Spot
 from edge_agent.wire.event import Json
-
-if TYPE_CHECKING:
-    from edge_agent.settings.points import Spot
 
 _OF_A_POINT: Final = frozenset(SignalSection.model_fields) - {"at", "shared"}
 """What a point of a profile says about the signals that name it."""
@@ -66,10 +66,12 @@ class Profiles:
             name: profile.file.model_dump(mode="json") for name, profile in self._profiles.items() if profile
         }
 
-    def resolved(self, spot: Spot, section: SignalSection, device: DeviceId | None) -> SignalSection | None:
+    def resolved(
+        self, spot: Spot, section: SignalSection, meaning: Meaning, device: DeviceId | None
+    ) -> SignalSection | None:
         """`section` with an address that needs no profile, or None when its point cannot be found.
 
-        `device` is where the section stands inside a device.
+        `meaning` is the kind of value that is wanted; `device` is where the section stands inside a device.
         """
         owner, slash, name = section.at.rpartition("/")
         is_point = name[:1].isalpha() and "/" not in owner and bool(slash or device)
@@ -78,7 +80,8 @@ class Profiles:
         named = owner or device or ""
         profile = self._profiles.get(named)
         if profile is not None:
-            return self._point(spot, section, named, name, profile)
+            found = self._found(spot, named, name, profile)
+            return None if found is None else _merged(section, found, meaning, f"{named}/{found.place.at}")
         if named in self._devices and named not in self._profiles:
             what = f"`at`: {named} has no profile, and so no point {name[:40]}"
             mend = f"write {named}/TABLE/NUMBER, or give the device a profile"
@@ -124,34 +127,28 @@ class Profiles:
                 return False
         return True
 
-    def _point(
-        self, spot: Spot, section: SignalSection, device: str, name: str, profile: Profile
-    ) -> SignalSection | None:
+    def _found(self, spot: Spot, device: str, name: str, profile: Profile) -> Found | None:
         found = profile.names.find(name)
         if isinstance(found, Misaddress):
             what = f"`at`: in {profile.file.id}, {found.what}"
             self.problems.append(spot.problem(what, found.mend, "at"))
             return None
         base = self._devices[device].profile_base if profile.file.relocatable else 0
-        place = found.place
-        if place.number + base >= ADDRESSES:
-            what = f"`at`: {name} lies at {place.number + base}, beyond 65535"
+        number = found.place.number + base
+        if number >= ADDRESSES:
+            what = f"`at`: {name} lies at {number}, beyond 65535"
             self.problems.append(spot.problem(what, "correct profile_base", "at"))
             return None
         for fact in profile.unverified(found.family.key):
             what = f"`at`: {name} of {profile.file.id} is unverified: {fact.en}"
             self.warnings.append(spot.problem(what, "compare it with the device, by `probe`", "at"))
-        return _merged(section, found, f"{device}/{_moved(place, base).at}")
+        return Found(found.family, replace(found.place, number=number))
 
 
-def _moved(place: Place, base: int) -> Place:
-    return Place(place.table, place.number + base, place.bit, place.mask)
-
-
-def _merged(section: SignalSection, found: Found, at: str) -> SignalSection:
-    """The plant's section over the point's."""
+def _merged(section: SignalSection, found: Found, meaning: Meaning, at: str) -> SignalSection:
+    """The plant's section over the point's; what says nothing about this kind of value is left out."""
     point = found.family.section
-    given = (point.model_fields_set & _OF_A_POINT) - section.model_fields_set
+    given = (point.model_fields_set & _OF_A_POINT) - section.model_fields_set - set(REFUSED[meaning][0])
     update: dict[str, object] = {key: getattr(point, key) for key in given}
     if found.place.mask is not None and "mask" in given:
         update["mask"] = found.place.mask
