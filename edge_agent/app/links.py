@@ -22,8 +22,8 @@ from edge_agent.adapters.fieldbus_serial import SerialDial, frame_silence_s
 from edge_agent.adapters.fieldbus_stream import StreamLink
 from edge_agent.domain.plan import DevicePlan
 from edge_agent.settings import AgentSettings
-from edge_agent.settings.certificates import CertificateFiles
 from edge_agent.settings.link import Link, parse_link
+from edge_agent.settings.settled import CertificateFiles
 
 BAUD_BEHIND_TCP: Final = 9600
 """A serial server does not say how fast its line is; this slow rate is common, and its silence of 4 ms costs little."""

@@ -61,7 +61,10 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """The adapters of one agent. `links` by the names that `schedule.lines` gives them; `rss_mb` and `notify` are the process's own."""
+    """The adapters of one agent. `links` by the names that `schedule.lines` gives them; the last three are the process's own.
+
+    `begun` is called once, when everything stands that lives as long as the run.
+    """
 
     clock: Clock
     outbox: Outbox
@@ -69,6 +72,7 @@ class World:
     links: Mapping[str, Fieldbus]
     rss_mb: Callable[[], int | None]
     notify: Callable[[str], None]
+    begun: Callable[[], None] = lambda: None
 
 
 class Agent:
@@ -104,6 +108,7 @@ class Agent:
     async def run(self, stop: asyncio.Event) -> None:
         """Begin an epoch and work until `stop`, then drain. Raises `StoreBrokenError` when storage fails."""
         await self._begin()
+        self._world.begun()
         loops = [*self._schedules, "pump", "courier", "beat", "clock"]
         pulse = Pulse(loops)
         clock, pump, courier = self._world.clock, self._pump, self._courier

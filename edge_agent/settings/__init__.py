@@ -9,6 +9,9 @@ Theory of operation. `load` runs four steps; each reports all it finds, with fil
       └─ compile                  names resolve, addresses do not collide, requests fit, rules have their signals
            → AgentSettings | list[Problem]
 
+Importing this package costs neither the schema nor the parser: `load` and `compile_settings` bring them along when they are
+called. A running agent leaves both to a process of its own (`app.loading`).
+
 Nothing opens a socket. Where the schema already finds problems, the parts that do fit are still cross-checked, so that
 people see all their mistakes in one go. Defaults live in the schema (`schema`, `signals`, `rules`) and nowhere else.
 
@@ -19,66 +22,27 @@ people see all their mistakes in one go. Defaults live in the schema (`schema`, 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from edge_agent.configfile import Document, Problem, collection_paused, in_order, validate_partly
-from edge_agent.configfile import load as load_document
-from edge_agent.domain.plan import CellPlan
-from edge_agent.settings.broker import Delivery, MqttSettings, broker_settings
-from edge_agent.settings.certificates import CertificateFiles, device_certificates
-from edge_agent.settings.compile import Compiler
-from edge_agent.settings.schema import AgentFile
+from edge_agent.settings.settled import AgentSettings, Delivery, MqttSettings, StoreSettings
+
+if TYPE_CHECKING:
+    from edge_agent.configfile import Document, Problem
 
 __all__ = ["AgentSettings", "Delivery", "MqttSettings", "StoreSettings", "compile_settings", "load"]
 
 
-@dataclass(frozen=True, slots=True)
-class StoreSettings:
-    """The store's file, and the size up to which acked events are kept."""
-
-    path: Path
-    size_max_mb: int
-
-
-@dataclass(frozen=True, slots=True)
-class AgentSettings:
-    """A good configuration: the plan, and how to reach devices, broker and store.
-
-    `certificates`: by URL, for encrypted links. `warnings` are no errors, but worth reading.
-    """
-
-    plan: CellPlan
-    certificates: Mapping[str, CertificateFiles]
-    mqtt: MqttSettings
-    store: StoreSettings
-    warnings: tuple[Problem, ...]
-
-
 def load(path: Path, environ: Mapping[str, str]) -> AgentSettings | list[Problem]:
     """The settings in the file at `path`, or everything that is wrong with it, in reading order. Never raises."""
+    from edge_agent.configfile import load as load_document  # noqa: PLC0415 — see above
+
     document = load_document(path, environ)
     return document if isinstance(document, list) else compile_settings(document)
 
 
 def compile_settings(document: Document) -> AgentSettings | list[Problem]:
     """The settings in `document`, or everything that is wrong with it, in reading order."""
-    with collection_paused():
-        return _compile(document)
+    from edge_agent.settings import loading  # noqa: PLC0415 — see above
 
-
-def _compile(document: Document) -> AgentSettings | list[Problem]:
-    file, problems = validate_partly(AgentFile, document)
-    if file is None:
-        return problems
-    is_whole = not problems
-    mqtt, mqtt_problems = broker_settings(document, file.mqtt)
-    link_problems: list[Problem] = []
-    certificates = device_certificates(document, file.devices, link_problems)
-    compiler = Compiler(document, file)
-    plan = compiler.compile(is_whole=is_whole)
-    problems = in_order([*problems, *mqtt_problems, *link_problems, *compiler.problems])
-    if problems or plan is None or mqtt is None:
-        return problems
-    store = StoreSettings(document.resolve(file.store.path), file.store.size_max_mb)
-    return AgentSettings(plan, certificates, mqtt, store, tuple(in_order(compiler.warnings)))
+    return loading.compile_settings(document)

@@ -5,39 +5,12 @@ Source: the outside contract, sections 2 and 3.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from enum import StrEnum
-from pathlib import Path
-
 from edge_agent.configfile import Document, Problem, read_secret
 from edge_agent.settings.certificates import certificate_files, refuse_certificates
 from edge_agent.settings.link import BadUrl, Broker, parse_broker
 from edge_agent.settings.schema import MqttSection
+from edge_agent.settings.settled import Delivery, MqttSettings
 from edge_agent.settings.spot import Spot
-
-
-class Delivery(StrEnum):
-    """Who must have taken an event before it is settled."""
-
-    GATEWAY = "gateway"
-    BROKER = "broker"
-
-
-@dataclass(frozen=True, slots=True)
-class MqttSettings:
-    """How to reach the broker. `path` is for WebSockets (else empty); `password` is a secret and not in its repr."""
-
-    scheme: str
-    host: str
-    port: int
-    path: str
-    is_tls: bool
-    username: str | None
-    password: str | None = field(repr=False)
-    ca_file: Path | None
-    cert_file: Path | None
-    key_file: Path | None
-    delivery: Delivery
 
 
 def broker_settings(document: Document, section: MqttSection) -> tuple[MqttSettings | None, list[Problem]]:

@@ -6,25 +6,16 @@ Source: the outside contract, section 2.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from edge_agent.configfile import Document, Problem
 from edge_agent.settings.link import BadUrl, parse_link
 from edge_agent.settings.schema import DeviceSection, MqttSection
+from edge_agent.settings.settled import CertificateFiles
 from edge_agent.settings.spot import Spot
 
 TLS_KEYS: Final = ("ca_file", "cert_file", "key_file")
-
-
-@dataclass(frozen=True, slots=True)
-class CertificateFiles:
-    """PEM files, their paths resolved: the authority (None: the system's), and the own certificate with its key."""
-
-    ca_file: Path | None = None
-    cert_file: Path | None = None
-    key_file: Path | None = None
 
 
 def certificate_files(

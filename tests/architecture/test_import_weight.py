@@ -55,8 +55,13 @@ def test_the_list_can_find_something() -> None:
     assert "paho" in third_party("edge_agent.adapters.uplink_paho")
 
 
-def test_the_whole_agent_loads_nothing_of_the_gateway() -> None:
+def test_the_running_agent_keeps_neither_file_schema_nor_parser_nor_anything_of_the_gateway() -> None:
     """What runs on a small box at the machine is small: it starts again in half a second after a crash."""
-    loaded = third_party("edge_agent.__main__")
-    assert loaded >= {"typer", "pydantic", "yaml", "paho", "pymodbus", "cryptography"}
+    loaded = third_party("edge_agent.__main__, edge_agent.app.running")
+    assert loaded >= {"typer", "paho", "pymodbus", "cryptography"}
+    assert not loaded & {"pydantic", "yaml"}
     assert not loaded & {"sqlalchemy", "fastapi", "uvicorn", "httpx", "influxdb_client", "hypothesis"}
+
+
+def test_loading_a_configuration_needs_schema_and_parser() -> None:
+    assert third_party("edge_agent.settings.loading") >= {"pydantic", "yaml"}

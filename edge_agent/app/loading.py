@@ -1,0 +1,80 @@
+"""The configuration is loaded in a process of its own, so that the running agent never held what loading takes.
+
+Theory of operation. To read 25 600 guards takes half a gigabyte for some seconds: YAML nodes, plain data, the schema's
+objects. An allocator gives little of that back, and parser and schema alone are a third of a small agent's memory. So
+`python -m edge_agent.app.loading CONFIG` does it, writes what it found to a pipe as a pickle, and ends; the agent imports
+meanwhile what it needs itself. Nothing but plain values crosses, and both ends are this program.
+
+The same serves SIGHUP: with `--check` only the problems cross, and the running agent goes on polling undisturbed.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, TypeAlias, cast
+
+from edge_agent.settings import AgentSettings, load
+
+_CHECK: Final = "--check"
+
+_Answer: TypeAlias = tuple[AgentSettings | None, tuple[str, ...], tuple[str, ...]]
+"""What crosses: the fields of `Loaded`, whose own name differs in the process that this module is the program of."""
+
+
+class LoadingFailedError(Exception):
+    """The loading process ended without an answer (killed, out of memory); the text says how."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a configuration file gave: `settings` without their warnings, or None with `problems`; all told as lines."""
+
+    settings: AgentSettings | None
+    problems: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+class Loading:
+    """A configuration on its way: started at once, `wait` for it. `check_only` leaves the settings out."""
+
+    def __init__(self, config: Path, *, check_only: bool = False) -> None:
+        command = [sys.executable, "-m", __name__, str(config), *([_CHECK] if check_only else [])]
+        self._child = subprocess.Popen(  # noqa: S603 — ourselves
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+        )
+
+    def wait(self) -> Loaded:
+        """What it found. Raises `LoadingFailedError`."""
+        with self._child as child:
+            assert child.stdout is not None
+            answer = child.stdout.read()
+        if child.returncode == -signal.SIGINT:
+            raise KeyboardInterrupt
+        if child.returncode:
+            raise LoadingFailedError(f"the configuration could not be loaded: ended with {child.returncode}")
+        return Loaded(*cast("_Answer", pickle.loads(answer)))  # noqa: S301 — from our own process
+
+
+def _load(config: Path, *, check_only: bool) -> _Answer:
+    found = load(config, os.environ)
+    if isinstance(found, list):
+        return None, tuple(map(str, found)), ()
+    warnings = tuple(map(str, found.warnings))
+    return None if check_only else replace(found, warnings=()), (), warnings
+
+
+def _main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches both: the agent says so, for both
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # the agent has gone: nobody wants to know
+    found = _load(Path(sys.argv[1]), check_only=_CHECK in sys.argv[2:])
+    sys.stdout.buffer.write(pickle.dumps(found, pickle.HIGHEST_PROTOCOL))
+
+
+if __name__ == "__main__":
+    _main()
