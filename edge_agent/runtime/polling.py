@@ -12,11 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from edge_agent.domain.units import NS_PER_S, BlockId, MonoNs
+from edge_agent.domain.units import NS_PER_MS, BlockId, MonoNs
 from edge_agent.ports import BlockOk, BlockOutcome, Clock, Fieldbus
 from edge_agent.runtime.schedule import PollSchedule, Turn
 
-_NAP_NS: Final = NS_PER_S
+_NAP_MS: Final = 1000
 """The longest sleep between two signs of life, however rarely a device is polled."""
 
 
@@ -66,6 +66,7 @@ async def poll_line(
 
 
 async def _sleep_until(turn: Turn, clock: Clock, advance: Callable[[], None]) -> None:
+    """Sleep whole milliseconds, rounded up: timers have no finer ones, and waking early means sleeping again and again."""
     while (wait_ns := turn.due - clock.mono()) > 0:
-        await asyncio.sleep(min(wait_ns, _NAP_NS) / NS_PER_S)
+        await asyncio.sleep(min(-(-wait_ns // NS_PER_MS), _NAP_MS) / 1000)
         advance()

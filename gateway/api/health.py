@@ -9,7 +9,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
@@ -20,6 +20,9 @@ from gateway.domain.access import Principal, Role
 from gateway.domain.board import count
 
 router = APIRouter(tags=["health"])
+
+COUNTER_SUFFIX = "_total"
+"""Metrics named so only rise, and begin anew at a restart (Prometheus' naming rules): they are served as counters."""
 
 
 @router.get("/healthz", summary="Is the process answering?", dependencies=[Depends(public)])
@@ -62,12 +65,11 @@ class _Gauges(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """All metrics now."""
-        families: dict[str, GaugeMetricFamily] = {}
+        families: dict[str, GaugeMetricFamily | CounterMetricFamily] = {}
         for gauge in self._gauges:
             name = f"guardwatch_{gauge.name}"
-            family = families.setdefault(
-                name, GaugeMetricFamily(name, gauge.description, labels=list(gauge.labels))
-            )
+            kind = CounterMetricFamily if name.endswith(COUNTER_SUFFIX) else GaugeMetricFamily
+            family = families.setdefault(name, kind(name, gauge.description, labels=list(gauge.labels)))
             family.add_metric(list(gauge.labels.values()), gauge.value)
         yield from families.values()
 

@@ -120,6 +120,8 @@ class Gateway:
             self.intake,
             self.ingest,
             findings,
+            presence=self.presence,
+            clock=clock,
             accounts=accounts,
             streams=self._streams,
             dispatch=self.alerting.dispatch if self.alerting else None,

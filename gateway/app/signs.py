@@ -11,10 +11,11 @@ from gateway.adapters.store_sql.journal import SqlJournal
 from gateway.api.context import Check, Gauge
 from gateway.domain.findings import OpenFindings
 from gateway.domain.journal import GatewayRule
-from gateway.ports import AccountsUnavailable, StreamReads
+from gateway.ports import AccountsUnavailable, Clock, StreamReads
 from gateway.services.dispatch import Dispatch
 from gateway.services.historian import HistorianFeed
 from gateway.services.ingest import Ingest
+from gateway.services.presence import PresenceWatch
 
 
 class Signs:
@@ -27,6 +28,8 @@ class Signs:
         ingest: Ingest,
         findings: OpenFindings,
         *,
+        presence: PresenceWatch,
+        clock: Clock,
         accounts: SqlAccounts,
         streams: StreamReads,
         dispatch: Dispatch | None,
@@ -36,6 +39,8 @@ class Signs:
         self._intake = intake
         self._ingest = ingest
         self._findings = findings
+        self._presence = presence
+        self._clock = clock
         self._accounts = accounts
         self._streams = streams
         self._dispatch = dispatch
@@ -66,7 +71,7 @@ class Signs:
 
     def gauges(self) -> list[Gauge]:
         """Numbers for `/metrics` beside those of the plant."""
-        return [*self._counters()]
+        return [*self._counters(), *self._agents()]
 
     def _alerting(self) -> Check:
         if self._dispatch is None:
@@ -100,6 +105,26 @@ class Signs:
         except AccountsUnavailable as error:
             return Check(ok=False, detail=str(error))
         return Check(ok=True, detail="readable")
+
+    def _agents(self) -> Iterator[Gauge]:
+        """What agents say of their polling, from their newest beats."""
+        now_ms = self._clock.monotonic_ms()
+        for (site, agent), heard in self._presence.heard().items():
+            labels = {"site": site, "agent": agent}
+            health = heard.health
+            yield Gauge("agent_polls_total", "Polls since the agent's start", health.polls, labels)
+            yield Gauge("agent_overruns_total", "Polls that missed their next tick", health.overruns, labels)
+            for function, number in health.requests.items():
+                by_function = {**labels, "fc": function}
+                yield Gauge("agent_requests_total", "Modbus requests by function code", number, by_function)
+            for name, device in health.devices.items():
+                of_device = {**labels, "device": name}
+                yield Gauge(
+                    "device_up", "1 while all of a device's data is good", float(device.up), of_device
+                )
+                if device.age_ms is not None:
+                    age_s = (device.age_ms + now_ms - heard.received_ms) / 1000
+                    yield Gauge("device_age_seconds", "Age of a device's oldest data", age_s, of_device)
 
     def _counters(self) -> Iterator[Gauge]:
         counters = self._ingest.counters

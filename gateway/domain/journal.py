@@ -119,6 +119,7 @@ class GatewayRule(StrEnum):
     QUARANTINE = "quarantine"
     CLOCK_OFFSET = "clock_offset"
     STORE_FILLING = "store_filling"
+    POLL_OVERRUN = "poll_overrun"
     ALERT_FAILING = "alert_failing"
 
 

@@ -16,9 +16,10 @@ Source: the outside contract, section 3; domain rule R29 (monitoring_lost).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from edge_agent.wire.status import HEALTH_PERIOD_MS, Health
+from gateway.domain.poll_load import PollLoad, note_beat
 
 OFFLINE_MS = 3 * HEALTH_PERIOD_MS
 """Three missed beats: what an agent said is not shown as a state any more."""
@@ -44,6 +45,7 @@ class Presence:
     online: bool = False
     health: Health | None = None
     heard_ms: int | None = None
+    load: PollLoad = field(default_factory=PollLoad)
 
     @property
     def epoch(self) -> str | None:
@@ -62,6 +64,8 @@ def hear(known: Presence, health: Health, now_ms: int, *, retained: bool) -> Pre
     before = known.health
     is_same_run = before is not None and before.epoch == health.epoch
     heard = replace(known, health=health, heard_ms=now_ms, online=known.online and is_same_run)
+    if not retained:
+        heard = replace(heard, load=note_beat(known.load, health, now_ms))
     if before is not None and is_same_run and health.polls > before.polls and not retained:
         return replace(heard, online=True, alive_ms=now_ms)
     return heard

@@ -185,6 +185,7 @@ def health_line(site: str, agent: str, health: Health, received_ms: int) -> str:
         "outbox_pct": health.outbox_pct,
         "polls": health.polls,
         "overruns": health.overruns,
+        "requests": sum(health.requests.values()),
         "devices_up": up,
         "devices_down": len(health.devices) - up,
         "clock": health.clock,

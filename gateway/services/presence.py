@@ -1,7 +1,7 @@
 """Which agents are alive, and what their beats say about clock and store: judged twice a second, journaled on change.
 
 Beats are heard in memory (`hear`) and never journaled themselves; only what follows from them is: an agent came or
-went (`PresenceChanged`), and the findings monitoring_lost, clock_offset, store_filling. At the gateway's start no
+went (`PresenceChanged`), and the findings monitoring_lost, clock_offset, store_filling, poll_overrun. At the gateway's start no
 agent is taken to be online, whatever the journal last said: a beat must rise first.
 
 A living agent may still have more to say than has come. Its beats tell how far its store is: when the journal stays
@@ -25,6 +25,7 @@ from gateway.domain import presence as rules
 from gateway.domain.findings import OpenFindings, Subject, raise_finding
 from gateway.domain.instants import iso_utc
 from gateway.domain.journal import FindingCleared, GatewayRule, PresenceChanged
+from gateway.domain.poll_load import is_overrunning
 from gateway.domain.presence import Presence
 from gateway.ports import Clock, Journal, JournalUnavailable, Recording
 
@@ -149,6 +150,11 @@ class PresenceWatch:
             devices.update(page.devices)
         return Heard(replace(found.presence.health, devices=devices), found.presence.heard_ms)
 
+    def heard(self) -> Mapping[AgentKey, Heard]:
+        """The newest health of every agent that was heard, with the devices of all its pages."""
+        found = {key: self.health_of(*key) for key in self._agents}
+        return {key: heard for key, heard in found.items() if heard is not None}
+
     def lag_ms(self, site: str, agent: str) -> int:
         """For how long the agent has had events that are not journaled here; 0 when it has none."""
         found = self._agents.get((site, agent))
@@ -216,6 +222,8 @@ def _judge(key: AgentKey, agent: _Agent, now: int, is_open: frozenset[Subject]) 
         filling = Subject(GatewayRule.STORE_FILLING, *key)
         holds[filling] = rules.is_store_filling(health, was_filling=filling in is_open)
         holds[Subject(GatewayRule.CLOCK_OFFSET, *key)] = rules.is_clock_off(health)
+        late = Subject(GatewayRule.POLL_OVERRUN, *key)
+        holds[late] = is_overrunning(presence.load, was_overrunning=late in is_open)
     changed = tuple((subject, wanted) for subject, wanted in holds.items() if wanted != (subject in is_open))
     return _News(presence, tell if tell != agent.told else None, changed)
 
@@ -256,5 +264,7 @@ def _detail(rule: GatewayRule, presence: Presence) -> Mapping[str, Json]:
             return {"clock_offset_ms": health.clock_offset_ms}
         case GatewayRule.STORE_FILLING if health is not None:
             return {"outbox_pct": health.outbox_pct}
+        case GatewayRule.POLL_OVERRUN:
+            return {"polls": presence.load.polls, "overruns": presence.load.overruns}
         case _:
             return {"epoch": presence.epoch}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.wire.event import Position
+from edge_agent.wire.event import Position, Priority
 from edge_agent.wire.status import DeviceHealth, Health, HealthPage
 from gateway.adapters.store_sql.journal import SqlJournal
 from gateway.domain.findings import OpenFindings
@@ -184,6 +184,31 @@ async def test_a_filling_store_is_a_finding_that_does_not_chatter(rig: Rig) -> N
     for polls, pct in enumerate((10, 80, 79, 81, 71, 69), start=1):
         await rig.beats(beat(polls, outbox_pct=pct))
     assert rig.findings_of(GatewayRule.STORE_FILLING) == ["raised", "cleared"]
+
+
+async def test_polls_that_come_late_for_a_minute_are_a_finding_until_a_minute_is_free_of_them(
+    rig: Rig,
+) -> None:
+    """30 beats a minute of 100 polls each: 6 % late raises, 2 % does not clear, a minute with fewer than 1 % does."""
+    polls, overruns = 0, 0
+
+    async def minute(late: int) -> list[str]:
+        nonlocal polls, overruns
+        for _ in range(31):
+            polls, overruns = polls + 100, overruns + late
+            await rig.beats(beat(polls, overruns=overruns))
+            await rig.pass_time(2000)
+        return rig.findings_of(GatewayRule.POLL_OVERRUN)
+
+    assert await minute(5) == []
+    assert await minute(6) == ["raised"]
+    assert await minute(2) == ["raised"]
+    assert await minute(0) == ["raised", "cleared"]
+    (raised,) = [
+        entry.body for entry in rig.journal.entries_after(0, 1000) if isinstance(entry.body, FindingRaised)
+    ]
+    assert raised.priority is Priority.P3
+    assert raised.detail["polls"] == 3000
 
 
 async def test_an_agent_lags_from_its_first_event_that_is_not_journaled_until_it_is(rig: Rig) -> None:

@@ -192,7 +192,7 @@ def test_health_is_written_as_measured() -> None:
     health = Health(True, EPOCH, "boot", at=iso_utc(START_MS), seq=9, polls=10, devices=devices, rss_mb=41)
     line = health_line(SITE, AGENT, health, START_MS + 5)
     assert line == (
-        "agent_health,site=changyi,agent=gw-01 online=1i,seq=9i,outbox_pct=0i,polls=10i,overruns=0i,"
+        "agent_health,site=changyi,agent=gw-01 online=1i,seq=9i,outbox_pct=0i,polls=10i,overruns=0i,requests=0i,"
         f'devices_up=1i,devices_down=1i,clock="unsynced",rss_mb=41i {NS}'
     )
     will = Health(online=False, epoch=EPOCH, boot="boot")
