@@ -16,6 +16,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from edge_agent.configfile import Document, Problem
 from edge_agent.domain.plan import (
@@ -58,6 +59,9 @@ DEVICE_SIGNALS: Mapping[str, Meaning] = {
     "uptime_s": Meaning.NUMBER,
 }
 
+_NO_SIGNALS: Final[Mapping[str, SignalId]] = {}
+"""Of guards that have nothing but channels: one object for all of them."""
+
 
 @dataclass(slots=True)
 class _Named:
@@ -83,6 +87,7 @@ class Compiler:
         self._points = Points(written_keys(document, "devices"), polls_ms, self._profiles)
         self._machines: dict[str, WiredMachine] = {}
         self._rows: tuple[PointRow, ...] = ()
+        self._labels: dict[tuple[str, str], Mapping[str, str]] = {}
         self._machine_signals: dict[str, _Named] = {}
         self._guard_signals: dict[tuple[str, str], _Named] = {}
         self._home: dict[SignalId, ReadBlock] = {}
@@ -311,21 +316,28 @@ class Compiler:
         return GuardPlan(
             id=GuardId(guard.id),
             machine=MachineId(machine.id),
-            labels=_labels(guard.labels),
+            labels=self._shared_labels(guard.labels),
             kind=guard.kind,
             channels=named.channels,
             locked=named.signals.get("locked"),
             bypass=named.signals.get("bypass"),
-            signals=named.signals,
+            signals=named.signals or _NO_SIGNALS,
             rules=rules,
             stale_ms=max(stale, default=0),
         )
 
+    def _shared_labels(self, labels: Labels) -> Mapping[str, str]:
+        """Every machine has a "door 1": one object for all of them."""
+        return self._labels.setdefault((labels.zh, labels.en), _labels(labels))
+
     def _hash(self) -> str:
-        """SHA-256 of the resolved configuration without its secrets: the same plant has the same hash anywhere."""
-        resolved = self._file.model_dump(mode="json", exclude={"mqtt": {"password"}})
+        """SHA-256 of the resolved configuration without its secrets: the same plant has the same hash anywhere.
+
+        A default counts as if it were left out, written or not; with them all a large plant would be 100 MB of text.
+        """
+        resolved = self._file.model_dump(mode="json", exclude_defaults=True, exclude={"mqtt": {"password"}})
         resolved["profiles"] = self._profiles.content()
-        resolved["points"] = [row.model_dump(mode="json") for row in self._rows]
+        resolved["points"] = [row.model_dump(mode="json", exclude_defaults=True) for row in self._rows]
         canonical = json.dumps(resolved, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()
 

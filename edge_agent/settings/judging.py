@@ -12,7 +12,7 @@ Source: the outside contract, section 2; the README's map of rules.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -62,6 +62,23 @@ class GuardInputs:
     bypass: SignalPlan | None
     motion: tuple[SignalPlan, ...]
 
+    @property
+    def alike(self) -> Hashable:
+        """All that rules and their parameters depend on: two guards for which it is equal are judged alike."""
+        channels, motion = (tuple(map(_timing, signals)) for signals in (self.channels, self.motion))
+        locked, bypass = (signal and _timing(signal) for signal in (self.locked, self.bypass))
+        return self.kind, self.design_stop_ms, channels, locked, bypass, motion
+
+
+def _timing(signal: SignalPlan) -> tuple[object, ...]:
+    return (
+        signal.name,
+        signal.invert,
+        signal.poll_ms,
+        signal.debounce_on_ms,
+        signal.debounce_off_ms,
+    )
+
 
 class Judging:
     """Resolves rules, and collects problems and warnings."""
@@ -69,11 +86,29 @@ class Judging:
     def __init__(self) -> None:
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
+        self._of_alike: dict[Hashable, tuple[RulePlan, ...]] = {}
 
     def guard_rules(
         self, spot: Spot, inputs: GuardInputs, overrides: Mapping[str, RuleOverride]
     ) -> tuple[RulePlan, ...]:
-        """The rules of one guard; `spot` is its rules section."""
+        """The rules of one guard; `spot` is its rules section.
+
+        Guards that are alike in all that rules depend on share one tuple: a plant has thousands of doors of few kinds.
+        """
+        if overrides:
+            return self._guard_rules(spot, inputs, overrides)
+        alike = inputs.alike
+        rules = self._of_alike.get(alike)
+        if rules is None:
+            told = len(self.problems) + len(self.warnings)
+            rules = self._guard_rules(spot, inputs, overrides)
+            if told == len(self.problems) + len(self.warnings):  # else each is told where it stands
+                self._of_alike[alike] = rules
+        return rules
+
+    def _guard_rules(
+        self, spot: Spot, inputs: GuardInputs, overrides: Mapping[str, RuleOverride]
+    ) -> tuple[RulePlan, ...]:
         self.warn_unjudged(spot, overrides)
         rules: list[RulePlan] = []
         for name in JUDGED:

@@ -11,6 +11,7 @@ import types
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from enum import StrEnum
+from functools import cache
 from typing import Union, cast, get_args, get_origin, get_type_hints
 
 from edge_agent.wire.event import Json
@@ -30,19 +31,29 @@ def plain(value: object) -> Json:
 
     Raises `ValueError` for a type that does not travel (a float, say).
     """
+    if type(value) in _AS_THEY_ARE:
+        return cast("Json", value)
     match value:
         case StrEnum():
             return value.value
-        case None | bool() | int() | str():
+        case bool() | int() | str():
             return value
         case tuple() | list():
             return [plain(item) for item in value]
         case Mapping():
             return {str(key): plain(item) for key, item in value.items()}
         case _ if is_dataclass(value):
-            return {item.name: plain(getattr(value, item.name)) for item in fields(value)}
+            return {name: plain(getattr(value, name)) for name in _field_names(value.__class__)}
         case _:
             raise ValueError(f"{type(value).__name__} does not travel in an event")
+
+
+_AS_THEY_ARE = frozenset((str, int, bool, type(None)))
+
+
+@cache
+def _field_names(kind: type) -> tuple[str, ...]:
+    return tuple(item.name for item in fields(kind))
 
 
 _Converter = Callable[[object, str], object]
