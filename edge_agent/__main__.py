@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from edge_agent.app import probe as probing
+from edge_agent.app import profiles as known
 from edge_agent.app import scan as scanning
 from edge_agent.app.exits import Exit, complain, refuse
 from edge_agent.app.loading import Loading
@@ -192,6 +193,23 @@ def doctor(config: Config, as_json: AsJson = False) -> None:
     from edge_agent.app import doctor as diagnosis  # noqa: PLC0415 — see above
 
     _end(lambda: diagnosis.doctor(config, as_json=as_json))
+
+
+@app.command(epilog="Example: guardwatch-agent profiles delta-dvp X10")
+def profiles(
+    name: Annotated[
+        str | None, typer.Argument(help="A profile's name or file; none lists them.", show_default=False)
+    ] = None,
+    point: Annotated[
+        str | None, typer.Argument(help="A point: where does it lie?", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print the devices that are known by name, or the points of one. Opens no socket."""
+    if name is None:
+        _end(lambda: known.list_profiles(as_json=as_json))
+    else:
+        _end(lambda: known.show_profile(name, point, as_json=as_json))
 
 
 def main() -> None:

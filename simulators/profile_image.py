@@ -18,6 +18,12 @@ from simulators.register_bank import BIT_TABLES, RegisterBank, Table
 
 _WIDTHS: Final = {"32": 2, "64": 4}
 _FLOATS: Final = {"float32": ">f", "float64": ">d"}
+READ_ALONG: Final = 256
+"""Addresses after the last point: a long value ends there, and readers fill gaps."""
+
+ADDRESSES: Final = 65536
+"""PDU addresses in a table."""
+
 _SWAPPED: Final = 8
 """Bits 0–7 of an even byte are the upper half of its register."""
 
@@ -38,28 +44,25 @@ class Cell:
 
 
 class ProfileImage:
-    """One unit's registers, driven by point names. `cells` holds every point of the profile, ranges unrolled."""
+    """One unit's registers in a `bank` of its own, driven by point names. `cells` holds every point, ranges unrolled."""
 
-    def __init__(self, profile: Path, bank: RegisterBank, *, unit: int = 1, base: int = 0) -> None:
+    def __init__(self, profile: Path, *, unit: int = 1, base: int = 0) -> None:
         """Lay out the profile in the file `profile`; `base` moves it. Raises `ProfileError`."""
         document = load(profile, {})
         if isinstance(document, list):
             raise ProfileError("; ".join(str(problem) for problem in document))
         self.cells: dict[str, Cell] = {}
-        self._bank = bank
-        self._unit = unit
         for key, point in _mapping(document.data["points"]).items():
             self.cells.update(_unrolled(key, _mapping(point), base))
-
-    def family(self, key: str) -> dict[str, Cell]:
-        """The points that stand under one key of the profile."""
-        before, _, after = key.partition("{n}")
-        is_range = "{n}" in key
-        return {
-            name: cell
-            for name, cell in self.cells.items()
-            if cell.point.get("key") == key or (not is_range and name == before + after)
+        ends = {
+            is_bits: max(
+                (cell.number for cell in self.cells.values() if (cell.table in BIT_TABLES) is is_bits),
+                default=0,
+            )
+            for is_bits in (True, False)
         }
+        self.bank = RegisterBank([unit], bits=_roomy(ends[True]), words=_roomy(ends[False]))
+        self._unit = unit
 
     def set(self, name: str, value: bool | float | str) -> None:  # noqa: FBT001 — a point's value
         """Have the point say `value`: true or false, a number in its unit, or a word of its map. Raises `ProfileError`."""
@@ -76,12 +79,12 @@ class ProfileImage:
             self._set_raw(cell, raw if str(cell.point.get("type")) in _FLOATS else round(raw))
 
     def set_all_ones(self, name: str) -> None:
-        """What an absent module of some makers says."""
+        """What a module that is not there says, of some makers."""
         cell = self.cells[name]
         if cell.table in BIT_TABLES:
-            self._bank.set_bit(self._unit, cell.table, cell.number, value=True)
+            self.bank.set_bit(self._unit, cell.table, cell.number, value=True)
         else:
-            self._bank.set_word(self._unit, cell.table, cell.number, 0xFFFF)
+            self.bank.set_word(self._unit, cell.table, cell.number, 0xFFFF)
 
     def _set_truth(self, cell: Cell, value: bool) -> None:  # noqa: FBT001 — a point's value
         if cell.point.get("true_when") is not None:
@@ -89,9 +92,9 @@ class ProfileImage:
             return
         raw = value != bool(cell.point.get("invert", False))
         if cell.table in BIT_TABLES:
-            self._bank.set_bit(self._unit, cell.table, cell.number, raw)
+            self.bank.set_bit(self._unit, cell.table, cell.number, raw)
         elif cell.bit is not None:
-            self._bank.set_word_bit(self._unit, cell.table, cell.number, cell.bit, raw)
+            self.bank.set_word_bit(self._unit, cell.table, cell.number, cell.bit, raw)
         else:
             raise ProfileError("the point is no bit")
 
@@ -100,14 +103,14 @@ class ProfileImage:
             self._set_truth(cell, bool(raw))
             return
         if cell.mask is not None:
-            (word,) = self._bank.word_span(self._unit, cell.table, cell.number, 1)
+            (word,) = self.bank.word_span(self._unit, cell.table, cell.number, 1)
             place = 0
             while not cell.mask >> place & 1:
                 place += 1
             kept = word & (0xFFFF ^ cell.mask)
-            self._bank.set_word(self._unit, cell.table, cell.number, kept | int(raw) << place & cell.mask)
+            self.bank.set_word(self._unit, cell.table, cell.number, kept | int(raw) << place & cell.mask)
             return
-        self._bank.set_words(self._unit, cell.table, cell.number, _words(cell, raw))
+        self.bank.set_words(self._unit, cell.table, cell.number, _words(cell, raw))
 
 
 def profile_folder() -> Path:
@@ -117,16 +120,20 @@ def profile_folder() -> Path:
     return checkout if checkout.is_dir() else root / "edge_agent" / "profiles"
 
 
+def _roomy(last: int) -> int:
+    """As many addresses as hold the last point and what is read along with it."""
+    return min(last + READ_ALONG, ADDRESSES)
+
+
 def _unrolled(key: str, point: Mapping[str, Plain], base: int) -> Iterator[tuple[str, Cell]]:
     """The points under one key, laid out one after the other."""
     spans = [(point.get("first", 0), point.get("count", 1), point["at"])]
     more = point.get("more")
     spans += [(part["first"], part["count"], part["at"]) for part in map(_mapping, _listed(more))]
-    told = {**point, "key": key}
     for first, count, at in spans:
         assert isinstance(first, int)
         assert isinstance(count, int)
-        cells = _cells(str(at), told, base)
+        cells = _cells(str(at), point, base)
         for number in range(first, first + count):
             yield key.replace("{n}", _written(number, str(point.get("numbering", "decimal")))), next(cells)
 

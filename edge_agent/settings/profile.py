@@ -67,18 +67,18 @@ def shipped_profiles() -> dict[str, Path]:
     return {path.stem: path for path in sorted(shipped_folder().glob("*" + SUFFIX))}
 
 
-def find_profile(text: str, document: Document) -> Path | Misaddress:
-    """The file that `profile: text` means in a configuration."""
+def profile_path(text: str, folder: Path) -> Path | Misaddress:
+    """The file that `text` means: a shipped profile's name, or a path relative to `folder`."""
     if text.endswith(SUFFIX) or "/" in text:
-        path = document.resolve(text)
+        path = folder / Path(text).expanduser()
         return path if path.is_file() else Misaddress(f"there is no file {path}", "check the path")
     shipped = shipped_profiles()
     if text in shipped:
         return shipped[text]
     near = difflib.get_close_matches(text, shipped, n=1)
-    mend = f"did you mean {near[0]}?" if near else f"profiles here: {', '.join(shipped)}"
+    mend = f"did you mean {near[0]}" if near else f"profiles here: {', '.join(shipped)}"
     return Misaddress(
-        f"there is no profile {text[:60]}", f"{mend} A profile of your own is named by its path, PATH{SUFFIX}"
+        f"there is no profile {text[:60]}", f"{mend}; one of your own is named by its path, PATH{SUFFIX}"
     )
 
 

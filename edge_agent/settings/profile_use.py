@@ -19,7 +19,7 @@ from edge_agent.domain.readplan import ADDRESSES
 from edge_agent.domain.units import DeviceId
 from edge_agent.settings.address import Address, Misaddress, parse_address
 from edge_agent.settings.encoding import REFUSED
-from edge_agent.settings.profile import Profile, find_profile, load_profile
+from edge_agent.settings.profile import Profile, load_profile, profile_path
 from edge_agent.settings.profile_points import Found
 from edge_agent.settings.schema import AgentFile, DeviceSection
 from edge_agent.settings.signals import Meaning, SignalSection
@@ -96,7 +96,7 @@ class Profiles:
 
     def _load(self, name: str, text: str) -> Profile | None:
         at = ("devices", name, "profile")
-        path = find_profile(text, self._document)
+        path = profile_path(text, self._document.directory)
         if isinstance(path, Misaddress):
             self.problems.append(self._document.problem(at, f"`profile`: {path.what}", path.mend))
             return None

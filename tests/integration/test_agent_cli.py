@@ -68,7 +68,7 @@ def bundle_of(store: Path) -> list[str]:
         return [row[0].decode() for row in database.execute("SELECT payload FROM event ORDER BY n")]
 
 
-@pytest.mark.parametrize("verb", ["run", "check", "verify", "replay", "probe", "scan", "doctor"])
+@pytest.mark.parametrize("verb", ["run", "check", "verify", "replay", "probe", "scan", "doctor", "profiles"])
 def test_every_verb_has_help_with_an_example(verb: str) -> None:
     done = agent(verb, "--help")
     assert done.returncode == 0

@@ -391,7 +391,7 @@ def test_points_of_a_point_list_may_be_named_too(tmp_path: Path) -> None:
             "profile: pils-pnozmulti2",
             "{at: d/o1}",
             [
-                ("agent.yaml:7:48: `profile`: there is no profile pils-pnozmulti2 — did you mean pilz-pnozmulti2? A profile of "
+                ("agent.yaml:7:48: `profile`: there is no profile pils-pnozmulti2 — did you mean pilz-pnozmulti2; one of "
                 "your own is named by its path, PATH.yaml")
             ],
         ),
