@@ -13,7 +13,10 @@ Then a TCP connection is closed and made anew (a serial line has none), and the 
 until the line has been quiet for `quiet_s`, the longest timeout of its units: the device had at least its timeout twice to get
 rid of its answer. The read that failed waits for that itself, so that the time is its device's, not its neighbours'. The next read
 is provisional: it is made twice and believed only if both answers are equal byte for byte, else it is `unconfirmed`, and
-all begins again. So the first answer after a timeout by itself opens and closes nothing.
+all begins again. So the first answer after a timeout by itself opens and closes nothing. Where the block has more than one
+item, one of the two reads leaves the last out: a pair of answers that are later still has other lengths, and as the shorter one
+is first in every other round, not even the pair of the round before fits. What nothing can tell is an answer to a request of
+equal length, to the same unit, that is later than timeout and silence together: `timeout_ms` must be honest.
 
 A block that changes all the time never gives two equal answers. After `CHANGING_MAX` such rounds in a row, each of two requests,
 two good answers and then silence, the count of answers has proved what their content could not: the next read is
@@ -25,8 +28,10 @@ request sent, only after it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Final, TypeAlias
 
 from edge_agent.adapters.fieldbus_connection import Connection
 from edge_agent.adapters.fieldbus_stream import StreamLink
@@ -39,6 +44,9 @@ CHANGING_MAX: Final = 3
 _UNCONFIRMED: Final = BlockFailed("unconfirmed")
 
 
+_Ask: TypeAlias = Callable[[ReadBlock], Coroutine[None, None, BlockOutcome]]
+
+
 class ConfirmedLink:
     """See the module. `read` is called by one task at a time; `is_dialled`: failure closes the connection."""
 
@@ -48,6 +56,7 @@ class ConfirmedLink:
         self._is_dialled = is_dialled
         self._in_step: Connection | None = None
         self._changing = 0
+        self._is_short_first = False
 
     @property
     def requests(self) -> Mapping[int, int]:
@@ -69,9 +78,8 @@ class ConfirmedLink:
             return BlockFailed("bad_frame" if connection.is_up else "link")
         self._in_step = None
         connection.is_disturbed = False
-        outcome = await self._stream.ask(connection, unit, block, timeout_ms)
-        if not is_in_step and is_answer(outcome):
-            outcome = await self._confirm(outcome, connection, unit, block, timeout_ms)
+        ask = partial(self._stream.ask, connection, unit, timeout_ms=timeout_ms)
+        outcome = await (ask(block) if is_in_step else self._read_twice(ask, connection, block))
         if is_answer(outcome):
             self._in_step = connection
             self._changing = 0
@@ -84,14 +92,25 @@ class ConfirmedLink:
         """Close the connection and stop reconnecting."""
         await self._stream.close()
 
-    async def _confirm(
-        self, first: BlockOutcome, connection: Connection, unit: int, block: ReadBlock, timeout_ms: int
-    ) -> BlockOutcome:
-        """The outcome of a provisional read, whose first answer is here."""
+    async def _read_twice(self, ask: _Ask, connection: Connection, block: ReadBlock) -> BlockOutcome:
+        """The outcome of a provisional read."""
+        self._is_short_first = not self._is_short_first
+        less = shortened(block)
+        first, second = (less, block) if self._is_short_first else (block, less)
+        one = await ask(first)
+        if not is_answer(one):
+            return one
         if connection.is_disturbed or not connection.is_up:
             return _UNCONFIRMED
-        second = await self._stream.ask(connection, unit, block, timeout_ms)
-        return second if second == first or not is_answer(second) else _UNCONFIRMED
+        other = await ask(second)
+        if not is_answer(other):
+            return other
+        whole, part = (other, one) if self._is_short_first else (one, other)
+        if isinstance(whole, BlockOk):
+            is_same = isinstance(part, BlockOk) and whole.data.startswith(part.data)
+        else:  # what the device refuses of the whole it may give of a part
+            is_same = whole in (part, await ask(block))
+        return whole if is_same else _UNCONFIRMED
 
     async def _recover(self, connection: Connection, *, is_changing: bool, timeout_ms: int) -> None:
         """Stay silent until nothing can be under way any more; two good answers that differ are no reason to close."""
@@ -107,6 +126,12 @@ class ConfirmedLink:
         if self._changing == CHANGING_MAX:
             self._changing = 0
             self._in_step = current
+
+
+def shortened(block: ReadBlock) -> ReadBlock:
+    """The block without its last item (bits: its last byte); the block itself where nothing would be left."""
+    count = (block.count - 1) // 8 * 8 if block.table.is_bits else block.count - 1
+    return replace(block, count=count) if count else block
 
 
 def is_answer(outcome: BlockOutcome) -> bool:

@@ -85,7 +85,8 @@ class Connection(asyncio.Protocol):
         loop = self._loop
         self._answer = answer = loop.create_future()
         self._transport.write(self._framing.begin(request))
-        self._deadline = deadline = loop.time() + timeout_s
+        self._noisy_at = now = loop.time()
+        self._deadline = deadline = now + timeout_s
         if self._timer is None or deadline < self._timer_at:
             self._arm(deadline)
         return answer

@@ -100,7 +100,7 @@ class StreamLink:
             connection = await self.connected(timeout_ms)
             if connection is None:
                 return BlockFailed("link")
-        return await self.ask(connection, unit, block, timeout_ms)
+        return await self.ask(connection, unit, block, timeout_ms=timeout_ms)
 
     async def ask(self, connection: Connection, unit: int, block: ReadBlock, timeout_ms: int) -> BlockOutcome:
         """One request on this connection, which is up."""
