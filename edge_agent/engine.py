@@ -28,7 +28,7 @@ from collections.abc import Mapping
 from heapq import heappop, heappush
 
 from edge_agent.domain.assembly import Assembler
-from edge_agent.domain.decode import Value, compile_decoder
+from edge_agent.domain.decode import SharedReaders, Value, compile_decoder
 from edge_agent.domain.device import DEVICE_KEY_PREFIX, DeviceWatch
 from edge_agent.domain.findings import DeviceView, Effect, Findings, GuardView, MachineView
 from edge_agent.domain.guard import GUARD_KEY_PREFIX
@@ -68,7 +68,8 @@ class EdgeEngine:
             BlockState(block, now, has_heartbeat=not beats.isdisjoint(block.signals)) for block in plan.blocks
         )
         self._pending = list(self._blocks)
-        self._decoders = tuple(compile_decoder(block, plan.signals) for block in plan.blocks)
+        shared = SharedReaders()
+        self._decoders = tuple(compile_decoder(block, plan.signals, shared) for block in plan.blocks)
         self._signals = _live_signals(plan, self._blocks)
         assembler = Assembler(plan, self._signals, self._blocks, self._findings, memory)
         self._cell = assembler.assemble(now)
@@ -206,7 +207,10 @@ class EdgeEngine:
         decoder = self._decoders[state.plan.id]
         if is_fresh or state.data is None:
             return list(zip(state.plan.signals, decoder.decode_all(data), strict=True))
-        return [] if data == state.data else decoder.changed(state.data, data)
+        if data == state.data:
+            return []
+        signals = state.plan.signals
+        return [(signals[index], value) for index, value in decoder.changed(state.data, data)]
 
     def _hear(
         self, device: DeviceWatch, readings: list[tuple[SignalId, Value]], now: MonoNs, *, after_gap: bool

@@ -2,6 +2,7 @@
 
 Theory of operation. `compile_decoder` turns each signal of a block into a small reader that knows its bytes. Nearly all
 polls bring nothing new, so `changed` compares old and new bytes and runs only the readers behind bytes that differ.
+Readers know places in a block, not signals: a plant with a hundred equal controllers has each of them once.
 
     bits       item i is bit i mod 8 of byte i div 8, least significant first (Modbus Application Protocol 1.1b3, 6.1)
     registers  item i is bytes 2i, 2i+1, high byte first (4.2)
@@ -20,13 +21,12 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Final, TypeAlias
 
 from edge_agent.domain.plan import Endian, ReadBlock, SignalPlan, ValueType
-from edge_agent.domain.units import SignalId
 
 Value: TypeAlias = bool | int | float | str | None
 """What a signal says; None where the content says nothing (unknown)."""
@@ -55,11 +55,10 @@ class LengthError(ValueError):
     """An answer whose data bytes are not exactly those that were asked for."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Field:
     """One signal's reader, and the bits of each byte that it looks at."""
 
-    signal: SignalId
     read: _Reader
     footprint: _Footprint
 
@@ -83,8 +82,8 @@ class BlockDecoder:
         self._demand_length(data)
         return [item.read(data) for item in self._fields]
 
-    def changed(self, old: bytes, new: bytes) -> list[tuple[SignalId, Value]]:
-        """The signals whose raw content differs, with their new values, in block order. Raises `LengthError`.
+    def changed(self, old: bytes, new: bytes) -> list[tuple[int, Value]]:
+        """Which of the block's signals differ in raw content, with their new values, in order. Raises `LengthError`.
 
         Two different raw contents can mean the same value (two unmapped modes are both None).
         """
@@ -98,16 +97,42 @@ class BlockDecoder:
             if difference:
                 touched.update(index for mask, index in behind if mask & difference)
         fields = self._fields
-        return [(fields[index].signal, fields[index].read(new)) for index in sorted(touched)]
+        return [(index, fields[index].read(new)) for index in sorted(touched)]
 
     def _demand_length(self, data: bytes) -> None:
         if len(data) != self._length:
             raise LengthError(f"{len(data)} data bytes instead of {self._length}")
 
 
-def compile_decoder(block: ReadBlock, signals: Sequence[SignalPlan]) -> BlockDecoder:
-    """The decoder of `block`; `signals` are the whole plan's (`signals[i].id == i`)."""
-    return BlockDecoder(block.length_bytes, [_field(block, signals[index]) for index in block.signals])
+class SharedReaders:
+    """What the decoders of one plan have in common: each reader once, and each decoder of equal blocks."""
+
+    __slots__ = ("_decoders", "_fields")
+
+    def __init__(self) -> None:
+        self._fields: dict[Hashable, _Field] = {}
+        self._decoders: dict[tuple[int, tuple[_Field, ...]], BlockDecoder] = {}
+
+    def decoder(self, block: ReadBlock, signals: Sequence[SignalPlan]) -> BlockDecoder:
+        """The decoder of `block`; `signals` are the whole plan's (`signals[i].id == i`)."""
+        fields = tuple(self._field(block, signals[index]) for index in block.signals)
+        key = block.length_bytes, fields
+        if key not in self._decoders:
+            self._decoders[key] = BlockDecoder(*key)
+        return self._decoders[key]
+
+    def _field(self, block: ReadBlock, signal: SignalPlan) -> _Field:
+        key = signal.number - block.start, block.table.is_bits, _reading(signal)
+        if key not in self._fields:
+            self._fields[key] = _field(block, signal)
+        return self._fields[key]
+
+
+def compile_decoder(
+    block: ReadBlock, signals: Sequence[SignalPlan], shared: SharedReaders | None = None
+) -> BlockDecoder:
+    """The decoder of `block`; `signals` are the whole plan's. `shared` where many blocks are compiled."""
+    return (shared or SharedReaders()).decoder(block, signals)
 
 
 def footprint(signal: SignalPlan, start: int) -> tuple[tuple[int, int], ...]:
@@ -125,14 +150,23 @@ def footprint(signal: SignalPlan, start: int) -> tuple[tuple[int, int], ...]:
     return tuple((byte, mask) for byte, mask in zip(order, masks, strict=True) if mask)
 
 
+def _reading(signal: SignalPlan) -> Hashable:
+    """Everything that the value of a signal depends on, beside its place in the block."""
+    words = None if signal.map is None else tuple(signal.map.items())
+    return (
+        (signal.type, signal.bit, signal.word_order, signal.byte_order, signal.mask, signal.invert),
+        (signal.scale, signal.offset, words, signal.sentinel, signal.true_when, signal.false_when),
+    )
+
+
 def _field(block: ReadBlock, signal: SignalPlan) -> _Field:
     where = footprint(signal, block.start)
     if signal.is_bit:
-        return _Field(signal.id, _bit_reader(signal, *where[0]), where)
+        return _Field(_bit_reader(signal, *where[0]), where)
     raw = _raw_reader(signal, _byte_order(signal, (signal.number - block.start) * 2))
     if signal.true_when or signal.false_when:
-        return _Field(signal.id, _coded_reader(signal, raw), where)
-    return _Field(signal.id, _number_reader(signal, raw), where)
+        return _Field(_coded_reader(signal, raw), where)
+    return _Field(_number_reader(signal, raw), where)
 
 
 def _byte_order(signal: SignalPlan, first: int) -> tuple[int, ...]:
