@@ -21,18 +21,20 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Final, TypeAlias
 
-from edge_agent.domain.plan import Endian, ReadBlock, SignalPlan, ValueType
+from edge_agent.domain.plan import Coding, Endian, ReadBlock, SignalPlan, ValueType
 
 Value: TypeAlias = bool | int | float | str | None
 """What a signal says; None where the content says nothing (unknown)."""
 
 _Reader: TypeAlias = Callable[[bytes], Value]
 _Raw: TypeAlias = Callable[[bytes], int | float]
+_FieldKey: TypeAlias = tuple[int, bool, ValueType, int | None, Coding]
+"""What a reader depends on: the place in the block, whether items are bits, and what the content means."""
 _Footprint: TypeAlias = tuple[tuple[int, int], ...]
 
 _FORMATS: Final = {
@@ -110,7 +112,7 @@ class SharedReaders:
     __slots__ = ("_decoders", "_fields")
 
     def __init__(self) -> None:
-        self._fields: dict[Hashable, _Field] = {}
+        self._fields: dict[_FieldKey, _Field] = {}
         self._decoders: dict[tuple[int, tuple[_Field, ...]], BlockDecoder] = {}
 
     def decoder(self, block: ReadBlock, signals: Sequence[SignalPlan]) -> BlockDecoder:
@@ -122,7 +124,7 @@ class SharedReaders:
         return self._decoders[key]
 
     def _field(self, block: ReadBlock, signal: SignalPlan) -> _Field:
-        key = signal.number - block.start, block.table.is_bits, _reading(signal)
+        key = signal.number - block.start, block.table.is_bits, signal.type, signal.bit, signal.coding
         if key not in self._fields:
             self._fields[key] = _field(block, signal)
         return self._fields[key]
@@ -144,19 +146,10 @@ def footprint(signal: SignalPlan, start: int) -> tuple[tuple[int, int], ...]:
     if signal.is_bit:
         bit = signal.bit or 0
         return ((order[1 - bit // 8], 1 << bit % 8),)
-    if signal.mask is None:
+    if signal.coding.mask is None:
         return tuple((byte, 0xFF) for byte in order)
-    masks = signal.mask.to_bytes(len(order), "big")
+    masks = signal.coding.mask.to_bytes(len(order), "big")
     return tuple((byte, mask) for byte, mask in zip(order, masks, strict=True) if mask)
-
-
-def _reading(signal: SignalPlan) -> Hashable:
-    """Everything that the value of a signal depends on, beside its place in the block."""
-    words = None if signal.map is None else tuple(signal.map.items())
-    return (
-        (signal.type, signal.bit, signal.word_order, signal.byte_order, signal.mask, signal.invert),
-        (signal.scale, signal.offset, words, signal.sentinel, signal.true_when, signal.false_when),
-    )
 
 
 def _field(block: ReadBlock, signal: SignalPlan) -> _Field:
@@ -164,7 +157,7 @@ def _field(block: ReadBlock, signal: SignalPlan) -> _Field:
     if signal.is_bit:
         return _Field(_bit_reader(signal, *where[0]), where)
     raw = _raw_reader(signal, _byte_order(signal, (signal.number - block.start) * 2))
-    if signal.true_when or signal.false_when:
+    if signal.coding.true_when or signal.coding.false_when:
         return _Field(_coded_reader(signal, raw), where)
     return _Field(_number_reader(signal, raw), where)
 
@@ -172,15 +165,15 @@ def _field(block: ReadBlock, signal: SignalPlan) -> _Field:
 def _byte_order(signal: SignalPlan, first: int) -> tuple[int, ...]:
     """Where the bytes of the value lie, most significant first."""
     words = [(first + 2 * word, first + 2 * word + 1) for word in range(signal.type.registers)]
-    if signal.word_order is Endian.LITTLE:
+    if signal.coding.word_order is Endian.LITTLE:
         words.reverse()
-    if signal.byte_order is Endian.LITTLE:
+    if signal.coding.byte_order is Endian.LITTLE:
         words = [(low, high) for high, low in words]
     return tuple(byte for word in words for byte in word)
 
 
 def _bit_reader(signal: SignalPlan, byte: int, mask: int) -> _Reader:
-    words, invert = signal.map, signal.invert
+    words, invert = signal.coding.map, signal.coding.invert
     if words is not None:
         return lambda data: words.get(int(bool(data[byte] & mask) != invert))
     if invert:
@@ -190,7 +183,7 @@ def _bit_reader(signal: SignalPlan, byte: int, mask: int) -> _Reader:
 
 def _raw_reader(signal: SignalPlan, order: tuple[int, ...]) -> _Raw:
     """The value before any meaning: all of the item, or the masked field of it."""
-    unpack, pick, mask = struct.Struct(_FORMATS[signal.type]).unpack, itemgetter(*order), signal.mask
+    unpack, pick, mask = struct.Struct(_FORMATS[signal.type]).unpack, itemgetter(*order), signal.coding.mask
 
     def whole(data: bytes) -> int | float:
         raw: int | float = unpack(bytes(pick(data)))[0]
@@ -203,7 +196,8 @@ def _raw_reader(signal: SignalPlan, order: tuple[int, ...]) -> _Raw:
 
 
 def _coded_reader(signal: SignalPlan, raw_of: _Raw) -> _Reader:
-    sentinels, on, off = (frozenset(raws) for raws in (signal.sentinel, signal.true_when, signal.false_when))
+    coding = signal.coding
+    sentinels, on, off = map(frozenset, (coding.sentinel, coding.true_when, coding.false_when))
     otherwise = None if on and off else not on
 
     def read(data: bytes) -> Value:
@@ -216,8 +210,8 @@ def _coded_reader(signal: SignalPlan, raw_of: _Raw) -> _Reader:
 
 
 def _number_reader(signal: SignalPlan, raw_of: _Raw) -> _Reader:
-    words, sentinels = signal.map, frozenset(signal.sentinel)
-    scale, offset = _whole(signal.scale), _whole(signal.offset)
+    words, sentinels = signal.coding.map, frozenset(signal.coding.sentinel)
+    scale, offset = _whole(signal.coding.scale), _whole(signal.coding.offset)
     is_raw = scale == 1 and offset == 0
 
     def read(data: bytes) -> Value:

@@ -94,7 +94,7 @@ class Motion:
         if not isinstance(value, int | float):
             self._fast = False
             return None
-        edge = (speed.plan.rated or 0.0) * STANDSTILL_FRACTION
+        edge = (speed.plan.coding.rated or 0.0) * STANDSTILL_FRACTION
         if self._fast:
             edge -= edge * HYSTERESIS_FRACTION
         self._fast = abs(value) > edge

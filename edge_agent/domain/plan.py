@@ -116,18 +116,47 @@ class RuleName(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class SignalPlan:
-    """One interpreted point. `name` is the configuration's (`running`, `ch_a`, `locked`, `bypass`, `mode`, …).
+class Coding:
+    """How raw content becomes a value. Apart from the signals, because thousands of them share a handful.
 
-    `machine`/`guard` are None for what belongs to a device. `number` is the 0-based PDU address, `bit` 0 = least
-    significant (None where the whole item is the value). Analog value = raw × scale + offset, in `unit`.
+    Analog value = raw × scale + offset, in `unit`; `rated` and `limit` are in it too.
     `mask`: the raw value is only those bits of a whole item, shifted down to the lowest of them; `bit` is then None.
     `map`: raw integer → word (a mode); a raw value it lacks is unknown. `true_when`, `false_when`: the raw integers that
     make a coded bit; without one of the lists all that is not in the other, with both all else is unknown. `sentinel`:
     raw values by which the device says that it does not know (65535 of a broken sensor); they are unknown too.
     A change to true counts after `debounce_on_ms`, one to false after `debounce_off_ms`; all else has both equal.
-    `counter_max` is where a counter wraps, if not at the end of its type. `module`: the part of the device that must be
-    proven present (`DevicePlan.presence`). `poll_ms` is how often it is read.
+    `counter_max` is where a counter wraps, if not at the end of its type.
+    """
+
+    word_order: Endian = Endian.BIG
+    byte_order: Endian = Endian.BIG
+    invert: bool = False
+    debounce_on_ms: int = 0
+    debounce_off_ms: int = 0
+    scale: float = 1.0
+    offset: float = 0.0
+    unit: str | None = None
+    map: Mapping[int, str] | None = field(default=None, hash=False)
+    rated: float | None = None
+    limit: float | None = None
+    sentinel: tuple[int, ...] = ()
+    mask: int | None = None
+    true_when: tuple[int, ...] = ()
+    false_when: tuple[int, ...] = ()
+    counter_max: int | None = None
+
+
+PLAIN = Coding()
+"""Raw content is the value."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignalPlan:
+    """One interpreted point. `name` is the configuration's (`running`, `ch_a`, `locked`, `bypass`, `mode`, …).
+
+    `machine`/`guard` are None for what belongs to a device. `number` is the 0-based PDU address, `bit` 0 = least
+    significant (None where the whole item is the value). `poll_ms` is how often it is read. `module`: the part of the
+    device that must be proven present (`DevicePlan.presence`).
     """
 
     id: SignalId
@@ -140,23 +169,8 @@ class SignalPlan:
     bit: int | None
     type: ValueType
     poll_ms: int
-    word_order: Endian = Endian.BIG
-    byte_order: Endian = Endian.BIG
-    invert: bool = False
-    debounce_on_ms: int = 0
-    debounce_off_ms: int = 0
-    scale: float = 1.0
-    offset: float = 0.0
-    unit: str | None = None
-    map: Mapping[int, str] | None = None
-    rated: float | None = None
-    limit: float | None = None
+    coding: Coding = PLAIN
     grade: Grade = Grade.C
-    sentinel: tuple[int, ...] = ()
-    mask: int | None = None
-    true_when: tuple[int, ...] = ()
-    false_when: tuple[int, ...] = ()
-    counter_max: int | None = None
     module: str | None = None
 
     @property
@@ -192,7 +206,7 @@ class RulePlan:
     unknown_delay_ms: int | None
     latch: bool
     hold_gap_ms: int
-    parameters: Mapping[str, int]
+    parameters: Mapping[str, int] = field(hash=False)
     detect_ms: int
 
 

@@ -22,13 +22,17 @@ DENORMAL = 1e-9
 
 def doubt(signal: SignalPlan, words: Sequence[int], index: int) -> str | None:
     """What is doubtful about `signal`, whose value begins at `words[index]`; None when nothing is, or nothing can be."""
-    if signal.is_bit or signal.map is not None or (signal.rated is None and signal.limit is None):
+    if (
+        signal.is_bit
+        or signal.coding.map is not None
+        or (signal.coding.rated is None and signal.coding.limit is None)
+    ):
         return None
-    value = _value(signal, words, index, signal.word_order, signal.byte_order)
+    value = _value(signal, words, index, signal.coding.word_order, signal.coding.byte_order)
     if value is None or _is_plausible(signal, value):
         return None
     better = next(_better(signal, words, index), "check type and address")
-    return f"{signal.path} reads {value:g} {signal.unit or ''}".rstrip() + f": {better}"
+    return f"{signal.path} reads {value:g} {signal.coding.unit or ''}".rstrip() + f": {better}"
 
 
 def _better(signal: SignalPlan, words: Sequence[int], index: int) -> Iterator[str]:
@@ -36,13 +40,13 @@ def _better(signal: SignalPlan, words: Sequence[int], index: int) -> Iterator[st
         value = _value(signal, words, index, word_order, byte_order)
         if value and _is_plausible(signal, value):
             keys = []
-            if word_order is not signal.word_order:
+            if word_order is not signal.coding.word_order:
                 keys.append(f"word_order: {word_order.value}")
-            if byte_order is not signal.byte_order:
+            if byte_order is not signal.coding.byte_order:
                 keys.append(f"byte_order: {byte_order.value}")
             yield f"swapped? with {' and '.join(keys)} it would be {value:g}"
     for offset in (-1, 1):
-        value = _value(signal, words, index + offset, signal.word_order, signal.byte_order)
+        value = _value(signal, words, index + offset, signal.coding.word_order, signal.coding.byte_order)
         if value and _is_plausible(signal, value):
             at = f"{signal.table.value}/{signal.number + offset}"
             yield f"{'1-based' if offset < 0 else 'off by one'}? at {at} it would be {value:g}"
@@ -55,10 +59,10 @@ def _value(
     if not 0 <= index <= len(words) - signal.type.registers:
         return None
     part = words[index : index + signal.type.registers]
-    return interpret(part, signal.type, word_order, byte_order) * signal.scale + signal.offset
+    return interpret(part, signal.type, word_order, byte_order) * signal.coding.scale + signal.coding.offset
 
 
 def _is_plausible(signal: SignalPlan, value: float) -> bool:
-    bound = max(abs(edge) for edge in (signal.rated, signal.limit) if edge is not None)
+    bound = max(abs(edge) for edge in (signal.coding.rated, signal.coding.limit) if edge is not None)
     is_dust = signal.type in (ValueType.FLOAT32, ValueType.FLOAT64) and 0 < abs(value) < DENORMAL
     return math.isfinite(value) and abs(value) <= FACTOR * bound and not is_dust

@@ -21,9 +21,7 @@ class Signal:
 
     __slots__ = (
         "_differs_since",
-        "_off_ns",
         "_offered",
-        "_on_ns",
         "block",
         "fell_at",
         "plan",
@@ -37,8 +35,6 @@ class Signal:
         self.value: Value = None
         self.quality = block.quality
         self.fell_at: MonoNs | None = None
-        self._on_ns = plan.debounce_on_ms * NS_PER_MS
-        self._off_ns = plan.debounce_off_ms * NS_PER_MS
         self._differs_since: MonoNs | None = None
         self._offered: Value = None
 
@@ -75,7 +71,8 @@ class Signal:
         return self._become(self._offered, Quality.GOOD, now)
 
     def _debounce_ns(self, content: Value) -> int:
-        return self._off_ns if content is False else self._on_ns
+        coding = self.plan.coding
+        return (coding.debounce_off_ms if content is False else coding.debounce_on_ms) * NS_PER_MS
 
     def blind(self, quality: Quality) -> bool:
         """Its block's content may no longer be used. Says whether value or quality changed."""

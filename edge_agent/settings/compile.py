@@ -16,6 +16,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from sys import intern
 from typing import Final
 
 from edge_agent.configfile import Document, Problem
@@ -160,7 +161,7 @@ class Compiler:
                 yield PresencePlan(name, index)
 
     def _guard_points(self, machine: WiredMachine, guard: WiredGuard) -> _Named:
-        owner, named = Owner(MachineId(machine.id), GuardId(guard.id)), _Named()
+        owner, named = Owner(MachineId(machine.id), GuardId(intern(guard.id))), _Named()
         for name in CHANNEL_NAMES:
             if (wire := guard.channels.get(name)) is not None:
                 index = self._points.add(wire.spot, wire.section, name, Meaning.BIT, owner)
@@ -314,7 +315,7 @@ class Compiler:
         ]
         stale = [self._home[index].stale_ms for index in shown]
         return GuardPlan(
-            id=GuardId(guard.id),
+            id=GuardId(intern(guard.id)),
             machine=MachineId(machine.id),
             labels=self._shared_labels(guard.labels),
             kind=guard.kind,

@@ -73,10 +73,10 @@ class GuardInputs:
 def _timing(signal: SignalPlan) -> tuple[object, ...]:
     return (
         signal.name,
-        signal.invert,
+        signal.coding.invert,
         signal.poll_ms,
-        signal.debounce_on_ms,
-        signal.debounce_off_ms,
+        signal.coding.debounce_on_ms,
+        signal.coding.debounce_off_ms,
     )
 
 
@@ -249,9 +249,9 @@ def _reads(name: RuleName, inputs: GuardInputs) -> tuple[tuple[SignalPlan, ...],
 def _debounce_ms(name: RuleName, signal: SignalPlan) -> int:
     """How long the change that the rule is about is debounced: a guard opens, a standstill ends, all else begins."""
     if name is RuleName.CHANNEL_DISCREPANCY:
-        return max(signal.debounce_on_ms, signal.debounce_off_ms)
+        return max(signal.coding.debounce_on_ms, signal.coding.debounce_off_ms)
     ends = signal.name in (*CHANNEL_NAMES, "zero_speed")
-    return signal.debounce_off_ms if ends else signal.debounce_on_ms
+    return signal.coding.debounce_off_ms if ends else signal.coding.debounce_on_ms
 
 
 def _on_delay_ms(name: RuleName, inputs: GuardInputs, poll_ms: int) -> int:

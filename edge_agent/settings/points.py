@@ -14,15 +14,16 @@ import difflib
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from sys import intern
 from typing import Final
 
 from edge_agent.configfile import Problem
 from edge_agent.domain.decode import footprint
-from edge_agent.domain.plan import ReadBlock, SignalPlan, Table, ValueType
+from edge_agent.domain.plan import PLAIN, Coding, ReadBlock, SignalPlan, Table, ValueType
 from edge_agent.domain.readplan import ADDRESSES
 from edge_agent.domain.units import DeviceId, GuardId, MachineId, SignalId
 from edge_agent.settings.address import ZERO_BASED, Address, Misaddress, looks_like_label, parse_address
-from edge_agent.settings.encoding import EncodingCheck
+from edge_agent.settings.encoding import Encoding, EncodingCheck
 from edge_agent.settings.profile_use import Profiles
 from edge_agent.settings.signals import POLL_MIN_MS, Meaning, SignalSection
 from edge_agent.settings.spot import Spot
@@ -50,6 +51,7 @@ class Points:
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
         self._devices = devices
+        self._codings: dict[Coding, Coding] = {PLAIN: PLAIN}
         self._polls_ms = polls_ms
         self._profiles = profiles
 
@@ -92,36 +94,43 @@ class Points:
         self.signals.append(
             SignalPlan(
                 id=index,
-                name=name,
+                name=intern(name),
                 machine=owner.machine,
                 guard=owner.guard,
-                device=DeviceId(address.device or ""),
+                device=DeviceId(intern(address.device or "")),
                 table=address.table,
                 number=address.number,
                 bit=address.bit,
                 type=kind,
                 poll_ms=section.poll_ms or self._polls_ms.get(address.device or "", POLL_MIN_MS),
-                word_order=section.word_order,
-                byte_order=section.byte_order,
-                invert=encoding.invert,
-                debounce_on_ms=_first(section.debounce_on_ms, section.debounce_ms),
-                debounce_off_ms=_first(section.debounce_off_ms, section.debounce_ms),
-                scale=section.scale,
-                offset=section.offset,
-                unit=section.unit,
-                map=encoding.map,
-                rated=section.rated,
-                limit=section.limit,
+                coding=self._coding(section, encoding),
                 grade=section.grade,
-                sentinel=encoding.sentinel,
-                mask=encoding.mask,
-                true_when=encoding.true_when,
-                false_when=encoding.false_when,
-                counter_max=section.counter_max,
                 module=section.module,
             )
         )
         return index
+
+    def _coding(self, section: SignalSection, encoding: Encoding) -> Coding:
+        """How the section's content becomes a value; equal ones are one object."""
+        coding = Coding(
+            word_order=section.word_order,
+            byte_order=section.byte_order,
+            invert=encoding.invert,
+            debounce_on_ms=_first(section.debounce_on_ms, section.debounce_ms),
+            debounce_off_ms=_first(section.debounce_off_ms, section.debounce_ms),
+            scale=section.scale,
+            offset=section.offset,
+            unit=section.unit,
+            map=encoding.map,
+            rated=section.rated,
+            limit=section.limit,
+            sentinel=encoding.sentinel,
+            mask=encoding.mask,
+            true_when=encoding.true_when,
+            false_when=encoding.false_when,
+            counter_max=section.counter_max,
+        )
+        return self._codings.setdefault(coding, coding)
 
     def settle_rates(self, blocks: Iterable[ReadBlock]) -> None:
         """Give every signal the rate at which its block is read."""

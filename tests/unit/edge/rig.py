@@ -13,6 +13,7 @@ from typing import TypeVar
 from edge_agent.domain.findings import Draft, GuardView, PublishState, RecordEvents
 from edge_agent.domain.plan import (
     CellPlan,
+    Coding,
     DevicePlan,
     GuardKind,
     GuardPlan,
@@ -118,7 +119,8 @@ class _Wiring:
         plan = SignalPlan(
             SignalId(len(self.signals)), name, machine, guard, device, table, number, None, kind, POLL_MS
         )
-        self.signals.append(replace(plan, **more))  # type: ignore[arg-type]
+        coded = {key: more.pop(key) for key in list(more) if key not in plan.__slots__}
+        self.signals.append(replace(plan, coding=Coding(**coded), **more))  # type: ignore[arg-type]
         return plan.id
 
     def block(self, device: DeviceId, table: Table, count: int) -> None:

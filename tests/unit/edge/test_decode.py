@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_agent.domain.decode import BlockDecoder, LengthError, Value, compile_decoder
-from edge_agent.domain.plan import Endian, ReadBlock, SignalPlan, Table, ValueType
+from edge_agent.domain.plan import Coding, Endian, ReadBlock, SignalPlan, Table, ValueType
 from edge_agent.domain.units import BlockId, DeviceId, SignalId
 
 BIG, LITTLE = Endian.BIG, Endian.LITTLE
@@ -38,8 +38,10 @@ def point(
 ) -> SignalPlan:
     return SignalPlan(
         SignalId(index), "x", None, None, DeviceId("plc1"), table, number, bit, kind, 200,
-        word_order=words, byte_order=bytes_, invert=invert, scale=scale, offset=offset, map=mapping, sentinel=sentinel, mask=mask,
-        true_when=on, false_when=off,
+        Coding(
+            word_order=words, byte_order=bytes_, invert=invert, scale=scale, offset=offset, map=mapping, sentinel=sentinel,
+            mask=mask, true_when=on, false_when=off,
+        ),
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from edge_agent.domain.kleene import Tri, all_of, any_of, negated
 from edge_agent.domain.motion import Motion
+from edge_agent.domain.plan import Coding
 from edge_agent.domain.quality import BlockState, Supply
 from edge_agent.domain.signal import Signal
 from edge_agent.wire.event import MachineChanged, Observation, Quality
@@ -96,7 +97,7 @@ def test_a_speed_at_the_edge_does_not_chatter() -> None:
 def test_a_speed_without_rated_speed_moves_above_zero() -> None:
     drive = Drive("speed")
     plan = drive.signals["speed"].plan
-    object.__setattr__(plan, "rated", None)
+    object.__setattr__(plan, "coding", Coding())
     assert [drive.at(0, speed=value) for value in (0, 1, 0)] == [False, True, False]
 
 

@@ -329,7 +329,7 @@ def test_a_point_brings_its_address_and_what_the_profile_says_of_it() -> None:
     first, second, mode = (signal(settings, name) for name in ("ch_a", "ch_b", "mode"))
     assert (first.table, first.number, first.bit) == (Table.HOLDING_REGISTER, 4, 0)
     assert (second.table, second.number, second.bit) == (Table.HOLDING_REGISTER, 5, 0)
-    assert mode.map == {0: "auto", 1: "setup", 2: "maint", 3: "local"}
+    assert mode.coding.map == {0: "auto", 1: "setup", 2: "maint", 3: "local"}
 
 
 def test_what_the_plant_writes_goes_before_the_profile() -> None:
@@ -341,7 +341,10 @@ def test_what_the_plant_writes_goes_before_the_profile() -> None:
         )
     )
     assert (signal(settings, "ch_a").grade, signal(settings, "ch_b").grade) == ("C", "B")
-    assert (signal(settings, "speed").type, signal(settings, "speed").unit) == (ValueType.FLOAT32, "rpm")
+    assert (signal(settings, "speed").type, signal(settings, "speed").coding.unit) == (
+        ValueType.FLOAT32,
+        "rpm",
+    )
     (device,) = settings.plan.devices.values()
     assert (device.max_rps, device.heartbeat) == (17, None)
 

@@ -171,14 +171,14 @@ def test_the_contracts_example_becomes_this_plan(contract_settings: AgentSetting
     assert [signal.id for signal in plan.signals] == list(range(9))
     speed, mode = plan.signals[3], plan.signals[4]
     assert (speed.table, speed.number, speed.type) == (Table.INPUT_REGISTER, 10, ValueType.UINT16)
-    assert (speed.scale, speed.offset, speed.unit, speed.rated, speed.grade) == (
+    assert (speed.coding.scale, speed.coding.offset, speed.coding.unit, speed.coding.rated, speed.grade) == (
         0.1,
         0.0,
         "rpm",
         24.0,
         Grade.C,
     )
-    assert mode.map == {0: "auto", 1: "setup", 2: "maint", 3: "local"}
+    assert mode.coding.map == {0: "auto", 1: "setup", 2: "maint", 3: "local"}
     (found,) = plan.machines.values()
     assert (found.kind, found.area, found.rundown_ms) == ("mixer", "moulding", 12_000)
     (door,) = found.guards
@@ -607,9 +607,18 @@ def test_a_values_encoding_reaches_the_plan() -> None:
         "sentinel: [-1, 65535], limit: 3, grade: A}, running: {at: plc1/hr/3.11, invert: true, debounce_ms: 20}"
     )
     running, belt = settings_of(text).plan.signals
-    assert (belt.type, belt.word_order, belt.byte_order) == (ValueType.INT32, Endian.LITTLE, Endian.LITTLE)
-    assert (belt.offset, belt.sentinel, belt.limit, belt.grade) == (-4.0, (-1, 65535), 3.0, Grade.A)
-    assert (running.bit, running.invert, running.debounce_off_ms, running.type) == (
+    assert (belt.type, belt.coding.word_order, belt.coding.byte_order) == (
+        ValueType.INT32,
+        Endian.LITTLE,
+        Endian.LITTLE,
+    )
+    assert (belt.coding.offset, belt.coding.sentinel, belt.coding.limit, belt.grade) == (
+        -4.0,
+        (-1, 65535),
+        3.0,
+        Grade.A,
+    )
+    assert (running.bit, running.coding.invert, running.coding.debounce_off_ms, running.type) == (
         11,
         True,
         20,
@@ -626,9 +635,21 @@ def test_masks_codes_sentinels_and_debouncing_reach_the_plan() -> None:
     )
     signals = {signal.name: signal for signal in settings_of(text).plan.signals}
     running, belt = signals["running"], signals["belt_speed"]
-    assert (belt.mask, belt.sentinel, signals["ambient_temp"].sentinel) == (0x0FF0, (0xFF, 0), (-1,))
-    assert (running.true_when, running.false_when, running.sentinel) == ((3, 5), (0,), (15,))
-    assert (running.type, running.debounce_on_ms, running.debounce_off_ms) == (ValueType.UINT16, 20, 0)
+    assert (belt.coding.mask, belt.coding.sentinel, signals["ambient_temp"].coding.sentinel) == (
+        0x0FF0,
+        (0xFF, 0),
+        (-1,),
+    )
+    assert (running.coding.true_when, running.coding.false_when, running.coding.sentinel) == (
+        (3, 5),
+        (0,),
+        (15,),
+    )
+    assert (running.type, running.coding.debounce_on_ms, running.coding.debounce_off_ms) == (
+        ValueType.UINT16,
+        20,
+        0,
+    )
 
 
 def test_the_debouncing_that_delays_detection_is_that_of_the_dangerous_change() -> None:
@@ -651,9 +672,13 @@ def test_presence_checks_are_coded_bits_of_their_device_and_may_look_at_any_bit(
     plan = settings_of(text).plan
     checks = {item.name: plan.signals[item.signal] for item in plan.devices[DeviceId("plc1")].presence}
     assert list(checks) == ["device", "xs1", "xs2"]
-    assert (checks["device"].type, checks["device"].true_when) == (ValueType.UINT32, (4660,))
-    assert (checks["xs1"].mask, checks["xs1"].true_when, checks["xs1"].false_when) == (0xFF, (), (255,))
-    assert (checks["xs2"].invert, checks["xs2"].type) == (True, ValueType.BIT)
+    assert (checks["device"].type, checks["device"].coding.true_when) == (ValueType.UINT32, (4660,))
+    assert (checks["xs1"].coding.mask, checks["xs1"].coding.true_when, checks["xs1"].coding.false_when) == (
+        0xFF,
+        (),
+        (255,),
+    )
+    assert (checks["xs2"].coding.invert, checks["xs2"].type) == (True, ValueType.BIT)
     assert [signal.module for signal in plan.signals if signal.name == "ch_a"] == ["xs1"]
 
 

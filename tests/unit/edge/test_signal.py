@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from edge_agent.domain.plan import Coding
 from edge_agent.domain.quality import BlockState, Supply, worst
 from edge_agent.domain.signal import Signal
 from edge_agent.wire.event import GuardState, Quality
@@ -58,7 +59,7 @@ def test_a_value_that_bounces_back_is_never_accepted_and_starts_anew() -> None:
 def test_opening_and_closing_may_be_debounced_for_different_times() -> None:
     plan = cell(Layout())
     item = Signal(
-        replace(plan.signals[0], debounce_on_ms=1000, debounce_off_ms=0),
+        replace(plan.signals[0], coding=Coding(debounce_on_ms=1000, debounce_off_ms=0)),
         BlockState(plan.blocks[0], ns(0), has_heartbeat=False),
     )
     item.take(True, ns(0))
