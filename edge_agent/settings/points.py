@@ -48,6 +48,7 @@ class Points:
         self.spots: list[Spot] = []
         self.shared: set[SignalId] = set()
         self._proofs: set[SignalId] = set()
+        self._named: set[SignalId] = set()
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
         self._devices = devices
@@ -73,6 +74,13 @@ class Points:
         address = None if resolved is None else self._address(spot, resolved, device)
         if resolved is None or address is None:
             return None
+        index = SignalId(len(self.signals))
+        if resolved is not section:
+            self._named.add(index)
+        elif (meant := looks_like_label(address)) is not None:
+            what = f"`at`: {address.number} looks like a label, and is read as PDU address {address.number}"
+            mend = f"if {address.table.value}/{meant} is meant, write that: {ZERO_BASED}"
+            self.warnings.append(spot.problem(what, mend, "at"))
         section = resolved
         kind = self._type(spot, section, meaning, address)
         if address.number + kind.registers > ADDRESSES:
@@ -85,7 +93,6 @@ class Points:
         encoding = check.resolve()
         self.problems += check.problems
         self.warnings += check.warnings
-        index = SignalId(len(self.signals))
         self.spots.append(spot)
         if section.shared:
             self.shared.add(index)
@@ -164,10 +171,6 @@ class Points:
                 )
             )
             return None
-        if (meant := looks_like_label(address)) is not None:
-            what = f"`at`: {address.number} looks like a label, and is read as PDU address {address.number}"
-            mend = f"if {address.table.value}/{meant} is meant, write that: {ZERO_BASED}"
-            self.warnings.append(spot.problem(what, mend, "at"))
         return Address(named, address.table, address.number, address.bit)
 
     def _type(self, spot: Spot, section: SignalSection, meaning: Meaning, address: Address) -> ValueType:
@@ -221,10 +224,14 @@ class Points:
                     break
 
     def check_one_based(self) -> None:
-        """Doubt tables whose addresses run on from 1 and leave out 0: lists that count from 1 look so."""
+        """Doubt tables whose addresses run on from 1 and leave out 0: lists that count from 1 look so.
+
+        What a profile names is at the address that it says.
+        """
         numbers: defaultdict[tuple[DeviceId, Table], dict[int, SignalPlan]] = defaultdict(dict)
         for signal in self.signals:
-            numbers[signal.device, signal.table].setdefault(signal.number, signal)
+            if signal.id not in self._named:
+                numbers[signal.device, signal.table].setdefault(signal.number, signal)
         for (device, table), read in numbers.items():
             if 0 not in read and all(number in read for number in range(1, ONE_BASED_RUN + 1)):
                 what = f"`at`: the addresses of {device}/{table.value} run on from 1, and 0 is not read: 1-based?"

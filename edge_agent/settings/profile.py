@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from edge_agent.configfile import Document, Problem, in_order, load, validate_partly
+from edge_agent.domain.plan import Table
 from edge_agent.domain.readplan import ADDRESSES
 from edge_agent.settings.address import Address, Misaddress, parse_address
 from edge_agent.settings.profile_points import NAME, PLACEHOLDER, Family, PointNames, Span
@@ -32,12 +33,12 @@ SUFFIX: Final = ".yaml"
 class Area:
     """Addresses `first` to `last` of `table` that must not be read."""
 
-    table: str
+    table: Table
     first: int
     last: int
     section: AvoidSection
 
-    def touches(self, table: str, first: int, last: int) -> bool:
+    def touches(self, table: Table, first: int, last: int) -> bool:
         """Whether any of these addresses lies in it."""
         return table == self.table and first <= self.last and self.first <= last
 

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from edge_agent.domain.plan import ValueType
+from edge_agent.domain.plan import Table, ValueType
 from edge_agent.settings.address import Address, Misaddress
 from edge_agent.settings.profile_schema import Numbering, PointSection
 
@@ -52,7 +52,7 @@ class Span:
 class Place:
     """Where one point lies; `mask` None where the whole item or its one bit is meant."""
 
-    table: str
+    table: Table
     number: int
     bit: int | None
     mask: int | None
@@ -243,7 +243,7 @@ class PointNames:
 def _is_whole_register(found: Found) -> bool:
     section = found.family.section
     return (
-        found.place.table in ("hr", "ir")
+        not found.place.table.is_bits
         and found.place.bit is None
         and found.place.mask is None
         and section.map is None

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from edge_agent.configfile import Document, parse
 from edge_agent.domain.plan import SignalPlan, Table, ValueType
+from edge_agent.domain.readplan import ReadLimits, plan_reads
+from edge_agent.domain.units import DeviceId, SignalId
 from edge_agent.settings import AgentSettings, compile_settings
 from edge_agent.settings.address import Misaddress
 from edge_agent.settings.editor import editor_schema
 from edge_agent.settings.profile import Profile, load_profile, shipped_folder, shipped_profiles
+from edge_agent.settings.profile_points import Found
 from edge_agent.settings.profile_schema import ProfileFile
 
 ROOT = Path(__file__).parents[3]
@@ -453,9 +458,98 @@ def test_mistakes_of_a_plants_own_profile_are_told_with_those_of_the_configurati
     ]
 
 
+def test_named_points_are_never_suspected_of_a_wrong_base() -> None:
+    """M1 to M4 without M0, and a register in 4xxxx: the profile knows."""
+    settings = compiled(
+        configuration(
+            "profile: inovance-h5u",
+            "{at: d/M1}, {at: d/M2}",
+            ", estop_ok: {at: d/M3}, safety_out: {at: d/M4}",
+        )
+    )
+    delta = compiled(configuration("profile: delta-dvp", "{at: d/D9000.0}, {at: d/D9000.1}"))
+    said = [warning.what for found in (settings, delta) for warning in found.warnings]
+    assert not [what for what in said if "1-based" in what or "label" in what]
+    by_number = compiled(configuration("profile: delta-dvp", "{at: d/hr/41768.0}, {at: d/hr/41768.1}"))
+    assert any("looks like a label" in warning.what for warning in by_number.warnings)
+
+
 def test_check_warns_of_each_use_of_what_nobody_read_in_a_manual() -> None:
     settings = compiled(configuration("profile: pilz-pnozmulti2", "{at: d/r4_i1}, {at: d/r3_i31}"))
     (warned,) = (str(warning) for warning in settings.warnings if "unverified" in warning.what)
     assert warned.startswith(
         "agent.yaml:13:93: `at`: r3_i31 of pilz-pnozmulti2 is unverified: worked out from"
     )
+
+
+EXAMPLES = sorted((ROOT / "config/examples").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", ["pilz", "delta", "inovance"])
+def test_the_examples_with_profiles_name_points_and_nothing_unverified(name: str) -> None:
+    (path,) = (example for example in EXAMPLES if example.stem == name)
+    text = path.read_text(encoding="utf-8")
+    settings = compiled(text, str(path))
+    assert "profile: " in text
+    assert not re.search(r"at: [a-z0-9]+/(co|di|hr|ir)/", text)
+    assert not [warning for warning in settings.warnings if "unverified" in warning.what]
+
+
+def test_a_field_of_a_register_can_be_a_contact_by_its_codes() -> None:
+    """A lamp that must be on, not flashing: the profile's field and map, the plant's codes."""
+    settings = compiled(
+        configuration("profile: pilz-pnozmulti2", "{at: d/r4_i0}").replace(
+            "running: {at: d/co/60000}", "running: {at: d/r4_led1, true_when: [15]}"
+        )
+    )
+    lamp = signal(settings, "running")
+    assert (lamp.number, lamp.mask, lamp.true_when, lamp.map) == (1118, 0x00F0, (15,), None)
+
+
+def test_a_presence_check_of_a_profile_covers_the_device_until_the_plant_says_otherwise() -> None:
+    with_it = compiled(configuration("profile: sick-flexi-compact", "{at: d/result0.0}"))
+    (device,) = with_it.plan.devices.values()
+    (proof,) = device.presence
+    checked = with_it.plan.signals[proof.signal]
+    assert (proof.name, checked.table, checked.number) == ("device", Table.INPUT_REGISTER, 0)
+    assert set(checked.true_when) == {0x5349, 0x4953}
+    without = compiled(configuration("profile: sick-flexi-compact, presence: {}", "{at: d/result0.0}"))
+    (device,) = without.plan.devices.values()
+    assert device.presence == ()
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_reading_all_points_of_a_profile_touches_nothing_that_must_not_be_read(name: str) -> None:
+    """Gaps that are read along included."""
+    profile = good(SHIPPED[name])
+    limits = ReadLimits(
+        200, 2000, gap_bits=profile.file.device.gap_bits, gap_registers=profile.file.device.gap_registers
+    )
+    signals = [
+        SignalPlan(
+            SignalId(index),
+            point,
+            None,
+            None,
+            DeviceId("d"),
+            found.place.table,
+            found.place.number,
+            None,
+            kind,
+            200,
+        )
+        for index, (point, found, kind) in enumerate(all_points(profile))
+    ]
+    for block in plan_reads(signals, {DeviceId("d"): limits}):
+        for area in profile.avoid:
+            assert not area.touches(block.table, block.start, block.start + block.count - 1), block
+
+
+def all_points(profile: Profile) -> Iterator[tuple[str, Found, ValueType]]:
+    for family in profile.names.families:
+        for point in family.names():
+            found = profile.names.find(point)
+            assert isinstance(found, Found)
+            is_bit = found.place.bit is not None or found.place.table.is_bits
+            kind = ValueType.UINT16 if is_bit else family.section.type or ValueType.UINT16
+            yield point, found, ValueType.BIT if found.place.table.is_bits else kind
