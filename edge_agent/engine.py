@@ -32,6 +32,7 @@ from edge_agent.domain.decode import SharedReaders, Value, compile_decoder
 from edge_agent.domain.device import DEVICE_KEY_PREFIX, DeviceWatch
 from edge_agent.domain.findings import DeviceView, Effect, Findings, GuardView, MachineView
 from edge_agent.domain.guard import GUARD_KEY_PREFIX
+from edge_agent.domain.heartbeat import Pulse
 from edge_agent.domain.machine import MACHINE_KEY_PREFIX
 from edge_agent.domain.node import Node
 from edge_agent.domain.occurrence import OPEN_KEY_PREFIX, recalled
@@ -186,16 +187,20 @@ class EdgeEngine:
             return
         is_fresh = state.supply is not Supply.GOOD
         readings = self._readings(state, data, is_fresh=is_fresh)
-        state.data, state.requested_at, state.failure = data, requested_at, None
         device = self._device_of[state.plan.id]
         if state.has_heartbeat:
-            self._hear(device, readings, now, after_gap=is_fresh)
+            self._hear(device, readings, now)
+        supply = device.supply_of(state, now)
+        if supply not in (Supply.GOOD, Supply.FROZEN):
+            return  # the heartbeat has yet to move
+        state.read_before, state.requested_at = state.requested_at, requested_at
+        state.data, state.failure = data, None
         was_lost = state.supply is Supply.LOST
-        if device.is_frozen:
-            self._enter(state, Supply.FROZEN)
-        else:
-            self._enter(state, Supply.GOOD)
+        self._enter(state, supply)
+        self._vouch(state)
+        if supply is Supply.GOOD:
             self._apply(state, readings, device, now)
+            state.is_unproven = state.is_unproven and device.awaits_proof(state)
         if was_lost:
             self._arm_block(state)
         for index in state.watchers:
@@ -205,23 +210,20 @@ class EdgeEngine:
 
     def _readings(self, state: BlockState, data: bytes, *, is_fresh: bool) -> list[tuple[SignalId, Value]]:
         decoder = self._decoders[state.plan.id]
-        if is_fresh or state.data is None:
+        if is_fresh or state.data is None or state.is_unproven or (state.has_proof and data != state.data):
             return list(zip(state.plan.signals, decoder.decode_all(data), strict=True))
         if data == state.data:
             return []
         signals = state.plan.signals
         return [(signals[index], value) for index, value in decoder.changed(state.data, data)]
 
-    def _hear(
-        self, device: DeviceWatch, readings: list[tuple[SignalId, Value]], now: MonoNs, *, after_gap: bool
-    ) -> None:
-        """The block holds its device's heartbeat: freeze or thaw the device by what it says."""
-        assert device.beat is not None
-        beat = device.beat.plan.id
-        was_frozen = device.is_frozen
-        content = next((value for signal, value in readings if signal == beat), device.last_beat[0])
-        device.hear(content, now, after_gap=after_gap)
-        if device.is_frozen and not was_frozen:
+    def _hear(self, device: DeviceWatch, readings: list[tuple[SignalId, Value]], now: MonoNs) -> None:
+        """The block holds its device's heartbeat: it freezes everything when it stands still."""
+        heartbeat = device.heartbeat
+        assert heartbeat is not None
+        beat = heartbeat.signal.plan.id
+        heartbeat.hear(next((value for signal, value in readings if signal == beat), heartbeat.content), now)
+        if heartbeat.pulse is Pulse.STANDING:
             for block in device.blocks:
                 if block.supply is Supply.GOOD:
                     self._enter(block, Supply.FROZEN)
@@ -233,6 +235,12 @@ class EdgeEngine:
         device: DeviceWatch,
         now: MonoNs,
     ) -> None:
+        if state.has_proof and readings:
+            contents = dict(readings)
+            for check in device.checks:
+                if check.block is state and check.signal.take(contents[check.signal.plan.id], now):
+                    self._mark(device)
+            self._recheck(state, device)
         for signal_id, content in readings:
             signal = self._signals[signal_id]
             quality = signal.quality
@@ -245,12 +253,33 @@ class EdgeEngine:
                 if self._signals[signal_id].ripen(now):
                     self._mark_all(self._readers_of_signal[signal_id])
 
+    def _recheck(self, state: BlockState, device: DeviceWatch) -> None:
+        """Presence checks that are read in this block may have changed: what they cover elsewhere follows.
+
+        Without its proof it is unknown at once; with it, its next reply is looked at anew.
+        """
+        for check in device.checks:
+            if check.block is not state:
+                continue
+            check.settle(self._now)
+            for signal in check.covered:
+                block = signal.block
+                if block is state or block.supply is not Supply.GOOD:
+                    continue
+                if check.is_proven:
+                    block.is_unproven = block.is_unproven or not signal.is_good
+                    block.settle_quiet()
+                elif (doubt := check.doubt(block)) is not None and signal.blind(doubt):
+                    self._mark_all(self._readers_of_signal[signal.plan.id])
+                    self._mark(device)
+
     def _fail(self, state: BlockState, reason: BadReason, now: MonoNs) -> None:
         was = state.quality
         state.failure = reason
         if state.supply is Supply.GOOD:
             state.failed_at = now
         state.quiet = False
+        self._vouch(state)
         if state.quality is not was:
             self._blind(state)
             self._settle(now, sampled=False)
@@ -262,19 +291,32 @@ class EdgeEngine:
         if state.supply is supply:
             return
         if state.supply is Supply.GOOD:
-            beat_at = self._device_of[state.plan.id].last_beat[1]
+            beat_at = self._device_of[state.plan.id].last_beat_at
             state.trusted_until = state.requested_at if supply is Supply.LOST else beat_at
         state.supply = supply
+        self._vouch(state)
         if supply is Supply.GOOD:
             self._mark_all(self._readers_of_block[state.plan.id])
             self._mark(self._device_of[state.plan.id])
         else:
             self._blind(state)
 
+    def _vouch(self, state: BlockState) -> None:
+        """While a heartbeat cannot be read, nothing of its device may be quiet: it is believed for a limited time only."""
+        if not state.has_heartbeat:
+            return
+        is_unread = state.supply is not Supply.GOOD or state.failure is not None
+        for block in self._device_of[state.plan.id].blocks:
+            if block.is_unvouched is not is_unread:
+                block.is_unvouched = is_unread
+                block.settle_quiet()
+
     def _blind(self, state: BlockState) -> None:
         quality = state.quality
         for signal_id in state.plan.signals:
             self._signals[signal_id].blind(quality)
+        if state.has_proof:
+            self._recheck(state, self._device_of[state.plan.id])
         state.settle_quiet()
         self._mark_all(self._readers_of_block[state.plan.id])
         self._mark(self._device_of[state.plan.id])
@@ -350,6 +392,8 @@ class EdgeEngine:
         for node in (*self._cell.machines.values(), *self._cell.guards, *self._cell.rules):
             for signal in node.heard:
                 readers[signal.plan.id].append(node)
+                for check in signal.checks:
+                    readers[check.signal.plan.id].append(node)
         shared: dict[
             tuple[Node, ...], tuple[Node, ...]
         ] = {}  # both channels of a guard have the same readers

@@ -1,12 +1,11 @@
 """One Modbus device as a source: frozen, lost, restored, and which guards are blind without it.
 
-A device is *lost* when a block of it goes stale or its heartbeat stops; it is *restored* when all its blocks are good
-again. A heartbeat is a free-running counter in the controller's program: a controller in STOP goes on answering with
-old data, and only the counter tells. It is judged at samples: unchanged for more than `stale_ms` freezes every signal
-of the device at once. When it moves again, its own block is good at once; the others with their next reply, since
-what they hold was read while the program stood still.
+A device is *lost* when a block of it goes stale, its heartbeat stands still or a presence check denies it; it is
+*restored* when all its blocks are good again and no check denies. Its heartbeat (`heartbeat`) and its presence checks
+(`presence`) decide what its replies are worth; a block that is not the heartbeat's own is good again with its next
+reply, since what it holds was read before the proof.
 
-Source: the rule catalogue, quality FROZEN; the outside contract, `device_lost`.
+Source: the rule catalogue, quality FROZEN and encoding traps; the outside contract, `device_lost`.
 """
 
 from __future__ import annotations
@@ -15,14 +14,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
 
-from edge_agent.domain.decode import Value
 from edge_agent.domain.evidence import GUARDS_LISTED_MAX
 from edge_agent.domain.findings import DeviceView, Findings
+from edge_agent.domain.heartbeat import Heartbeat
 from edge_agent.domain.node import Node
 from edge_agent.domain.plan import DevicePlan
+from edge_agent.domain.presence import PresenceCheck, presence_checks
 from edge_agent.domain.quality import BlockState, Supply, age_ms
 from edge_agent.domain.signal import Signal
-from edge_agent.domain.units import NS_PER_MS, MonoNs
+from edge_agent.domain.units import MonoNs
 from edge_agent.wire.event import DeviceLost, DeviceRestored, Json
 from edge_agent.wire.structure import MisfitError, plain, structure
 
@@ -58,15 +58,12 @@ class DeviceWatch(Node):
     """Watches the supply of one device; `monitors` is its R29, where it has one."""
 
     __slots__ = (
-        "_beat",
-        "_beat_at",
-        "_beat_content",
-        "_beat_stale_ns",
         "_findings",
         "_lost",
         "_signals",
+        "checks",
         "feeds",
-        "is_frozen",
+        "heartbeat",
         "monitors",
         "plan",
     )
@@ -85,14 +82,13 @@ class DeviceWatch(Node):
         self.blocks = tuple(blocks)
         self.feeds: tuple[Feed, ...] = ()
         self.monitors: tuple[Node, ...] = ()
-        self.is_frozen = False
         self._findings = findings
         self._lost = _recalled_loss(memory)
-        heartbeat = plan.heartbeat
-        self._beat = next((s for s in signals if heartbeat and s.plan.id == heartbeat.signal), None)
-        self._beat_stale_ns = heartbeat.stale_ms * NS_PER_MS if heartbeat else 0
-        self._beat_content: Value = None
-        self._beat_at = MonoNs(0)
+        beat = next((s for s in signals if plan.heartbeat and s.plan.id == plan.heartbeat.signal), None)
+        self.heartbeat: Heartbeat | None = None
+        if plan.heartbeat is not None and beat is not None:
+            self.heartbeat = Heartbeat(beat, plan.heartbeat.stale_ms)
+        self.checks = presence_checks(plan, signals)
 
     @property
     def inputs(self) -> tuple[Signal, ...]:
@@ -109,33 +105,30 @@ class DeviceWatch(Node):
         """Its R29."""
         return self.monitors
 
-    @property
-    def beat(self) -> Signal | None:
-        """The signal that is its heartbeat, if any."""
-        return self._beat
-
-    def hear(self, content: Value, now: MonoNs, *, after_gap: bool) -> None:
-        """The heartbeat's content in a good reply: settles `is_frozen`."""
-        if content is not None and content != self._beat_content:
-            self._beat_content, self._beat_at = content, now
-            self.is_frozen = False
-        elif after_gap and not self.is_frozen:
-            # Nobody watched the counter meanwhile; an equal reading may be a whole turn later.
-            self._beat_at = now
-        elif now - self._beat_at > self._beat_stale_ns:
-            self.is_frozen = True
+    def supply_of(self, block: BlockState, now: MonoNs) -> Supply:
+        """What a good reply of `block` makes of its supply."""
+        return Supply.GOOD if self.heartbeat is None else self.heartbeat.supply_of(block, now)
 
     @property
-    def last_beat(self) -> tuple[Value, MonoNs]:
-        """The counter's content when it last moved, and when that was."""
-        return self._beat_content, self._beat_at
+    def last_beat_at(self) -> MonoNs:
+        """When its heartbeat was last seen to move."""
+        return MonoNs(0) if self.heartbeat is None else self.heartbeat.moved_at
+
+    def awaits_proof(self, block: BlockState) -> bool:
+        """Whether `block` must be read again, because a presence check holds only since it was asked for."""
+        return any(check.is_proven and check.doubt(block) is not None for check in self.checks)
 
     @property
     def is_bad(self) -> bool:
         """Whether any of its sources has not been good since its first reply or its time for one."""
         return any(block.supply in (Supply.LOST, Supply.FROZEN) for block in self.blocks) or any(
-            not signal.is_good and not signal.block.is_pending for signal in self.inputs
+            not signal.is_good and not signal.is_pending for signal in self.inputs
         )
+
+    @property
+    def denied(self) -> tuple[PresenceCheck, ...]:
+        """The presence checks that can be read, and do not hold."""
+        return tuple(check for check in self.checks if check.is_denied)
 
     def blinded(self) -> tuple[str, ...]:
         """The guards, in board order, that cannot be fully judged because an input on this device is not good."""
@@ -148,11 +141,10 @@ class DeviceWatch(Node):
 
     def step(self, now: MonoNs, *, sampled: bool) -> bool:  # noqa: ARG002 — supply changes with or without a sample
         """Record its loss or its return; its R29 steps in any case."""
-        lost = next((block for block in self.blocks if block.supply is Supply.LOST), None)
-        if self._lost is None and (self.is_frozen or lost is not None):
-            reason = FROZEN_REASON if lost is None else lost.failure or STALE_REASON
-            self._lose(reason, now)
-        elif self._lost is not None and all(block.supply is Supply.GOOD for block in self.blocks):
+        trouble = self._trouble()
+        if self._lost is None and trouble is not None:
+            self._lose(trouble, now)
+        elif self._lost is not None and trouble is None and self._is_whole():
             self._findings.note(now, DeviceRestored(self.plan.id, RESTORED_REASON, self._lost.guards))
             self._findings.remember(self._key, None)
             self._lost = None
@@ -162,8 +154,21 @@ class DeviceWatch(Node):
         """How health shows it."""
         ages = [age_ms(block, now) for block in self.blocks]
         known = [age for age in ages if age is not None]
-        is_up = all(block.supply is Supply.GOOD for block in self.blocks)
+        is_up = self._is_whole() and not self.denied
         return DeviceView(self.plan.id, is_up, max(known) if len(known) == len(ages) and known else None)
+
+    def _is_whole(self) -> bool:
+        return all(block.supply is Supply.GOOD for block in self.blocks)
+
+    def _trouble(self) -> str | None:
+        """Why it is lost now, if it is: what is the matter with the link says more than what follows from it."""
+        supplies = [block.supply for block in self.blocks]
+        if Supply.LOST in supplies:
+            failures = (block.failure for block in self.blocks if block.supply is Supply.LOST)
+            return next((failure for failure in failures if failure is not None), STALE_REASON)
+        if Supply.FROZEN in supplies:
+            return FROZEN_REASON
+        return next((check.reason for check in self.denied), None)
 
     def _lose(self, reason: str, now: MonoNs) -> None:
         self._lost = _LostMemory(reason, self.blinded()[:GUARDS_LISTED_MAX])

@@ -33,8 +33,8 @@ _DECIMAL_MAX_CHARS = 40
 
 
 def blocks_of(signals: Sequence[Signal]) -> tuple[BlockState, ...]:
-    """The blocks that signals live in, each once, in the signals' order."""
-    return tuple(dict.fromkeys(signal.block for signal in signals))
+    """The blocks that signals live in or are proven by, each once, in the signals' order."""
+    return tuple(dict.fromkeys(block for signal in signals for block in signal.sources()))
 
 
 def readable(value: Value) -> Json:

@@ -59,7 +59,11 @@ def worst(qualities: Iterable[Quality]) -> Quality:
 
 
 class BlockState:
-    """One block as last read; while `quiet`, an equal reply only moves `requested_at` (the hot path)."""
+    """One block as last read; while `quiet`, an equal reply only moves `requested_at` (the hot path).
+
+    `has_proof`: a presence check is read here. `is_unvouched`: nobody can read its device's heartbeat. `is_unproven`: what
+    it holds was read before a presence check held. `read_before` is the request before the last one that brought news.
+    """
 
     __slots__ = (
         "data",
@@ -67,9 +71,13 @@ class BlockState:
         "failed_at",
         "failure",
         "has_heartbeat",
+        "has_proof",
+        "is_unproven",
+        "is_unvouched",
         "key",
         "plan",
         "quiet",
+        "read_before",
         "requested_at",
         "stale_ns",
         "supply",
@@ -88,6 +96,10 @@ class BlockState:
         self.failure: BadReason | None = None
         self.failed_at: MonoNs | None = None  # while its content stood
         self.has_heartbeat = has_heartbeat
+        self.has_proof = False
+        self.is_unvouched = False
+        self.is_unproven = False
+        self.read_before = start
         self.watchers: dict[int, None] = {}  # indices of the nodes that watch it; never in an order
         self.debouncing = 0
         self.quiet = False
@@ -116,7 +128,8 @@ class BlockState:
     def settle_quiet(self) -> None:
         """Work out `quiet` again after anything it depends on has changed.
 
-        A heartbeat's block is never quiet: that its counter does *not* move is the finding.
+        A heartbeat's block is never quiet: that its counter does *not* move is the finding. Nor is one whose replies
+        must be doubted.
         """
         self.quiet = (
             self.supply is Supply.GOOD
@@ -124,6 +137,8 @@ class BlockState:
             and not self.watchers
             and self.debouncing == 0
             and not self.has_heartbeat
+            and not self.is_unvouched
+            and not self.is_unproven
         )
 
     @property

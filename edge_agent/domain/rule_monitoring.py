@@ -21,11 +21,12 @@ from edge_agent.domain.findings import Findings
 from edge_agent.domain.machine import MachineWatch
 from edge_agent.domain.occurrence import Occurrence, Place
 from edge_agent.domain.plan import RulePlan
+from edge_agent.domain.presence import PresenceCheck
 from edge_agent.domain.quality import BlockState, Supply, age_ms
 from edge_agent.domain.rule import MORE_GUARDS, RETURNED_TO_NORMAL, Found, Rule, at_most
 from edge_agent.domain.signal import Signal
 from edge_agent.domain.units import NS_PER_MS, MonoNs
-from edge_agent.wire.event import Basis, Json, Priority
+from edge_agent.wire.event import Basis, Json, Priority, Quality
 
 WINDOW_MS = 60_000
 """Default of `window_ms` (`window_s` in a configuration): time not good is added up over the last minute."""
@@ -187,13 +188,24 @@ class MonitoringLost(Rule):
         bad = [signal for signal in self.inputs if not signal.is_good]
         content_bad = [signal for signal in bad if signal.block.supply is Supply.GOOD][:SOURCES_MAX]
         held = (found.held_min_ns, now - found.since)
-        evidence = gather(self.plan, content_bad, now, held)
+        proofs = [check.signal for check in self._device.denied[:SOURCES_MAX]]
+        evidence = gather(self.plan, [*proofs, *content_bad], now, held)
         evidence["grade"] = max((signal.plan.grade for signal in bad), default=self.grade_at_best).value
         lost = [block for block in self.blocks if block.supply is not Supply.GOOD][:SOURCES_MAX]
         ages: dict[str, Json] = {block.key: age_ms(block, now) for block in lost}
         sources: list[Json] = [_described(block) for block in lost]
+        sources += [_denied(check) for check in self._device.denied[: SOURCES_MAX - len(sources)]]
         return {**evidence, "ages_ms": ages, "sources": sources, **found.further}
 
 
 def _described(block: BlockState) -> Json:
     return {"block": block.key, "quality": block.quality.value, "reason": block.failure}
+
+
+def _denied(check: PresenceCheck) -> Json:
+    return {
+        "presence": check.plan.name,
+        "block": check.block.key,
+        "quality": Quality.CONFIG_BAD.value,
+        "reason": check.reason,
+    }

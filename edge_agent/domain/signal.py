@@ -5,15 +5,32 @@ at the first sample at which the content has differed from the accepted value fo
 for changes to true and to false. From unknown, the
 first good content is accepted at once, because there is no value to protect from bouncing; content that the decoder
 refuses (None) makes the signal unknown at once, because the last value must not outlive a reply that contradicts it.
+So does a presence check that does not hold: content of something that may be absent says nothing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Protocol
+
 from edge_agent.domain.decode import Value
 from edge_agent.domain.plan import SignalPlan
-from edge_agent.domain.quality import BlockState
+from edge_agent.domain.quality import BlockState, worst
 from edge_agent.domain.units import NS_PER_MS, MonoNs
 from edge_agent.wire.event import Quality
+
+
+class Proof(Protocol):
+    """A presence check, as what it covers sees it."""
+
+    @property
+    def signal(self) -> Signal:
+        """The coded bit that proves."""
+        ...
+
+    def doubt(self, block: BlockState) -> Quality | None:
+        """What content of `block` is worth because of this check; None when nothing is against it."""
+        ...
 
 
 class Signal:
@@ -23,6 +40,7 @@ class Signal:
         "_differs_since",
         "_offered",
         "block",
+        "checks",
         "fell_at",
         "plan",
         "quality",
@@ -32,6 +50,7 @@ class Signal:
     def __init__(self, plan: SignalPlan, block: BlockState) -> None:
         self.plan = plan
         self.block = block
+        self.checks: tuple[Proof, ...] = ()
         self.value: Value = None
         self.quality = block.quality
         self.fell_at: MonoNs | None = None
@@ -44,12 +63,27 @@ class Signal:
         return self.quality is Quality.GOOD
 
     @property
+    def is_pending(self) -> bool:
+        """Whether a block that it needs has neither had a reply nor waited long enough for one."""
+        return any(block.is_pending for block in self.sources())
+
+    def sources(self) -> Iterator[BlockState]:
+        """The blocks that it needs: its own, and those of what proves it."""
+        yield self.block
+        for check in self.checks:
+            yield check.signal.block
+
+    @property
     def truth(self) -> bool | None:
         """Its value as three-valued truth; None when unknown."""
         return None if self.value is None else bool(self.value)
 
     def take(self, content: Value, now: MonoNs) -> bool:
         """New content from a good reply. Says whether value or quality changed."""
+        if self.checks:
+            doubts = [doubt for check in self.checks if (doubt := check.doubt(self.block)) is not None]
+            if doubts:
+                return self.blind(worst(doubts))
         self._offered = content
         if content is None:
             return self._become(None, Quality.CONFIG_BAD, now)

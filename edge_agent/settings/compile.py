@@ -32,7 +32,7 @@ from edge_agent.domain.plan import (
 )
 from edge_agent.domain.readlength import vary_lengths
 from edge_agent.domain.readplan import CHANNEL_NAMES, ReadLimits, plan_reads
-from edge_agent.domain.units import AgentId, DeviceId, GuardId, MachineId, SignalId, SiteId
+from edge_agent.domain.units import AgentId, BlockId, DeviceId, GuardId, MachineId, SignalId, SiteId
 from edge_agent.settings import checks
 from edge_agent.settings.busload import link_loads, load_problems
 from edge_agent.settings.checks import stale_ms, written_keys
@@ -275,12 +275,18 @@ class Compiler:
             if heartbeat and counter is not None
             else None,
             rules=rules,
-            blocks=tuple(block.id for block in self._blocks_of.get(name, [])),
+            blocks=self._poll_order(name),
             pause_ms=device.pause_ms,
             connect_pause_ms=device.connect_pause_ms,
             connections=device.connections,
             presence=self._presence.get(name, ()),
         )
+
+    def _poll_order(self, device: str) -> tuple[BlockId, ...]:
+        """Its blocks as they are read: proofs of presence first, so that what they cover counts from the first poll."""
+        proofs = {proof.signal for proof in self._presence.get(device, ())}
+        blocks = sorted(self._blocks_of.get(device, []), key=lambda block: proofs.isdisjoint(block.signals))
+        return tuple(block.id for block in blocks)
 
     def _machine(
         self,

@@ -7,7 +7,7 @@ code, lived through under just the trouble that exposes it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ import pytest
 from edge_agent.domain import delivery, guard, held
 from edge_agent.domain.delivery import DeliveryMode
 from edge_agent.domain.kleene import Tri
-from edge_agent.domain.plan import ReadBlock, Table
+from edge_agent.domain.plan import CellPlan, ReadBlock, Table
 from edge_agent.domain.units import MonoNs
 from edge_agent.ports import BlockFailed, BlockOk, BlockOutcome
 from edge_agent.wire.codec import DecodeError, decode
@@ -81,6 +81,12 @@ def scripted(world: World) -> None:
     world.script = open_long
 
 
+def without_heartbeats() -> CellPlan:
+    """A heartbeat would tell old values by itself."""
+    plan = demo_plan()
+    return replace(plan, devices={name: replace(item, heartbeat=None) for name, item in plan.devices.items()})
+
+
 @dataclass(frozen=True)
 class Bug:
     """A seeded bug: what is patched, in which run, and the checks of which at least one must see it."""
@@ -92,6 +98,7 @@ class Bug:
     customise: Callable[[World], None] = scripted
     bus: type[SimFieldbus] = SimFieldbus
     seed: int = 1
+    plan: Callable[[], CellPlan] = demo_plan
 
 
 class AckBeforeCommit(Ingest):
@@ -259,7 +266,13 @@ BUGS = (
         calm(forget_share=0.3),
         customise=forget_on_puback,
     ),
-    Bug("keeps the last value", Check.NEVER_CLOSED_ON_STALE_DATA, calm(), bus=LastValueBus),
+    Bug(
+        "keeps the last value",
+        Check.NEVER_CLOSED_ON_STALE_DATA,
+        calm(),
+        bus=LastValueBus,
+        plan=without_heartbeats,
+    ),
     Bug("reads zeros", Check.NO_FALSE_VIOLATION, calm(), bus=ZeroBus),
     Bug(
         "times by the wall clock",
@@ -299,7 +312,7 @@ BUGS = (
 
 def live_through(bug: Bug) -> set[Check]:
     with scratch() as folder:
-        world = World(bug.seed, folder, demo_plan(), bug.swarm, heal_s=10)
+        world = World(bug.seed, folder, bug.plan(), bug.swarm, heal_s=10)
         world.bus_class = bug.bus
         world.customise = bug.customise
         run_virtual(world.run)

@@ -167,10 +167,11 @@ def test_after_a_blind_gap_no_edge_is_inferred(blind_ms: int, told: list[str]) -
 
 def test_what_a_frozen_controller_says_counts_as_a_gap_since_its_last_beat() -> None:
     rig = Rig(cell(Layout(heartbeat_stale_ms=5000)))
-    rig.run(600)
+    rig.run(200)
+    rig.run(600, heartbeat=1)
     rig.run(5400)
     assert rig.door().quality is Quality.FROZEN
-    rig.run(600, heartbeat=1, closed=0)
+    rig.run(600, heartbeat=2, closed=0)
     assert [item.what for item in rig.bodies(Observation)] == ["changed_during_gap"]
 
 

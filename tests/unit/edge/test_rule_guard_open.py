@@ -132,10 +132,11 @@ def test_a_raise_on_unknown_begins_when_it_became_unknown() -> None:
 
 def test_time_at_a_frozen_controller_is_not_known_time() -> None:
     rig = story(replace(ONLY_R01, heartbeat_stale_ms=3000))
-    rig.run(1000, running=1)
-    rig.run(2000, ch_a=0, heartbeat=1)
+    rig.run(400, running=1)
+    rig.run(600, heartbeat=1)
+    rig.run(2000, ch_a=0, heartbeat=2)
     rig.run(8000)
-    rig.run(4000, ch_a=1, heartbeat=2)
+    rig.run(4000, ch_a=1, heartbeat=3)
     [cleared] = rig.bodies(ViolationCleared)
     # Open from 1000, when the counter moved last; held for a second; seen again, closed, from 11 200 to 13 200.
     assert (cleared.duration_min_ms, cleared.duration_max_ms) == (3000, 12_200)

@@ -9,7 +9,7 @@ import pytest
 from edge_agent.domain.plan import Coding
 from edge_agent.domain.quality import BlockState, Supply, worst
 from edge_agent.domain.signal import Signal
-from edge_agent.wire.event import GuardState, Quality
+from edge_agent.wire.event import DeviceLost, GuardChanged, GuardState, Quality
 from tests.unit.edge.rig import DOOR, MIXER, R29, Layout, Rig, cell, ns
 
 
@@ -226,11 +226,109 @@ def test_a_heartbeat_that_moves_again_makes_its_block_good_at_once_and_the_other
     assert [type(draft.body).__name__ for draft in rig.drafts].count("DeviceRestored") == 1
 
 
-def test_a_gap_in_the_replies_is_not_taken_for_a_frozen_heartbeat() -> None:
+def gap(rig: Rig, ms: float) -> None:
+    rig.dead = {"plc1"}
+    rig.run(ms)
+    rig.dead = set()
+
+
+def lost_reasons(rig: Rig) -> list[str]:
+    return [item.reason for item in rig.bodies(DeviceLost)]
+
+
+def test_after_a_start_nothing_of_a_stopped_controller_is_believed() -> None:
+    rig = beating()
+    rig.run(1000)
+    assert (rig.door().state, rig.bodies(GuardChanged), rig.engine.is_settled) == (
+        GuardState.UNKNOWN,
+        [],
+        False,
+    )
+    rig.run(600)
+    assert (rig.door().state, rig.door().quality) == (GuardState.UNKNOWN, Quality.FROZEN)
+    assert lost_reasons(rig) == ["frozen"]
+    assert rig.engine.is_settled
+    assert all(item.state is GuardState.UNKNOWN for item in rig.bodies(GuardChanged))
+
+
+def test_after_a_start_the_first_movement_makes_everything_good_and_nothing_was_told_before() -> None:
+    rig = beating()
+    rig.run(400)
+    beat(rig, 400)
+    assert (rig.door().state, rig.door().quality) == (GuardState.CLOSED, Quality.GOOD)
+    assert [item.was for item in rig.bodies(GuardChanged) if item.guard == "door"] == [None]
+
+
+def test_after_a_restart_a_controller_that_stopped_meanwhile_never_looks_closed_again() -> None:
     rig = beating()
     beat(rig, 2000)
-    rig.dead = {"plc1"}
+    rig.restart(epoch="01RUN0000B", down_ms=3000)
+    rig.published.clear()
     rig.run(3000)
-    rig.dead = set()
-    rig.run(800)
-    assert rig.door().quality is Quality.GOOD
+    assert {view.state for view in rig.published} <= {GuardState.UNKNOWN}
+    assert rig.door().quality is Quality.FROZEN
+
+
+def test_a_slow_counter_leaves_the_device_stale_and_then_frozen_and_the_first_report_does_not_wait() -> None:
+    rig = Rig(cell(Layout(heartbeat_stale_ms=60_000, device_rules=(R29,))))
+    rig.run(2200)
+    assert (rig.door().quality, rig.engine.is_settled) == (Quality.STALE, True)
+    assert lost_reasons(rig) == ["stale"]
+    rig.run(60_000)
+    assert rig.door().quality is Quality.FROZEN
+
+
+def test_after_a_gap_a_counter_that_moved_meanwhile_is_believed_at_once() -> None:
+    rig = beating()
+    beat(rig, 2000)
+    gap(rig, 3000)
+    rig.plant.heartbeat += 1
+    rig.run(400)
+    assert (rig.door().state, rig.door().quality) == (GuardState.CLOSED, Quality.GOOD)
+
+
+def test_after_a_gap_a_controller_that_stands_is_never_believed_and_frozen_in_the_end() -> None:
+    rig = beating()
+    beat(rig, 2000)
+    gap(rig, 3000)
+    rig.published.clear()
+    rig.run(1000)
+    assert rig.door().quality is Quality.COMM_BAD  # as it was: nothing is known yet
+    rig.run(600)
+    assert rig.door().quality is Quality.FROZEN
+    assert {view.state for view in rig.published} <= {GuardState.UNKNOWN}
+    assert lost_reasons(rig) == ["timeout"]
+
+
+def test_what_stands_beside_a_heartbeat_that_cannot_be_read_is_frozen_after_its_time() -> None:
+    rig = beating()
+    beat(rig, 2000)
+    bits_block, words_block = rig.plan.blocks[:2]
+    seen = []
+    for _ in range(7):
+        now = ns(rig.now_ms)
+        rig.engine.receive_failure(words_block.id, "exception:2", now)
+        rig.engine.receive_block(bits_block.id, rig.plant.block(bits_block), now, now)
+        seen.append(rig.door().quality)
+        rig.now_ms += 200
+    rig.commit()
+    assert seen == [Quality.GOOD] * 5 + [Quality.FROZEN] * 2
+    assert lost_reasons(rig) == ["frozen"]
+
+
+def test_a_heartbeat_whose_content_says_nothing_does_not_move() -> None:
+    plan = cell(Layout(heartbeat_stale_ms=1000, device_rules=(R29,)))
+    broken = tuple(
+        replace(signal, sentinel=(0xFFFF,)) if signal.name == "heartbeat" else signal
+        for signal in plan.signals
+    )
+    rig = Rig(replace(plan, signals=broken))
+    beat(rig, 2000)
+    rig.run(1400, heartbeat=0xFFFF)
+    assert rig.door().quality is Quality.FROZEN
+
+
+def test_a_frozen_device_is_told_by_lost_monitoring_in_its_time() -> None:
+    rig = beating()
+    rig.run(15_000)
+    assert rig.story("monitoring_lost") == ["11200 +P2"]
