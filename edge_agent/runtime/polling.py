@@ -14,7 +14,8 @@ from typing import Final, Protocol
 
 from edge_agent.domain.units import NS_PER_MS, BlockId, MonoNs
 from edge_agent.ports import BlockOk, BlockOutcome, Clock, Fieldbus
-from edge_agent.runtime.schedule import PollSchedule, Turn
+from edge_agent.runtime.schedule import PollSchedule
+from edge_agent.runtime.turn import Turn
 
 _NAP_MS: Final = 1000
 """The longest sleep between two signs of life, however rarely a device is polled."""

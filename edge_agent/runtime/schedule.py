@@ -7,7 +7,7 @@ overload costs polls, never memory.
 `phase + n × poll_ms` for ever; lateness never moves the grid. A poll that goes on past its next tick is an *overrun*:
 the ticks it missed are skipped and it waits for the next one. Phases are spread over the interval by the golden
 ratio, which leaves any number of groups about evenly apart, so that a thousand devices do not fire at once; the first
-poll of each goes out within its interval, and within `SPREAD_MAX_MS`.
+poll of each goes out within its interval, and within `turn.SPREAD_MAX_MS`.
 
 **Turns.** The turn goes to the device that has been due longest, one request at a time: a slow device delays its
 neighbours by one request, and under overload all are served equally often, since whoever was served waits for a tick
@@ -20,13 +20,15 @@ refusal, brings it back with a full poll at once. What a probe costs its neighbo
 
     MBAP (TCP, TLS)  a late answer is told apart by its transaction id, so a probe need not wait for long: four times
                      the slowest answer of late, at least PROBE_FLOOR_MS. Guaranteed: every silent device is probed
-                     within PROBE_MAX_S, however many there are. Neighbours polled at 100 ms and slower keep 95 % of
-                     their polls as long as their own requests leave room for the probes (30 dead units: 30 × 50 ms
-                     in 5 s, a third of the time). Now and then a probe gets the whole `timeout_ms`, for a unit that
-                     has become slow, one device after the other, within one part in `FULL_PROBE_SHARE` of the time.
-    RTU              after a timeout the line must stay quiet as long again, so there is no cheap probe. All silent
-                     devices together get one part in `RTU_PROBE_SHARE` of the line's time: neighbours keep four
-                     fifths. PROBE_MAX_S holds while the timeouts of the silent devices sum up to half a second.
+                     within PROBE_MAX_S, however many there are. Neighbours keep 95 % of their polls as long as a probe
+                     fits between two of them (polls at 100 ms, answers within 12 ms) and their own requests leave
+                     room for all probes (30 dead units: 30 × 50 ms in 5 s, a third of the time). Now and then a probe
+                     gets the whole `timeout_ms`, for a unit that has become slow: one device after the other, within
+                     one part in FULL_PROBE_SHARE of the time.
+    RTU              after a failure the link keeps quiet for as long as the longest timeout, as part of the read that
+                     failed; so there is no cheap probe. All silent devices together get one part in
+                     RTU_PROBE_SHARE of the line's time: neighbours keep four fifths. PROBE_MAX_S holds while the
+                     timeouts of the silent devices, with the quiet after each, sum up to a second.
 
 Where no neighbour answers either, nobody suffers: each is probed at its own pace (at least every PROBE_MAX_S), and a
 link that comes back is polled fully with the first answer of each device.
@@ -46,6 +48,7 @@ from typing import Final
 from edge_agent.domain.plan import CellPlan, DevicePlan, ReadBlock
 from edge_agent.domain.units import NS_PER_MS, NS_PER_S, BlockId, DeviceId, MonoNs
 from edge_agent.ports import BlockFailed, BlockOutcome
+from edge_agent.runtime.turn import Turn, poll_groups
 
 PROBE_MAX_S: Final = 5
 """A silent device is probed again within this: one that is back is seen at once by a person's measure."""
@@ -62,22 +65,17 @@ FULL_PROBE_SHARE: Final = 80
 RTU_PROBE_SHARE: Final = 5
 """On RTU framing the silent devices of a line use one part in this of its time."""
 
-SPREAD_MAX_MS: Final = 1000
-"""First polls are spread over no more than this, however rarely they are due: nobody waits an hour for a first value."""
-
 _PROBE_DUE_NS: Final = (PROBE_MAX_S - 1) * NS_PER_S
 """Probes are due a second before they must be out, for those whose turn comes first."""
 
 _SLOWEST_TIMES: Final = 4
 """A probe waits this many times the slowest answer of late: twice as slow is common at load, four times is not."""
 
-_SLOWEST_DECAY: Final = 64
-"""The slowest answer of late comes down by one part in this with each faster answer: a hiccup is forgotten in a minute."""
-
-_GOLDEN: Final = 0.6180339887498949
-
 _SILENT_REASONS: Final = frozenset({"timeout", "link", "bad_frame", "exception:10", "exception:11"})
-"""Failures that the device's other blocks would meet too."""
+"""Failures that the device's other blocks would meet too …"""
+
+_RTU_SILENT_REASONS: Final = _SILENT_REASONS | {"short", "wrong_unit", "wrong_function"}
+"""… and on RTU framing those that cost the line a silence, as a timeout does."""
 
 _ANSWER: Final = "exception:"
 """How the reasons begin that came as an answer."""
@@ -94,111 +92,6 @@ class PollCounters:
     overruns: int
 
 
-class _Group:
-    """Blocks of one device at one rate: when they are due, and how far the present poll has got."""
-
-    __slots__ = ("blocks", "due", "next_block", "poll_ns")
-
-    def __init__(self, blocks: Sequence[ReadBlock], poll_ms: int, start: MonoNs, order: int) -> None:
-        self.blocks = list(blocks)
-        self.poll_ns = poll_ms * NS_PER_MS
-        self.next_block = 0
-        spread_ns = min(poll_ms, SPREAD_MAX_MS) * NS_PER_MS
-        self.due = MonoNs(start + int(order * _GOLDEN % 1.0 * spread_ns))
-
-    def end_poll(self, now: MonoNs) -> bool:
-        """On to the next tick that is not over yet; whether any was missed."""
-        self.next_block = 0
-        self.due = MonoNs(self.due + self.poll_ns)
-        late_ns = now - self.due
-        if late_ns <= 0:
-            return False
-        self.due = MonoNs(self.due - late_ns // -self.poll_ns * self.poll_ns)
-        return True
-
-    def restart(self, now: MonoNs) -> None:
-        """A full poll at once, as of the tick that was last; the grid stays."""
-        self.next_block = 0
-        self.due = MonoNs(self.due + (now - self.due) // self.poll_ns * self.poll_ns)
-
-
-class Turn:
-    """What a device is asked next: `block`, not before `due`, for at most `timeout_ms`.
-
-    One object for each device, changed in place: valid until the schedule is asked again.
-    """
-
-    __slots__ = (
-        "block",
-        "device",
-        "due",
-        "errors",
-        "full_probe_at",
-        "group",
-        "groups",
-        "is_silent",
-        "overruns",
-        "polls",
-        "request_due",
-        "slowest_ns",
-        "smallest",
-        "spacing_ns",
-        "timeout_ms",
-    )
-
-    def __init__(self, device: DevicePlan, groups: list[_Group], start: MonoNs) -> None:
-        self.device = device
-        self.groups = groups
-        self.group = min(groups, key=lambda group: group.due)
-        self.block = self.group.blocks[0]
-        self.smallest = min(
-            (block for group in groups for block in group.blocks), key=lambda block: block.length_bytes
-        )
-        self.due = self.group.due
-        self.timeout_ms = device.timeout_ms
-        self.spacing_ns = NS_PER_S // device.max_rps
-        self.request_due = start
-        self.full_probe_at = start
-        self.is_silent = False
-        self.slowest_ns = 0
-        self.polls = 0
-        self.errors = 0
-        self.overruns = 0
-
-    def note_answer(self, took_ns: int) -> None:
-        """An answer took so long, be it a gateway's that the device gave it none."""
-        slowest_ns = self.slowest_ns
-        if took_ns < slowest_ns:
-            took_ns = slowest_ns - (slowest_ns - took_ns) // _SLOWEST_DECAY
-        self.slowest_ns = took_ns
-
-    def arm(self, now: MonoNs) -> None:
-        """The next request of a device that answers: behind everyone who waits already."""
-        due = min([group.due for group in self.groups]) if len(self.groups) > 1 else self.group.due
-        self.due = max(due, self.request_due, now)
-
-    def choose(self, now: MonoNs) -> None:
-        """Of the groups that are due, the fastest; it may go between two blocks of a slower one."""
-        if self.is_silent:
-            self.block = self.smallest
-            return
-        if len(self.groups) > 1:
-            at = max(now, self.due)
-            self.group = next(group for group in self.groups if group.due <= at)
-        self.block = self.group.blocks[self.group.next_block]
-
-    def unasked(self, now: MonoNs) -> list[BlockId]:
-        """The blocks that are not asked for because `block` met silence."""
-        skipped: list[BlockId] = []
-        for group in self.groups:
-            if self.is_silent:
-                blocks = group.blocks
-            else:
-                blocks = group.blocks[group.next_block :] if group.due <= now else []
-            skipped += [block.id for block in blocks if block is not self.block]
-        return skipped
-
-
 class PollSchedule:
     """Whose turn it is on one connection. `order` is how many groups of the agent were counted before this one's."""
 
@@ -207,7 +100,7 @@ class PollSchedule:
     ) -> None:
         orders = count(order)
         self._turns = [
-            Turn(plan, _groups([blocks[index] for index in plan.blocks], now, orders), now)
+            Turn(plan, poll_groups([blocks[index] for index in plan.blocks], now, orders), now)
             for plan in devices
             if plan.blocks
         ]
@@ -215,9 +108,7 @@ class PollSchedule:
         heapify(self._heap)
         self.group_count = sum(len(turn.groups) for turn in self._turns)
         self._is_rtu = any(plan.is_rtu_framed for plan in devices)
-        self._quiet_ns = (
-            max((plan.timeout_ms for plan in devices), default=0) * NS_PER_MS if self._is_rtu else 0
-        )
+        self._silent_reasons = _RTU_SILENT_REASONS if self._is_rtu else _SILENT_REASONS
         self._silent = 0
         self._full_probe_at = now
         self._free_at = now
@@ -254,7 +145,7 @@ class PollSchedule:
             turn.errors += 1
             if outcome.reason.startswith(_ANSWER):
                 turn.note_answer(now - started)
-            if outcome.reason in _SILENT_REASONS:
+            if outcome.reason in self._silent_reasons:
                 skipped = self._miss(turn, started, now)
             else:
                 self._hear(turn, now)
@@ -294,7 +185,7 @@ class PollSchedule:
         pace_ns = min(turn.groups[0].poll_ns, _PROBE_DUE_NS)
         if self._silent < len(self._turns):
             share = RTU_PROBE_SHARE if self._is_rtu else PROBE_SHARE
-            pace_ns = max(pace_ns, (now - started + self._quiet_ns) * share * self._silent)
+            pace_ns = max(pace_ns, (now - started) * share * self._silent)
             if not self._is_rtu:
                 pace_ns = min(pace_ns, _PROBE_DUE_NS)
         turn.due = max(MonoNs(started + pace_ns), turn.request_due, now)
@@ -339,12 +230,3 @@ def line_schedules(plan: CellPlan, now: MonoNs) -> dict[str, PollSchedule]:
         schedules[name] = PollSchedule(devices, plan.blocks, now, order)
         order += schedules[name].group_count
     return schedules
-
-
-def _groups(blocks: Sequence[ReadBlock], start: MonoNs, orders: count[int]) -> list[_Group]:
-    """The poll groups of one device, fastest first."""
-    rates = sorted({block.poll_ms for block in blocks})
-    return [
-        _Group([block for block in blocks if block.poll_ms == poll_ms], poll_ms, start, next(orders))
-        for poll_ms in rates
-    ]

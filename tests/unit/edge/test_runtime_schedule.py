@@ -16,12 +16,12 @@ from edge_agent.domain.units import NS_PER_MS, BlockId, DeviceId, MonoNs
 from edge_agent.ports import BlockFailed, BlockOk, BlockOutcome
 from edge_agent.runtime.schedule import (
     PROBE_MAX_S,
-    SPREAD_MAX_MS,
     PollCounters,
     PollSchedule,
     line_schedules,
     lines,
 )
+from edge_agent.runtime.turn import SPREAD_MAX_MS
 from tests.unit.edge.rig import Layout, cell
 
 OK = BlockOk(b"\0")
@@ -87,7 +87,8 @@ class Line:
         took_ms = self.took_ms.get(name, READ_MS)
         outcome = self.faults.get(name, OK)
         if outcome == TIMEOUT or (outcome == OK and took_ms > turn.timeout_ms):
-            outcome, took_ms = TIMEOUT, turn.timeout_ms
+            outcome = TIMEOUT
+            took_ms = turn.timeout_ms * (2 if turn.device.is_rtu_framed else 1)  # with the quiet afterwards
             self.waited_ms.append((name, turn.timeout_ms))
         elif outcome == REFUSED_LINK:
             took_ms = 0
@@ -375,6 +376,16 @@ def test_a_dead_unit_on_rtu_framing_leaves_the_others_four_fifths() -> None:
     assert {waited for _, waited in line.waited_ms} == {TIMEOUT_MS}
     assert line.share_of_polls("d0", 200, 5000) >= 0.8
     assert line.worst_gap_ms("d1", 5000) <= PROBE_MAX_S * 1000
+
+
+def test_a_device_that_garbles_its_answers_on_rtu_framing_is_as_good_as_silent() -> None:
+    """Each garbled answer costs the line its quiet; over TCP it costs nothing, and is a matter of one block."""
+    garbled = BlockFailed("short")
+    rtu, tcp = Line(*plant([200] * 3, url=RTU)), Line(*plant([200] * 3))
+    for line in (rtu, tcp):
+        line.faults["d0"] = garbled
+        line.step()
+    assert (rtu.skipped, tcp.skipped) == ([1, 2], [])
 
 
 def test_a_device_that_returns_is_polled_fully_at_once() -> None:
