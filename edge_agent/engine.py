@@ -27,20 +27,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from heapq import heappop, heappush
 
-from edge_agent.domain.assembly import Assembler
+from edge_agent.domain.assembly import Assembler, live_signals
 from edge_agent.domain.decode import SharedReaders, Value, compile_decoder
 from edge_agent.domain.device import DEVICE_KEY_PREFIX, DeviceWatch
+from edge_agent.domain.division import divide
 from edge_agent.domain.findings import DeviceView, Effect, Findings, GuardView, MachineView
 from edge_agent.domain.guard import GUARD_KEY_PREFIX
 from edge_agent.domain.heartbeat import Pulse
 from edge_agent.domain.machine import MACHINE_KEY_PREFIX
 from edge_agent.domain.node import Node
 from edge_agent.domain.occurrence import OPEN_KEY_PREFIX, recalled
-from edge_agent.domain.plan import CellPlan
+from edge_agent.domain.plan import CellPlan, ReadBlock
 from edge_agent.domain.quality import SHORT, BadReason, BlockState, Supply
+from edge_agent.domain.readers import readers_of_block, readers_of_signals
+from edge_agent.domain.readsplit import split
 from edge_agent.domain.report import pack_report
 from edge_agent.domain.rule import REMOVED
-from edge_agent.domain.signal import Signal
 from edge_agent.domain.units import BlockId, GuardId, MachineId, MonoNs, SignalId
 from edge_agent.domain.wall import WallPair
 from edge_agent.wire.event import Json, StateReport
@@ -65,22 +67,21 @@ class EdgeEngine:
         self._now = now
         self._findings = Findings(epoch, boot, wall)
         beats = frozenset(device.heartbeat.signal for device in plan.devices.values() if device.heartbeat)
-        self._blocks = tuple(
+        self._blocks = [
             BlockState(block, now, has_heartbeat=not beats.isdisjoint(block.signals)) for block in plan.blocks
-        )
+        ]
         self._pending = list(self._blocks)
         shared = SharedReaders()
-        self._decoders = tuple(compile_decoder(block, plan.signals, shared) for block in plan.blocks)
-        self._signals = _live_signals(plan, self._blocks)
-        assembler = Assembler(plan, self._signals, self._blocks, self._findings, memory)
+        self._decoders = [compile_decoder(block, plan.signals, shared) for block in plan.blocks]
+        self._signals = live_signals(plan, tuple(self._blocks))
+        assembler = Assembler(plan, self._signals, tuple(self._blocks), self._findings, memory)
         self._cell = assembler.assemble(now)
         self._nodes = self._cell.nodes
-        self._device_of = tuple(self._cell.devices[block.device] for block in plan.blocks)
-        self._readers_of_signal = self._index_readers()
-        self._readers_of_block = tuple(
-            _in_order([node for signal in block.signals for node in self._readers_of_signal[signal]])
-            for block in plan.blocks
-        )
+        self._device_of = [self._cell.devices[block.device] for block in plan.blocks]
+        # Devices and their R29 read qualities only: they are marked by those.
+        judges = (*self._cell.machines.values(), *self._cell.guards, *self._cell.rules)
+        self._readers_of_signal = readers_of_signals(judges, len(self._signals))
+        self._readers_of_block = [readers_of_block(block, self._readers_of_signal) for block in plan.blocks]
         self._heap: list[tuple[MonoNs, int]] = []
         self._marked: list[int] = []
         for block in self._blocks:
@@ -135,6 +136,31 @@ class EdgeEngine:
     def handle_timer(self, now: MonoNs) -> None:
         """Time has passed: everything due by `now` happens, each at its own time."""
         self._advance(now)
+
+    def split_block(self, block: BlockId) -> tuple[ReadBlock, ...]:
+        """The smaller blocks that are to be asked for instead of `block`, its device having refused it.
+
+        The first keeps its id, a second one gets the next. One equal to what it was: it cannot be split. Nothing is
+        found by this, and no signal changes. Replies to the old shape that came before must have been received.
+        """
+        state, device = self._blocks[block], self._device_of[block]
+        parts = split(state.plan, self._plan.signals, BlockId(len(self._blocks)))
+        if parts == (state.plan,):
+            return parts
+        states = divide(state, parts, self._signals, device, self._readers_of_block[block])
+        decoders = [compile_decoder(part, self._plan.signals) for part in parts]
+        readers = [readers_of_block(part, self._readers_of_signal) for part in parts]
+        self._blocks[block], self._decoders[block] = states[0], decoders[0]
+        self._readers_of_block[block] = readers[0]
+        self._blocks += states[1:]
+        self._decoders += decoders[1:]
+        self._readers_of_block += readers[1:]
+        self._device_of += [device for _ in parts[1:]]
+        self._pending = [other for other in self._pending if other is not state] + states
+        for part in states[1:]:
+            if part.supply is not Supply.LOST:
+                self._arm_block(part)
+        return parts
 
     # What goes out.
 
@@ -334,7 +360,7 @@ class EdgeEngine:
             while heap and heap[0][0] == due:
                 index = heappop(heap)[1]
                 if index < 0:
-                    self._expire(self._blocks[index], due)
+                    self._expire(self._blocks[~index], due)
                 else:
                     self._wake(self._nodes[index], due)
             self._now = max(self._now, due)
@@ -354,8 +380,8 @@ class EdgeEngine:
             self._arm(node)
 
     def _arm_block(self, state: BlockState) -> None:
-        # Negative indices count from the end: blocks come before nodes, in their own order.
-        heappush(self._heap, (state.stale_at, state.plan.id - len(self._blocks)))
+        # Below zero stand the blocks: at any moment they come before the nodes.
+        heappush(self._heap, (state.stale_at, ~state.plan.id))
 
     def _arm(self, node: Node) -> None:
         due = node.due
@@ -386,20 +412,6 @@ class EdgeEngine:
 
     # Start.
 
-    def _index_readers(self) -> tuple[tuple[Node, ...], ...]:
-        """Per signal, who reads it. Devices and their R29 read qualities only: they are marked by those."""
-        readers: list[list[Node]] = [[] for _ in self._signals]
-        for node in (*self._cell.machines.values(), *self._cell.guards, *self._cell.rules):
-            for signal in node.heard:
-                readers[signal.plan.id].append(node)
-                for check in signal.checks:
-                    readers[check.signal.plan.id].append(node)
-        shared: dict[
-            tuple[Node, ...], tuple[Node, ...]
-        ] = {}  # both channels of a guard have the same readers
-        ordered = (_in_order(nodes) for nodes in readers)
-        return tuple(shared.setdefault(nodes, nodes) for nodes in ordered)
-
     def _take_up(self, memory: Mapping[str, Json]) -> None:
         """Go on with what an earlier run left open; close what has no place any more."""
         if not memory:
@@ -424,13 +436,3 @@ class EdgeEngine:
             parent = None if rule.occurrence is None else rule.occurrence.hidden_by
             if parent is not None and parent not in known:
                 rule.unhide(parent, self._now)
-
-
-def _live_signals(plan: CellPlan, blocks: tuple[BlockState, ...]) -> tuple[Signal, ...]:
-    block_of = {signal: block for block in plan.blocks for signal in block.signals}
-    return tuple(Signal(signal, blocks[block_of[signal.id].id]) for signal in plan.signals)
-
-
-def _in_order(nodes: list[Node]) -> tuple[Node, ...]:
-    """Each node once, by index."""
-    return tuple(sorted(dict.fromkeys(nodes), key=lambda node: node.index))

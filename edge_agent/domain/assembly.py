@@ -83,6 +83,12 @@ class Assembly:
         return frozenset(keys)
 
 
+def live_signals(plan: CellPlan, blocks: tuple[BlockState, ...]) -> tuple[Signal, ...]:
+    """Every signal of `plan`, living in its block."""
+    block_of = {signal: block for block in plan.blocks for signal in block.signals}
+    return tuple(Signal(signal, blocks[block_of[signal.id].id]) for signal in plan.signals)
+
+
 class Assembler:
     """Builds the judges of `plan` around its signals; what an earlier run remembered is in `memory`."""
 

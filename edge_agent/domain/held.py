@@ -15,20 +15,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from edge_agent.domain.evidence import blocks_of
 from edge_agent.domain.kleene import Tri
-from edge_agent.domain.quality import BlockState
+from edge_agent.domain.signal import Signal
 from edge_agent.domain.units import NS_PER_MS, MonoNs
 
 
 class Held:
-    """HELD(c, t) over the samples of some blocks; `first` is the first true sample, `sum_ns` the proven time since."""
+    """HELD(c, t) over the samples of what some signals are read from; `first` is the first true sample, `sum_ns` the proven time since."""
 
-    __slots__ = ("_blocks", "_gap_ns", "_interrupted", "_last", "_need_ns", "first", "met_unknown", "sum_ns")
+    __slots__ = ("_gap_ns", "_inputs", "_interrupted", "_last", "_need_ns", "first", "met_unknown", "sum_ns")
 
-    def __init__(self, need_ms: int, gap_ms: int, blocks: Sequence[BlockState]) -> None:
+    def __init__(self, need_ms: int, gap_ms: int, inputs: Sequence[Signal]) -> None:
         self._need_ns = need_ms * NS_PER_MS
         self._gap_ns = gap_ms * NS_PER_MS
-        self._blocks = blocks
+        self._inputs = inputs
         self.reset()
 
     def reset(self) -> None:
@@ -55,7 +56,7 @@ class Held:
     def _add(self, now: MonoNs) -> None:
         if self._last is not None:
             last = self._last
-            lost = self._interrupted or any(block.missed_since(last) for block in self._blocks)
+            lost = self._interrupted or any(block.missed_since(last) for block in blocks_of(self._inputs))
             if not lost:
                 self.sum_ns += now - last
             elif now - last > self._gap_ns:
@@ -64,7 +65,7 @@ class Held:
             self.first = now
         self._last = now
         # A block that is still failing has not yet ended its gap: the next interval does not count either.
-        self._interrupted = any(block.is_overdue for block in self._blocks)
+        self._interrupted = any(block.is_overdue for block in blocks_of(self._inputs))
 
     def known_ns(self, now: MonoNs) -> int:
         """How much of the time since `first` is known: all of it, unless something was unknown in between."""

@@ -71,6 +71,13 @@ class Node(ABC):
                 del block.watchers[self.index]
             block.settle_quiet()
 
+    def follow(self, blocks: tuple[BlockState, ...]) -> None:
+        """Its inputs live in these blocks from now on; it goes on watching if it watches."""
+        watching = self.watching
+        self.watching = False
+        self.blocks = blocks
+        self.watching = watching
+
     @property
     def is_pending(self) -> bool:
         """Whether some block has not had its first reply, nor had its time for one."""

@@ -18,6 +18,7 @@ Source: the outside contract, section 2 ("Unknown").
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import copy
 from enum import Enum, auto
 from typing import TypeAlias
 
@@ -87,7 +88,7 @@ class BlockState:
 
     def __init__(self, plan: ReadBlock, start: MonoNs, *, has_heartbeat: bool) -> None:
         self.plan = plan
-        self.key = f"{plan.device}/{plan.table.value}/{plan.start}"
+        self.key = _key(plan)
         self.stale_ns = plan.stale_ms * NS_PER_MS
         self.requested_at = start
         self.data: bytes | None = None
@@ -103,6 +104,17 @@ class BlockState:
         self.watchers: dict[int, None] = {}  # indices of the nodes that watch it; never in an order
         self.debouncing = 0
         self.quiet = False
+
+    def part(self, plan: ReadBlock, *, has_heartbeat: bool) -> BlockState:
+        """A state of its own for `plan`, which is a piece of this block: it knows what this one knows.
+
+        Nothing lives in it yet, and nobody watches it.
+        """
+        part = copy(self)
+        part.plan, part.key, part.has_heartbeat = plan, _key(plan), has_heartbeat
+        part.data = None if self.data is None else _piece(self.plan, plan, self.data)
+        part.watchers, part.debouncing = {}, 0
+        return part
 
     @property
     def stale_at(self) -> MonoNs:
@@ -152,6 +164,19 @@ class BlockState:
     def missed_since(self, since: MonoNs) -> bool:
         """Whether a read has failed at or after `since` while its content stood."""
         return self.failed_at is not None and self.failed_at >= since and self.supply is Supply.GOOD
+
+
+def _key(plan: ReadBlock) -> str:
+    return f"{plan.device}/{plan.table.value}/{plan.start}"
+
+
+def _piece(whole: ReadBlock, part: ReadBlock, data: bytes) -> bytes:
+    """What `part` would have been answered, cut out of the answer to `whole`."""
+    offset = part.start - whole.start
+    if not whole.table.is_bits:
+        return data[offset * 2 : (offset + part.count) * 2]
+    bits = int.from_bytes(data, "little") >> offset & ((1 << part.count) - 1)
+    return bits.to_bytes(part.length_bytes, "little")
 
 
 def trusted_until(blocks: Iterable[BlockState], now: MonoNs) -> MonoNs:

@@ -93,9 +93,9 @@ class BypassActive(Rule):
         plan = self.plan
         permitless_ms = plan.parameters.get("permitless_ms", PERMITLESS_MS)
         self._timing = _Timing(
-            Held(plan.on_delay_ms, plan.hold_gap_ms, self.blocks),
-            Held(plan.on_delay_ms, plan.hold_gap_ms, self.blocks),
-            Held(permitless_ms, plan.hold_gap_ms, (self._bypass.block,)),
+            Held(plan.on_delay_ms, plan.hold_gap_ms, self.inputs),
+            Held(plan.on_delay_ms, plan.hold_gap_ms, self.inputs),
+            Held(permitless_ms, plan.hold_gap_ms, (self._bypass,)),
             UnknownClock(),
             ClearRun(plan.off_delay_ms),
         )

@@ -63,7 +63,7 @@ class ChannelDiscrepancy(Rule):
         mismatch = self._mismatch()
         was_open = self.is_open
         if mismatch is True and self._held is None:
-            self._held = Held(self.plan.on_delay_ms, self.plan.hold_gap_ms, self.blocks)
+            self._held = Held(self.plan.on_delay_ms, self.plan.hold_gap_ms, self.inputs)
         held = self._held
         fires = held is not None and held.step(mismatch, now, sampled=sampled)
         if mismatch is False:

@@ -56,7 +56,7 @@ class EmergencyStop(Rule):
     ) -> None:
         self._guard, self._healthy = guard, healthy
         super().__init__(plan, place, findings)
-        self._held = Held(plan.on_delay_ms, plan.hold_gap_ms, self.blocks)
+        self._held = Held(plan.on_delay_ms, plan.hold_gap_ms, self.inputs)
         self._clearing = ClearRun(plan.off_delay_ms)
         self._unreset_ns = plan.parameters.get("unreset_ms", UNRESET_MS) * NS_PER_MS
         poll_ms = max(signal.plan.poll_ms for signal in guard.channels)

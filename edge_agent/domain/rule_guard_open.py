@@ -80,7 +80,7 @@ class GuardOpenMotion(Rule):
 
     def _begin(self) -> _Timing:
         plan = self.plan
-        held = Held(plan.on_delay_ms, plan.hold_gap_ms, self.blocks)
+        held = Held(plan.on_delay_ms, plan.hold_gap_ms, self.inputs)
         self._timing = _Timing(held, UnknownClock(), ClearRun(plan.off_delay_ms))
         return self._timing
 

@@ -115,6 +115,13 @@ class Signal:
         self.value, self.quality = None, quality
         return changed
 
+    def move(self, block: BlockState) -> None:
+        """Its content comes with `block` from now on; what is under way goes on."""
+        if self._differs_since is not None:
+            self.block.debouncing -= 1
+            block.debouncing += 1
+        self.block = block
+
     def _become(self, value: Value, quality: Quality, now: MonoNs) -> bool:
         self._end_debouncing()
         if value == self.value and quality is self.quality:

@@ -169,7 +169,7 @@ def reset_on_loss(patch: pytest.MonkeyPatch) -> None:
     step = held.Held.step
 
     def resetting(self: held.Held, condition: Tri, now: MonoNs, *, sampled: bool) -> bool:
-        if condition is None or any(block.failure is not None for block in self._blocks):
+        if condition is None or any(signal.block.failure is not None for signal in self._inputs):
             self.reset()
         return step(self, condition, now, sampled=sampled)
 
@@ -180,8 +180,8 @@ def raise_at_once(patch: pytest.MonkeyPatch) -> None:
     """Holds nothing: the first sample raises."""
     make = held.Held.__init__
 
-    def eager(self: held.Held, need_ms: int, gap_ms: int, blocks: Any) -> None:
-        make(self, 0, gap_ms, blocks)
+    def eager(self: held.Held, need_ms: int, gap_ms: int, inputs: Any) -> None:
+        make(self, 0, gap_ms, inputs)
 
     patch.setattr(held.Held, "__init__", eager)
 

@@ -13,6 +13,7 @@ from edge_agent.domain.kleene import Tri
 from edge_agent.domain.quality import BlockState, Supply
 from edge_agent.domain.rule import at_most
 from edge_agent.domain.rule_monitoring import BadTime
+from edge_agent.domain.signal import Signal
 from edge_agent.domain.units import MonoNs
 from edge_agent.wire.event import Priority
 from tests.unit.edge.rig import cell, ns
@@ -22,9 +23,10 @@ class Timing:
     """HELD over one block, fed by hand."""
 
     def __init__(self, need_ms: int, gap_ms: int = 10_000) -> None:
-        self.block = BlockState(cell().blocks[0], ns(0), has_heartbeat=False)
+        plan = cell()
+        self.block = BlockState(plan.blocks[0], ns(0), has_heartbeat=False)
         self.block.supply = Supply.GOOD
-        self.held = Held(need_ms, gap_ms, (self.block,))
+        self.held = Held(need_ms, gap_ms, (Signal(plan.signals[0], self.block),))
 
     def sample(self, ms: float, condition: Tri = True) -> bool:
         self.block.failure = None
