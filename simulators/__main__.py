@@ -1,8 +1,8 @@
-"""`guardwatch-sim`: the stand-in plant over real Modbus (`run`), its scenarios (`list`), a fleet (`load`), a bad wire (`proxy`).
+"""`guardwatch-sim`: a stand-in plant over real Modbus (`run`, `list`), a fleet (`load`), a bad wire (`proxy`), a `device`.
 
 The first line on stdout is `Modbus: HOST:PORT` (or the path of a serial port) as soon as clients may come; with
-`--control` the second is `Control: HOST:PORT`. SIGTERM ends it with 0, SIGINT (Ctrl-C) with 130, both within a second. Mistakes in files and options are
-told on stderr, all at once, with exit code 2; a port that cannot be had is 1.
+`--control` the second is `Control: HOST:PORT`. SIGTERM ends it with 0, SIGINT (Ctrl-C) with 130, both within a second.
+Mistakes in files and options are told on stderr, all at once, with exit code 2; a port that cannot be had is 1.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ from simulators.options import (
     shown,
     tls_of,
 )
+from simulators.profile_device import ProfileDevice, find_profile
+from simulators.profile_image import ProfileError, ProfileImage
 from simulators.raw_fleet import RawFleet, RawPlan, fast_loop
 from simulators.scenario import Refused, shipped
 from simulators.serial_line import Pace
@@ -263,6 +265,41 @@ def proxy(
                 port = ControlPort(lambda request: _set_faults(spoiler, request), control_at)
                 _say(f"Control: {shown(await port.start())}")
             await stop.wait()
+
+    _run_until_signal(serve)
+
+
+@app.command(epilog="Example: guardwatch-sim device pilz-pnozmulti2 --set o0=true --set o1=true")
+def device(
+    profile: Annotated[str, typer.Argument(help="A name from `guardwatch-agent profiles`, or PATH.yaml.")],
+    *,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="POINT=VALUE to begin with; may be given several times.")
+    ] = None,
+    beat: Annotated[str, typer.Option(help="A point that counts on, such as the heartbeat.")] = "",
+    base: Annotated[int, typer.Option(help="The device's profile_base.", min=0, max=65_535)] = 0,
+    unit: Annotated[int, typer.Option(help="Unit id.", min=0, max=255)] = 1,
+    listen: Annotated[str, typer.Option(help="Where Modbus is served, HOST:PORT.")] = DEFAULT_LISTEN,
+    control: Annotated[
+        str, typer.Option(help='Take {"set": {"POINT": VALUE}} here, HOST:PORT on this machine.')
+    ] = "",
+) -> None:
+    """Serve one device as its profile describes it, until stopped."""
+    control_at = loopback("--control", control) if control else None
+    site = Site(Transport.TCP, *address("--listen", listen))
+    try:
+        image = ProfileImage(find_profile(profile), unit=unit, base=base)
+        made = ProfileDevice(image, site, beat=beat or None)
+        made.set_all(set_ or [])
+    except ProfileError as error:
+        refuse(EXIT_USAGE, str(error))
+
+    async def serve(stop: asyncio.Event) -> None:
+        await made.server.start()
+        _say(f"Modbus: {made.server.place}")
+        if control_at is not None:
+            _say(f"Control: {shown(await ControlPort(made.answer, control_at).start())}")
+        await _until_stopped(made.run(), made.server.stop, stop)
 
     _run_until_signal(serve)
 

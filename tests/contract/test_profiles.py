@@ -188,6 +188,20 @@ async def test_a_guard_of_each_product_closes_and_opens(case: Case) -> None:
         assert await watched.poll() is GuardState.CLOSED
 
 
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if case.identity is not None], ids=lambda case: case.profile
+)
+async def test_all_ones_where_the_device_should_name_itself_is_never_a_closed_guard(case: Case) -> None:
+    image = image_of(case.profile, case.base)
+    case.prepare(image)
+    case.set_guard(image, closed=True)
+    assert case.identity is not None
+    image.set_all_ones(case.identity)
+    async with RegisterBankServer(image.bank) as server:
+        watched = station(case, image, f"modbus+tcp://127.0.0.1:{server.address[1]}")
+        assert {await watched.poll() for _ in range(3)} == {GuardState.UNKNOWN}
+
+
 def test_every_shipped_profile_is_tried() -> None:
     assert {case.profile for case in CASES} == set(SHIPPED)
     assert profile_folder() == Path(SHIPPED["plc-block"]).parent

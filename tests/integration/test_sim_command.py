@@ -155,6 +155,18 @@ def test_proxy_spoils_as_told_and_can_be_told_anew() -> None:
             assert read_inputs(proxy)[6] == 0x01
 
 
+def test_device_serves_a_product_by_the_names_of_its_points() -> None:
+    args = ("--set", "i1=true", "--set", "i8=true", "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0")
+    with living("device", "wago-750", *args) as process:
+        address = address_in(line_of(process), "Modbus")
+        control = address_in(line_of(process), "Control")
+        assert read_inputs(address)[-1] == 0b0000_0010
+        with socket.create_connection(control, timeout=5) as connection:
+            connection.sendall(b'{"set": {"i0": true, "i1": false}}\n')
+            assert json.loads(connection.recv(1000)) == {"ok": True, "set": 2}
+        assert read_inputs(address)[-1] == 0b0000_0001
+
+
 def test_run_serves_a_serial_port_under_the_name_it_is_given(tmp_path: Path) -> None:
     port = tmp_path / "ttyPLANT"
     with living("run", "calm-shift", "--serial", str(port)) as process:
@@ -224,6 +236,8 @@ def test_run_serves_modbus_over_tls(certificate: Path) -> None:
             "--listen: 4 ports do not fit above 65534",
         ),
         (["load", "--units", "300"], "--units"),
+        (["device", "pilz"], "there is no profile pilz — profiles here: banner-isd, "),
+        (["device", "delta-dvp", "--set", "X8=true"], "the profile has no point X8"),
         (["fly"], "fly"),
     ],
 )
@@ -252,7 +266,7 @@ def test_a_taken_port_is_a_failure_with_its_mend() -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("verb", ["run", "list", "load", "proxy"])
+@pytest.mark.parametrize("verb", ["run", "list", "load", "proxy", "device"])
 def test_every_verb_has_help_with_an_example(verb: str) -> None:
     done = finished(verb, "--help")
     assert done.returncode == 0
