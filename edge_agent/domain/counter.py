@@ -30,10 +30,11 @@ _WRAP_SHARE: Final = 4
 
 def modulus_of(signal: SignalPlan) -> int:
     """How many values a counter has before it starts again from 0."""
-    if signal.counter_max is not None:
-        return signal.counter_max + 1
-    if signal.mask is not None:
-        return (signal.mask // (signal.mask & -signal.mask)) + 1
+    coding = signal.coding
+    if coding.counter_max is not None:
+        return coding.counter_max + 1
+    if coding.mask is not None:
+        return (coding.mask // (coding.mask & -coding.mask)) + 1
     return 1 << 16 * signal.type.registers
 
 

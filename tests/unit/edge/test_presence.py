@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from edge_agent.domain.plan import WHOLE_DEVICE, CellPlan, PresencePlan, SignalPlan, Table, ValueType
+from edge_agent.domain.plan import WHOLE_DEVICE, CellPlan, Coding, PresencePlan, SignalPlan, Table, ValueType
 from edge_agent.domain.units import SignalId
 from edge_agent.wire.event import (
     DeviceLost,
@@ -34,11 +34,11 @@ def guarded(name: str = WHOLE_DEVICE, *, same_block: bool = False) -> CellPlan:
     ]
     proof = SignalPlan(
         SignalId(len(signals)), f"presence/{name}", None, None, PLC, Table.HOLDING_REGISTER, 0, None,
-        ValueType.UINT16, 200, true_when=(IDENTITY,),
+        ValueType.UINT16, 200, Coding(true_when=(IDENTITY,)),
     )  # fmt: skip
     home = 1
     if same_block:
-        proof = replace(proof, table=Table.DISCRETE_INPUT, number=5, type=ValueType.BIT, true_when=())
+        proof = replace(proof, table=Table.DISCRETE_INPUT, number=5, type=ValueType.BIT, coding=Coding())
         home = 0
     blocks = tuple(
         replace(block, signals=(*block.signals, proof.id)) if block.id == home else block

@@ -503,7 +503,8 @@ def test_a_field_of_a_register_can_be_a_contact_by_its_codes() -> None:
         )
     )
     lamp = signal(settings, "running")
-    assert (lamp.number, lamp.mask, lamp.true_when, lamp.map) == (1118, 0x00F0, (15,), None)
+    coding = lamp.coding
+    assert (lamp.number, coding.mask, coding.true_when, coding.map) == (1118, 0x00F0, (15,), None)
 
 
 def test_a_presence_check_of_a_profile_covers_the_device_until_the_plant_says_otherwise() -> None:
@@ -512,7 +513,7 @@ def test_a_presence_check_of_a_profile_covers_the_device_until_the_plant_says_ot
     (proof,) = device.presence
     checked = with_it.plan.signals[proof.signal]
     assert (proof.name, checked.table, checked.number) == ("device", Table.INPUT_REGISTER, 0)
-    assert set(checked.true_when) == {0x5349, 0x4953}
+    assert set(checked.coding.true_when) == {0x5349, 0x4953}
     without = compiled(configuration("profile: sick-flexi-compact, presence: {}", "{at: d/result0.0}"))
     (device,) = without.plan.devices.values()
     assert device.presence == ()

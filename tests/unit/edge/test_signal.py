@@ -319,7 +319,7 @@ def test_what_stands_beside_a_heartbeat_that_cannot_be_read_is_frozen_after_its_
 def test_a_heartbeat_whose_content_says_nothing_does_not_move() -> None:
     plan = cell(Layout(heartbeat_stale_ms=1000, device_rules=(R29,)))
     broken = tuple(
-        replace(signal, sentinel=(0xFFFF,)) if signal.name == "heartbeat" else signal
+        replace(signal, coding=Coding(sentinel=(0xFFFF,))) if signal.name == "heartbeat" else signal
         for signal in plan.signals
     )
     rig = Rig(replace(plan, signals=broken))
