@@ -15,8 +15,9 @@ rid of its answer. The read that failed waits for that itself, so that the time 
 is provisional: it is made twice and believed only if both answers are equal byte for byte, else it is `unconfirmed`, and
 all begins again. So the first answer after a timeout by itself opens and closes nothing. Where the block has more than one
 item, one of the two reads leaves the last out: a pair of answers that are later still has other lengths, and as the shorter one
-is first in every other round, not even the pair of the round before fits. What nothing can tell is an answer to a request of
-equal length, to the same unit, that is later than timeout and silence together: `timeout_ms` must be honest.
+is first in every other round, not even the pair of the round before fits. A unit that failed is *doubted* beyond that, until a
+provisional read of its own has confirmed it: its answer may be later than timeout and silence together, and arrive when
+the line is long in step with the others. (A device answers in order; one that did not could still deceive.)
 
 A block that changes all the time never gives two equal answers. After `CHANGING_MAX` such rounds in a row, each of two requests,
 two good answers and then silence, the count of answers has proved what their content could not: the next read is
@@ -55,7 +56,7 @@ class ConfirmedLink:
         self._quiet_s = quiet_s
         self._is_dialled = is_dialled
         self._in_step: Connection | None = None
-        self._changing = 0
+        self._doubted: dict[int, int] = {}
         self._is_short_first = False
 
     @property
@@ -76,16 +77,18 @@ class ConfirmedLink:
         is_in_step = self._in_step is connection and not connection.is_disturbed
         if not is_in_step and not await connection.hush(self._quiet_s, is_from_now=False):
             return BlockFailed("bad_frame" if connection.is_up else "link")
+        is_sure = is_in_step and unit not in self._doubted
         self._in_step = None
+        self._doubted.setdefault(unit, 0)
         connection.is_disturbed = False
         ask = partial(self._stream.ask, connection, unit, timeout_ms=timeout_ms)
-        outcome = await (ask(block) if is_in_step else self._read_twice(ask, connection, block))
+        outcome = await (ask(block) if is_sure else self._read_twice(ask, connection, block))
         if is_answer(outcome):
             self._in_step = connection
-            self._changing = 0
+            del self._doubted[unit]
         else:
             is_changing = outcome == _UNCONFIRMED and connection.is_up and not connection.is_disturbed
-            await self._recover(connection, is_changing=is_changing, timeout_ms=timeout_ms)
+            await self._recover(connection, unit, is_changing=is_changing, timeout_ms=timeout_ms)
         return outcome
 
     async def close(self) -> None:
@@ -112,7 +115,9 @@ class ConfirmedLink:
             is_same = whole in (part, await ask(block))
         return whole if is_same else _UNCONFIRMED
 
-    async def _recover(self, connection: Connection, *, is_changing: bool, timeout_ms: int) -> None:
+    async def _recover(
+        self, connection: Connection, unit: int, *, is_changing: bool, timeout_ms: int
+    ) -> None:
         """Stay silent until nothing can be under way any more; two good answers that differ are no reason to close."""
         current: Connection | None = connection
         if self._is_dialled and not is_changing:
@@ -122,9 +127,10 @@ class ConfirmedLink:
             return
         current.is_disturbed = False
         is_quiet = await current.hush(self._quiet_s, is_from_now=True)
-        self._changing = self._changing + 1 if is_changing and is_quiet and not current.is_disturbed else 0
-        if self._changing == CHANGING_MAX:
-            self._changing = 0
+        is_proof = is_changing and is_quiet and not current.is_disturbed
+        self._doubted[unit] = self._doubted[unit] + 1 if is_proof else 0
+        if self._doubted[unit] == CHANGING_MAX:
+            del self._doubted[unit]
             self._in_step = current
 
 

@@ -133,7 +133,9 @@ class MbapFraming:
             end = _HEADER.size + length
             if len(buffer) < end:
                 break
-            if transaction == self._transaction:
+            if (
+                transaction == self._transaction and found is Fed.MORE
+            ):  # one answer, the first, as when they come apart
                 found = bytes(buffer[_HEADER.size : end])
             del buffer[:end]
         return found

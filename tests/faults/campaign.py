@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,6 +23,10 @@ from tests.simulation.virtual_loop import run_virtual, virtual_loop
 
 SHARE: Final = 0.15
 """Of the replies that are spoilt: two devices of three have one in any eight requests."""
+
+LINK_PAUSE_S: Final = 0.05
+NEIGHBOUR_SHARE: Final = 0.5
+"""Of requests that go to the other block of the same unit and table: alike in everything that a reply shows of them."""
 
 WRONG_SHOWN_MAX: Final = 5
 BAUD: Final = 19_200
@@ -87,15 +92,18 @@ async def _campaign(kind: Kind, replies: int, seed: int, make_link: LinkMaker, s
     tally = Tally(kind, struck=line.struck)
     loop = virtual_loop()
     turns = draw.split("turns")
+    place = cell[0]
     try:
         while line.replies < replies:
-            place = turns.choice(cell)
+            place = cell[place.block.id ^ 1] if turns.chance(NEIGHBOUR_SHARE) else turns.choice(cell)
             asked_ns = loop.now_ns
             outcome = await link.read(place.unit, place.block, TIMEOUT_MS)
             if isinstance(outcome, BlockOk):
                 tally.judge(place, outcome.data, asked_ns, loop.now_ns)
             else:
                 tally.refused[outcome.reason] += 1
+                if outcome.reason == "link":  # it fails at once, and the schedule waits for the next poll
+                    await asyncio.sleep(LINK_PAUSE_S)
             watch.take(place, outcome, asked_ns, loop.now_ns)
     finally:
         await link.close()

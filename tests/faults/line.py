@@ -128,7 +128,7 @@ class FaultyLine:
         done_ns = started_ns + 1_000_000 * self._service_ms(kind)
         self._free_ns[request.unit] = done_ns
         taken_ns = self._draw.between(started_ns, done_ns)
-        content = place.content(taken_ns)
+        content = place.content(taken_ns)[: _content_bytes(request.pdu)]
         pdu = bytes([request.pdu[0], len(content)]) + content
         frame = Frame(request.transaction, request.unit, pdu).sealed(self._framing)
         self.replies += 1
@@ -214,6 +214,12 @@ class FaultyLine:
             self._loop.call_later(delay_s, action, *values)
         else:
             action(*values)
+
+
+def _content_bytes(pdu: bytes) -> int:
+    """How many data bytes a request asks for; a link may ask for a part of a block."""
+    count = int.from_bytes(pdu[3:5], "big")
+    return (count + 7) // 8 if pdu[0] in {1, 2} else 2 * count
 
 
 def is_dead(unit: int, at_ns: int) -> bool:

@@ -12,8 +12,8 @@ from simulators.draw import Draw
 
 _CONTENT: Final = struct.Struct(">BBHI")  # unit, function code, start, generation
 CONTENT_BYTES: Final = _CONTENT.size
-UNITS: Final = tuple(range(1, 13))
-STARTS: Final = (0, 64, 128)
+UNITS: Final = tuple(range(1, 9))
+STARTS: Final = (0, 64)
 PERIODS_MS: Final = (3, 40, 700, 60_000)  # changes in every read, now and then, seldom, hardly ever
 POLL_MS: Final = 200
 STALE_MS: Final = 2_000

@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from edge_agent.domain.findings import GuardView, PublishState
-from edge_agent.domain.plan import CellPlan, DevicePlan, GuardKind, GuardPlan, MachinePlan, SignalPlan, ValueType
+from edge_agent.domain.plan import (
+    CellPlan,
+    DevicePlan,
+    GuardKind,
+    GuardPlan,
+    MachinePlan,
+    SignalPlan,
+    ValueType,
+)
 from edge_agent.domain.units import (
     NS_PER_MS,
     AgentId,
@@ -69,7 +76,9 @@ def _guard(place: Place) -> GuardId:
 def _channel(place: Place) -> SignalPlan:
     block = place.block
     number, bit = (
-        (block.start + 8 * (CONTENT_BYTES - 1), None) if block.table.is_bits else (block.start + _WORDS - 1, 0)
+        (block.start + 8 * (CONTENT_BYTES - 1), None)
+        if block.table.is_bits
+        else (block.start + _WORDS - 1, 0)
     )
     return SignalPlan(
         SignalId(block.id),
@@ -92,11 +101,8 @@ class Watch:
         self.went_unknown = 0
         self.late_ns_max = 0
         self.shown_too_long = 0
-        self._places = {_guard(place): place for place in places}
         wall = WallPair(MonoNs(0), UtcNs(0), synced=True)
-        self._engine = EdgeEngine(
-            plan_of(places), epoch="E", boot="b", now=MonoNs(0), wall=wall, memory={}
-        )
+        self._engine = EdgeEngine(plan_of(places), epoch="E", boot="b", now=MonoNs(0), wall=wall, memory={})
         self._good_ns: dict[GuardId, int] = {}
 
     def take(self, place: Place, outcome: BlockOutcome, asked_ns: int, now_ns: int) -> None:
@@ -120,18 +126,18 @@ class Watch:
             self._look(due)
 
     def _look(self, now_ns: int) -> None:
-        """Take what has been found, and hold against it every state whose last good request is too long ago."""
-        for effect in self._engine.take_effects():
-            if isinstance(effect, PublishState) and effect.view.state is GuardState.UNKNOWN:
-                self._note_unknown(effect.view, now_ns)
+        """Hold against the engine every state whose last good request is too long ago."""
+        self._engine.take_effects()
+        expired: list[GuardId] = []
         for guard, asked_ns in self._good_ns.items():  # the longest ago first
-            if now_ns - asked_ns <= STALE_NS:
-                return
-            if self._engine.guard_view(MACHINE, guard).state is not GuardState.UNKNOWN:
+            late_ns = now_ns - asked_ns - STALE_NS
+            if late_ns < 0:
+                break
+            if self._engine.guard_view(MACHINE, guard).state is GuardState.UNKNOWN:
+                expired.append(guard)
+                self.late_ns_max = max(self.late_ns_max, late_ns)
+            else:
                 self.shown_too_long += 1
-
-    def _note_unknown(self, view: GuardView, now_ns: int) -> None:
-        asked_ns = self._good_ns.pop(view.guard, None)
-        if asked_ns is not None:
-            self.went_unknown += 1
-            self.late_ns_max = max(self.late_ns_max, now_ns - asked_ns - STALE_NS)
+        for guard in expired:
+            del self._good_ns[guard]
+        self.went_unknown += len(expired)
