@@ -216,6 +216,7 @@ class Compiler:
     def _check_blocks(self, blocks: tuple[ReadBlock, ...], limits: Mapping[DeviceId, ReadLimits]) -> None:
         signals, spots = tuple(self._points.signals), tuple(self._points.spots)
         self.problems += request_problems(self._document, blocks, limits, signals, spots)
+        self.problems += self._profiles.trespasses(blocks)
         self.problems += connection_problems(self._document, self._file.devices, self._urls)
         for machine, guard in all_guards(self._machines):
             channels = tuple(signals[index] for index in self._guard_signals[machine.id, guard.id].channels)

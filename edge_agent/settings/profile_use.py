@@ -9,12 +9,13 @@ Source: the outside contract, section 2 (addresses).
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from edge_agent.configfile import Document, Problem
+from edge_agent.domain.plan import ReadBlock
 from edge_agent.domain.readplan import ADDRESSES
 from edge_agent.domain.units import DeviceId
 from edge_agent.settings.address import Address, Misaddress, parse_address
@@ -65,6 +66,20 @@ class Profiles:
         return {
             name: profile.file.model_dump(mode="json") for name, profile in self._profiles.items() if profile
         }
+
+    def trespasses(self, blocks: Iterable[ReadBlock]) -> Iterator[Problem]:
+        """Requests that would read along what a profile says must not be read."""
+        for block in blocks:
+            profile = self._profiles.get(block.device)
+            last = block.start + block.count - 1
+            for area in profile.avoid if profile else ():
+                if area.touches(block.table, block.start, last):
+                    key = "gap_bits" if block.table.is_bits else "gap_registers"
+                    what = f"a request for {block.table.value}/{block.start} to {last} would read along {area.section.why.en}"
+                    path = ("devices", block.device)
+                    yield self._document.problem(
+                        path, what, f"keep a guard's signals together, or write {key}: 0", at_key=True
+                    )
 
     def resolved(
         self, spot: Spot, section: SignalSection, meaning: Meaning, device: DeviceId | None

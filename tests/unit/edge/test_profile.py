@@ -447,6 +447,19 @@ def test_a_mistake_in_naming_a_profile_or_a_point_is_told_with_its_mend(
     assert compiled_or_not(configuration(device, channels)) == said
 
 
+def test_no_request_reads_along_what_must_not_be_read() -> None:
+    """The watchdog's time at hr/4128, between two registers that may be read."""
+    channels = "{at: d/hr/4127.0}, {at: d/hr/4129.0}"
+    assert compiled_or_not(configuration("profile: beckhoff-bk, gap_registers: 8", channels)) == [
+        (
+            "agent.yaml:7:3: a request for hr/4127 to 4129 would read along watchdog, current time — keep a guard's signals "
+            "together, or write gap_registers: 0"
+        )
+    ]
+    apart = "{at: d/hr/4127.0}, {at: d/hr/4127.1}"
+    assert isinstance(compiled_or_not(configuration("profile: beckhoff-bk", apart)), AgentSettings)
+
+
 def test_mistakes_of_a_plants_own_profile_are_told_with_those_of_the_configuration(tmp_path: Path) -> None:
     path = own(tmp_path, f"  a: {point('hx/0')}\n")
     text = configuration("profile: ./own.yaml", "{at: d/a}", ", zero_speed: {at: d/di/99999}")
