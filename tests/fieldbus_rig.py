@@ -11,8 +11,8 @@ from edge_agent.app.links import DeviceLink, make_link
 from edge_agent.domain.plan import ReadBlock, Table
 from edge_agent.domain.units import BlockId, DeviceId
 from edge_agent.ports import BlockOk, BlockOutcome, Fieldbus
-from edge_agent.settings.certificates import CertificateFiles
 from edge_agent.settings.link import parse_link
+from edge_agent.settings.settled import CertificateFiles
 from simulators.endpoint import Site, SpoiltEndpoint, Transport
 from simulators.faults import Fault, FaultKind
 from simulators.register_bank import RegisterBank

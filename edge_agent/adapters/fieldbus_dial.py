@@ -48,7 +48,7 @@ class TcpDial:
         """What a close before any answer probably means."""
         if self._tls is not None:
             return (
-                "TLS refused: closed right after the handshake — the device wants a client certificate "
+                "TLS refused: closed during the handshake or right after it — the device wants a client certificate "
                 "(cert_file, key_file), or refuses this one"
             )
         return "connected, and closed before any answer — has the device no connection left, or another protocol?"

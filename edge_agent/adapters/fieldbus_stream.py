@@ -164,6 +164,8 @@ class StreamLink:
             connection = await self._dial.connect(lambda: Connection(self._framing, self._timing))
         except TimeoutError:
             self._say("cannot connect: no answer")
+        except (ConnectionResetError, ConnectionAbortedError):
+            self._say(self._dial.closed_early)
         except OSError as error:
             self._say(explain(error))
         else:
