@@ -85,6 +85,7 @@ class Findings:
 
     __slots__ = (
         "_drafts",
+        "_labelled",
         "_memory",
         "_minted",
         "_published",
@@ -102,6 +103,7 @@ class Findings:
         self.start = wall.label(wall.mono)
         self.monitoring: dict[DeviceId, str] = {}
         self._minted = 0
+        self._labelled: tuple[MonoNs, WallPair, str] | None = None
         self._drafts: list[Draft] = []
         self._memory: dict[str, Json] = {}
         self._published: dict[tuple[MachineId, GuardId], GuardView] = {}
@@ -124,8 +126,10 @@ class Findings:
         return f"{self.epoch}-{self._minted}"
 
     def label(self, mono: MonoNs) -> str:
-        """UTC label of a monotonic time of this boot."""
-        return self.wall.label(mono)
+        """UTC label of a monotonic time of this boot; all that happens in one step has the same one."""
+        if self._labelled is None or self._labelled[:2] != (mono, self.wall):
+            self._labelled = mono, self.wall, self.wall.label(mono)
+        return self._labelled[2]
 
     def take(self) -> list[Effect]:
         """Everything collected, as one commit and the publications behind it; then empty."""

@@ -51,12 +51,15 @@ FUNCTION_CODES: Final = tuple(table.function_code for table in Table)
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What the store held when it was opened: where the chain stood, and what is remembered."""
+    """What the store held when it was opened: where the chain stood, and what is remembered.
+
+    `recall` reads it when it is needed, at the start of a run: of a large plant it is tens of megabytes.
+    """
 
     tail: int
     acked: int
     gone: tuple[Span, ...]
-    memory: Mapping[str, Json]
+    recall: Callable[[], Mapping[str, Json]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,13 +146,14 @@ class Agent:
         world, stored = self._world, self._stored
         pair = world.clock.pair()
         begun = await self._begin_epoch(pair)
+        remembered = stored.recall()
         engine = EdgeEngine(
             self._plan,
             epoch=self._epoch,
             boot=world.clock.boot,
             now=pair.mono,
             wall=pair,
-            memory=stored.memory,
+            memory=remembered,
         )
         sender = Sender(self._mode, self._epoch, tail=begun.tail, acked=stored.acked)
         for span in stored.gone:
@@ -168,7 +172,7 @@ class Agent:
         self._pump = Pump(
             engine, world.outbox, world.clock, pair, on_commit=self._committed, on_views=self._show
         )
-        removed, memory = stale_topics(stored.memory, self._desk.own_topics())
+        removed, memory = stale_topics(remembered, self._desk.own_topics())
         self._desk.forget(removed)
         if memory:
             self._pump.remember(memory)

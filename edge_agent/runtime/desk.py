@@ -2,15 +2,18 @@
 
 Retained topics are levels, so of several states of one guard only the last is worth sending: they wait here by topic,
 in the order in which they were first put, and take at most half of the broker's slots, so that events keep moving.
-Health goes first. Which topics were ever published is remembered in the store: a guard or machine that has left the
+Health goes first. What waits is put into words only when it goes out: after a connect that is every guard and machine of
+a large plant. Which topics were ever published is remembered in the store: a guard or machine that has left the
 configuration gets its topic cleared (an empty retained message), however long ago that was.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
-from typing import Final
+from functools import partial
+from itertools import islice
+from typing import Final, TypeAlias
 
 from edge_agent.domain.birth import agent_model, machine_model
 from edge_agent.domain.findings import GuardView
@@ -36,6 +39,12 @@ TOPIC_KEY_PREFIX: Final = "topic/"
 """Memory keys of topics that were published begin so."""
 
 
+_Guard: TypeAlias = tuple[MachineId, GuardId]
+
+_Asked: TypeAlias = tuple[str, int]
+"""When a guard's state was to be published (RFC 3339), and after which event."""
+
+
 class Desk:
     """Pending status publications of one agent, newest of each topic."""
 
@@ -43,9 +52,9 @@ class Desk:
         self._plan = plan
         self._version = version
         self._public_key = public_key
-        self._pending: dict[str, Publication] = {}
-        self._views: dict[tuple[MachineId, GuardId], GuardView] = {}
-        self._refresh: Iterator[GuardView] = iter(())
+        self._pending: dict[str | _Guard, Callable[[], bytes] | _Asked] = {}
+        self._views: dict[_Guard, GuardView] = {}
+        self._refresh: Iterator[_Guard] = iter(())
         self._removed: set[str] = set()
         self._cleared: list[str] = []
         self.in_flight = 0
@@ -69,41 +78,42 @@ class Desk:
         self._pending.clear()
         self.in_flight = 0
         self.put_health(health)
-        model = agent_model(self._plan, epoch, self._version, self._public_key)
-        self._put(self.topic(Channel.MODEL), encode_status(model))
-        for order, machine in enumerate(self._plan.machines.values()):
-            payload = encode_status(machine_model(machine, self._plan.signals, order, epoch))
-            self._put(self.topic(Channel.MODEL, machine.id), payload)
+        self._pending[self.topic(Channel.MODEL)] = partial(self._agent_model, epoch)
+        for order, machine in enumerate(self._plan.machines):
+            self._pending[self.topic(Channel.MODEL, machine)] = partial(
+                self._machine_model, machine, order, epoch
+            )
         for name in sorted(self._removed):
-            self._put(name, b"")
-        for view in self._views.values():
-            self._put_view(view, at, seq)
+            self._pending[name] = bytes
+        self._pending.update(dict.fromkeys(self._views, (at, seq)))
 
     def put_views(self, views: Iterable[GuardView], at: str, seq: int) -> None:
         """Guards changed; `seq` is the last event committed, `at` (RFC 3339) now."""
+        asked = at, seq
         for view in views:
-            self._views[view.machine, view.guard] = view
-            self._put_view(view, at, seq)
+            guard = view.machine, view.guard
+            self._views[guard] = view
+            self._pending[guard] = asked
 
     def refresh(self, at: str, seq: int) -> None:
         """One second's share of publishing every state again, before it expires."""
+        asked = at, seq
         for _ in range(self.refreshes_per_s):
-            view = next(self._refresh, None)
-            if view is None:
-                self._refresh = iter(list(self._views.values()))
-                view = next(self._refresh)
-            self._put_view(self._views[view.machine, view.guard], at, seq)
+            guard = next(self._refresh, None)
+            if guard is None:
+                self._refresh = iter(list(self._views))
+                guard = next(self._refresh)
+            self._pending[guard] = asked
 
     def put_health(self, health: Health) -> None:
         """A beat; devices that do not fit go to further pages."""
         head, pages = paginate(health)
-        newest = {
-            self.topic(Channel.HEALTH): encode_status(head),
-            **{self.topic(Channel.HEALTH, str(page.page)): encode_status(page) for page in pages},
+        beats: dict[str | _Guard, Callable[[], bytes] | _Asked] = {
+            self.topic(Channel.HEALTH): partial(encode_status, head),
+            **{self.topic(Channel.HEALTH, str(page.page)): partial(encode_status, page) for page in pages},
         }
-        for name in newest:
+        for name in beats:
             self._pending.pop(name, None)
-        beats = {name: Publication(name, payload, retained=True) for name, payload in newest.items()}
         self._pending = beats | self._pending
 
     def forget(self, names: Iterable[str]) -> None:
@@ -118,7 +128,8 @@ class Desk:
     def take(self, free_slots: int, receive_maximum: int) -> list[Publication]:
         """What to publish now; counted as in flight until `answered`."""
         share = max(1, receive_maximum // 2) - self.in_flight
-        taken = [self._pending.pop(name) for name in list(self._pending)[: max(0, min(share, free_slots))]]
+        names = list(islice(self._pending, max(0, min(share, free_slots))))
+        taken = [self._publication(name, self._pending.pop(name)) for name in names]
         self.in_flight += len(taken)
         return taken
 
@@ -137,24 +148,35 @@ class Desk:
             names |= {self.topic(Channel.STATE, machine.id, guard.id) for guard in machine.guards}
         return names
 
-    def _put(self, name: str, payload: bytes, expiry_s: int | None = None) -> None:
-        self._pending[name] = Publication(name, payload, retained=True, expiry_s=expiry_s)
+    def _publication(self, name: str | _Guard, source: Callable[[], bytes] | _Asked) -> Publication:
+        """What waited, in words."""
+        if isinstance(name, str):
+            assert callable(source)
+            return Publication(name, source(), retained=True)
+        assert isinstance(source, tuple)
+        payload = encode_status(_guard_status(self._views[name], *source))
+        return Publication(self.topic(Channel.STATE, *name), payload, retained=True, expiry_s=self.expiry_s)
 
-    def _put_view(self, view: GuardView, at: str, seq: int) -> None:
-        status = GuardStatus(
-            machine=view.machine,
-            guard=view.guard,
-            state=view.state,
-            bypass=view.bypass,
-            locked=view.locked,
-            quality=view.quality,
-            since=view.since,
-            at=at,
-            stale_ms=view.stale_ms,
-            seq=seq,
-        )
-        name = self.topic(Channel.STATE, view.machine, view.guard)
-        self._put(name, encode_status(status), self.expiry_s)
+    def _agent_model(self, epoch: str) -> bytes:
+        return encode_status(agent_model(self._plan, epoch, self._version, self._public_key))
+
+    def _machine_model(self, machine: MachineId, order: int, epoch: str) -> bytes:
+        return encode_status(machine_model(self._plan.machines[machine], self._plan.signals, order, epoch))
+
+
+def _guard_status(view: GuardView, at: str, seq: int) -> GuardStatus:
+    return GuardStatus(
+        machine=view.machine,
+        guard=view.guard,
+        state=view.state,
+        bypass=view.bypass,
+        locked=view.locked,
+        quality=view.quality,
+        since=view.since,
+        at=at,
+        stale_ms=view.stale_ms,
+        seq=seq,
+    )
 
 
 def stale_topics(memory: Mapping[str, Json], own: set[str]) -> tuple[set[str], dict[str, Json]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from edge_agent.adapters.signing import SigningKey
 from edge_agent.adapters.store_sqlite import EventStore
 from edge_agent.domain.delivery import DeliveryMode, ReportPolicy, Sender, Span
 from edge_agent.domain.findings import Draft
+from edge_agent.domain.units import GuardId
 from edge_agent.ports import (
     AckArrived,
     Answered,
@@ -29,7 +30,7 @@ from edge_agent.runtime.courier import Courier
 from edge_agent.runtime.desk import Desk
 from edge_agent.wire.event import Observation
 from edge_agent.wire.status import Ack, Health, encode_status
-from tests.unit.edge.rig import Layout, cell
+from tests.unit.edge.rig import Layout, Rig, cell
 from tests.unit.edge.test_runtime_pump import DirectOutbox, HandClock
 
 
@@ -203,7 +204,7 @@ async def test_what_was_read_for_a_connection_that_is_gone_is_not_sent_on_the_ne
 
 async def test_states_take_at_most_half_of_the_window(bench: Bench) -> None:
     bench.commit(100)
-    for n in range(50):
-        bench.desk._put(f"topic/{n}", b"x")
+    view = Rig(cell()).door()
+    bench.desk.put_views([replace(view, guard=GuardId(f"door-{n}")) for n in range(50)], "", 100)
     await bench.connect(receive_maximum=10)
     assert len([item for item in bench.uplink.published if item.place is None]) <= 5
