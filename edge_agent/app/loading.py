@@ -11,6 +11,7 @@ The same serves SIGHUP: with `--check` only the problems cross, and the running 
 from __future__ import annotations
 
 import gc
+import io
 import os
 import pickle
 import signal
@@ -23,6 +24,9 @@ from typing import Final, TypeAlias, cast
 from edge_agent.settings import AgentSettings, load
 
 _CHECK: Final = "--check"
+
+_SMALL_MAX: Final = 256
+"""Python keeps one object for each whole number up to this."""
 
 _Answer: TypeAlias = tuple[AgentSettings | None, tuple[str, ...], tuple[str, ...]]
 """What crosses: the fields of `Loaded`, whose own name differs in the process that this module is the program of."""
@@ -39,6 +43,26 @@ class Loaded:
     settings: AgentSettings | None
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
+
+
+class _Packer(pickle.Pickler):
+    """Names whole numbers to the other side, instead of writing out each of them."""
+
+    def persistent_id(self, value: object) -> int | None:
+        """The number itself is its name; small ones exist once in any case."""
+        return value if type(value) is int and value > _SMALL_MAX else None
+
+
+class _Unpacker(pickle.Unpickler):
+    """Makes each number once: ids and addresses stand in a plan four times over, and would be objects of their own."""
+
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file)
+        self._numbers: dict[int, int] = {}
+
+    def persistent_load(self, name: int) -> int:
+        """The number of this name."""
+        return self._numbers.setdefault(name, name)
 
 
 class Loading:
@@ -59,7 +83,7 @@ class Loading:
             raise KeyboardInterrupt
         if child.returncode:
             raise LoadingFailedError(f"the configuration could not be loaded: ended with {child.returncode}")
-        return Loaded(*cast("_Answer", pickle.loads(answer)))  # noqa: S301 — from our own process
+        return Loaded(*cast("_Answer", _Unpacker(io.BytesIO(answer)).load()))
 
 
 def _load(config: Path, *, check_only: bool) -> _Answer:
@@ -75,7 +99,7 @@ def _main() -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # the agent has gone: nobody wants to know
     gc.disable()  # nothing here is ever garbage: this process only lives to build one thing
     found = _load(Path(sys.argv[1]), check_only=_CHECK in sys.argv[2:])
-    sys.stdout.buffer.write(pickle.dumps(found, pickle.HIGHEST_PROTOCOL))
+    _Packer(sys.stdout.buffer, pickle.HIGHEST_PROTOCOL).dump(found)
     sys.stdout.flush()
     os._exit(0)  # to take half a gigabyte apart, object by object, would keep the agent waiting
 

@@ -19,12 +19,13 @@ Readers: TypeAlias = tuple[Node, ...]
 def readers_of_signals(nodes: Iterable[Node], signal_count: int) -> tuple[Readers, ...]:
     """Per signal, which of `nodes` hear it, or what it proves."""
     readers: list[list[Node]] = [[] for _ in range(signal_count)]
+    shared: dict[Readers, Readers] = {}
     for node in nodes:
+        shared.setdefault(node.readers, node.readers)  # a lock has the readers of its channel pair
         for signal in node.heard:
             readers[signal.plan.id].append(node)
             for check in signal.checks:
                 readers[check.signal.plan.id].append(node)
-    shared: dict[Readers, Readers] = {}
     return tuple(shared.setdefault(ordered, ordered) for ordered in map(_in_order, readers))
 
 
