@@ -52,8 +52,12 @@ class ProfileImage:
         if isinstance(document, list):
             raise ProfileError("; ".join(str(problem) for problem in document))
         self.cells: dict[str, Cell] = {}
-        for key, point in _mapping(document.data["points"]).items():
-            self.cells.update(_unrolled(key, _mapping(point), base))
+        try:
+            for key, point in _mapping(document.data.get("points")).items():
+                self.cells.update(_unrolled(key, _mapping(point), base))
+        except (AssertionError, KeyError, TypeError, ValueError):
+            told = f"{profile}: this is no good profile — see `guardwatch-agent profiles {profile}`"
+            raise ProfileError(told) from None
         ends = {
             is_bits: max(
                 (cell.number for cell in self.cells.values() if (cell.table in BIT_TABLES) is is_bits),
@@ -75,7 +79,8 @@ class ProfileImage:
             self._set_raw(cell, _coded(cell, value))
         else:
             scale, offset = _number(cell, "scale", 1.0), _number(cell, "offset", 0.0)
-            raw = (value - offset) / scale
+            # A long whole number is more than a float holds: unscaled, it stays as it is.
+            raw = value if (scale, offset) == (1, 0) else (value - offset) / scale
             self._set_raw(cell, raw if str(cell.point.get("type")) in _FLOATS else round(raw))
 
     def set_all_ones(self, name: str) -> None:

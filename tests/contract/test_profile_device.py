@@ -90,3 +90,13 @@ def test_a_profile_that_is_not_there_is_refused_with_those_that_are(tmp_path: Pa
         find_profile("pilz")
     with pytest.raises(ProfileError, match="no profile"):
         find_profile(str(tmp_path / "own.yaml"))
+
+
+@pytest.mark.parametrize(
+    "points", ["", "points: {a: 1}", "points: {a: {at: hx/0}}", "points: {a: {count: 2}}"]
+)
+def test_a_profile_that_says_nothing_usable_is_refused(tmp_path: Path, points: str) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(f"id: own\n{points}\n", encoding="utf-8")
+    with pytest.raises(ProfileError, match="this is no good profile"):
+        ProfileImage(path)

@@ -134,6 +134,75 @@ async def test_every_point_is_read_as_the_device_means_it(name: str) -> None:
     assert seen == len(image.cells), "the stand-in and the agent know the same points"
 
 
+OWN = """\
+id: own
+labels: {zh: 自制, en: Own}
+vendor: us
+products: [box]
+source: [a drawing]
+points:
+"""
+ORDERS = [(word, byte) for word in ("big", "little") for byte in ("big", "little")]
+VALUES: dict[str, float] = {
+    "uint16": 0xFE01,
+    "int16": -2,
+    "uint32": 0xFEDCBA98,
+    "int32": -123_456_789,
+    "float32": -0.15625,
+    "uint64": 0xFEDCBA9876543210,
+    "int64": -(1 << 40) - 7,
+    "float64": 1234.0625,
+}
+
+
+async def test_values_of_every_type_and_order_are_read_as_meant(tmp_path: Path) -> None:
+    """No shipped product needs them all; a plant's own may."""
+    points = {
+        f"{kind}_{word}_{byte}": f"type: {kind}, word_order: {word}, byte_order: {byte}"
+        for kind in VALUES
+        for word, byte in ORDERS
+    }
+    text = "".join(
+        f"  {name}: {{at: hr/{8 * place}, labels: {{zh: 值, en: Value}}, {more}}}\n"
+        for place, (name, more) in enumerate(points.items())
+    )
+    path = tmp_path / "own.yaml"
+    path.write_text(OWN + text, encoding="utf-8")
+    image = ProfileImage(path)
+    meant = {name: VALUES[name.partition("_")[0]] for name in points}
+    for name, value in meant.items():
+        image.set(name, value)
+    async with RegisterBankServer(image.bank) as server:
+        url = f"modbus+tcp://127.0.0.1:{server.address[1]}"
+        read = await read_back(url, signals_of(str(path), list(points), Meaning.NUMBER))
+    assert dict(zip(points, read, strict=True)) == meant
+
+
+async def test_coded_and_inverted_points_and_scaled_fields_are_read_as_meant(tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(
+        OWN
+        + "  coded: {at: hr/0, mask: 0x0F00, true_when: [3, 5], labels: {zh: 码, en: Coded}}\n"
+        + "  certain: {at: hr/0, mask: 0x000F, true_when: [9], false_when: [6], labels: {zh: 码, en: Certain}}\n"
+        + "  turned: {at: hr/1.4, invert: true, labels: {zh: 反, en: Turned}}\n"
+        + "  level: {at: hr/2, mask: 0x0FF0, scale: 0.5, offset: -10, labels: {zh: 量, en: Level}}\n",
+        encoding="utf-8",
+    )
+    image = ProfileImage(path)
+    bits = ["coded", "certain", "turned"]
+    async with RegisterBankServer(image.bank) as server:
+        url = f"modbus+tcp://127.0.0.1:{server.address[1]}"
+        for truth in (True, False, True):
+            for name in bits:
+                image.set(name, truth)
+            image.set("level", 4.5 if truth else -10)
+            assert await read_back(url, signals_of(str(path), bits, Meaning.BIT)) == [truth] * 3
+            (level,) = await read_back(url, signals_of(str(path), ["level"], Meaning.NUMBER))
+            assert level == (4.5 if truth else -10)
+        image.set_all_ones("certain")
+        assert await read_back(url, signals_of(str(path), ["certain"], Meaning.BIT)) == [None]
+
+
 async def test_a_point_that_is_read_one_place_off_is_noticed() -> None:
     """The comparison can fail: the stand-in's block begins one register later than the agent's."""
     image = image_of("plc-block", 1)
