@@ -37,6 +37,7 @@ from edge_agent.domain.heartbeat import Pulse
 from edge_agent.domain.machine import MACHINE_KEY_PREFIX
 from edge_agent.domain.node import Node
 from edge_agent.domain.occurrence import OPEN_KEY_PREFIX, recalled
+from edge_agent.domain.opening import OPENING_KEY_PREFIX
 from edge_agent.domain.plan import CellPlan, ReadBlock
 from edge_agent.domain.quality import SHORT, BadReason, BlockState, Supply
 from edge_agent.domain.readers import readers_of_block, readers_of_signals
@@ -47,7 +48,13 @@ from edge_agent.domain.units import BlockId, GuardId, MachineId, MonoNs, SignalI
 from edge_agent.domain.wall import WallPair
 from edge_agent.wire.event import Json, StateReport
 
-_OWN_PREFIXES = (OPEN_KEY_PREFIX, GUARD_KEY_PREFIX, MACHINE_KEY_PREFIX, DEVICE_KEY_PREFIX)
+_OWN_PREFIXES = (
+    OPEN_KEY_PREFIX,
+    GUARD_KEY_PREFIX,
+    MACHINE_KEY_PREFIX,
+    DEVICE_KEY_PREFIX,
+    OPENING_KEY_PREFIX,
+)
 
 
 class EdgeEngine:
@@ -79,7 +86,7 @@ class EdgeEngine:
         self._nodes = self._cell.nodes
         self._device_of = [self._cell.devices[block.device] for block in plan.blocks]
         # Devices and their R29 read qualities only: they are marked by those.
-        judges = (*self._cell.machines.values(), *self._cell.guards, *self._cell.rules)
+        judges = (*self._cell.machines.values(), *self._cell.guards, *self._cell.rules, *self._cell.tallies)
         self._readers_of_signal = readers_of_signals(judges, len(self._signals))
         self._readers_of_block = [readers_of_block(block, self._readers_of_signal) for block in plan.blocks]
         self._heap: list[tuple[MonoNs, int]] = []
@@ -219,8 +226,8 @@ class EdgeEngine:
         supply = device.supply_of(state, now)
         if supply not in (Supply.GOOD, Supply.FROZEN):
             return  # the heartbeat has yet to move
-        state.read_before, state.requested_at = state.requested_at, requested_at
-        state.data, state.failure = data, None
+        state.read_before = None if state.data is None else state.requested_at
+        state.data, state.requested_at, state.failure = data, requested_at, None
         was_lost = state.supply is Supply.LOST
         self._enter(state, supply)
         self._vouch(state)

@@ -1,7 +1,7 @@
 """From the compiled plan to the judges that watch it, in the order in which they must step.
 
 Order of dependence: devices, machines, channel pairs (R09), guards, lost monitoring (R29, the parent), then the rules
-whose raises it may hide (R01, R17, R22), and last the keeper that refreshes the memory of long occurrences.
+whose raises it may hide (R01, R17, R22), the tallies of openings, and last the keeper that refreshes the memory of long occurrences.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from edge_agent.domain.guard import GUARD_KEY_PREFIX, GuardWatch
 from edge_agent.domain.machine import MACHINE_KEY_PREFIX, MachineWatch
 from edge_agent.domain.node import Node
 from edge_agent.domain.occurrence import Place
+from edge_agent.domain.opening import OPENING_KEY_PREFIX, TALLIES, OpeningTally
 from edge_agent.domain.plan import CellPlan, GuardPlan, MachinePlan, RuleName, RulePlan
 from edge_agent.domain.quality import BlockState
 from edge_agent.domain.rule import Rule
@@ -73,13 +74,15 @@ class Assembly:
     machines: Mapping[MachineId, MachineWatch]
     guards: tuple[GuardWatch, ...]
     rules: tuple[Rule, ...]
+    tallies: tuple[OpeningTally, ...]
     nodes: tuple[Node, ...]
 
     def memory_keys(self) -> frozenset[str]:
-        """The memory of devices, machines and guards that belongs here."""
+        """The memory of devices, machines, guards and tallies that belongs here."""
         keys = [DEVICE_KEY_PREFIX + item for item in self.devices]
         keys += [MACHINE_KEY_PREFIX + item for item in self.machines]
         keys += [GUARD_KEY_PREFIX + guard.path for guard in self.guards]
+        keys += [tally.key for tally in self.tallies]
         return frozenset(keys)
 
 
@@ -151,6 +154,7 @@ class Assembler:
                 judges.extend(rules_here)
         self._connect_machines(judges)
         monitoring = self._monitoring(guards, judges)
+        tallies = tuple(tally for guard in guards if (tally := self._tally(guard)) is not None)
         rules: tuple[Rule, ...] = (*pairs, *monitoring, *judges)
         nodes: tuple[Node, ...] = (
             *self._devices.values(),
@@ -159,13 +163,14 @@ class Assembler:
             *guards,
             *monitoring,
             *judges,
+            *tallies,
             MemoryKeeper(rules, start),
         )
         shared: dict[tuple[BlockState, ...], tuple[BlockState, ...]] = {}
         for index, node in enumerate(nodes):
             node.index = index
             node.blocks = shared.setdefault(node.blocks, node.blocks)
-        return Assembly(self._devices, self._machines, tuple(guards), rules, nodes)
+        return Assembly(self._devices, self._machines, tuple(guards), rules, tallies, nodes)
 
     def _pair(
         self, guard: GuardPlan, place: Place, channels: tuple[Signal, ...]
@@ -187,6 +192,15 @@ class Assembler:
             findings=self._findings,
             memory=self._memory.get(GUARD_KEY_PREFIX + plan.path),
         )
+
+    def _tally(self, guard: GuardWatch) -> OpeningTally | None:
+        """What the PLC tallies of its openings; a counter says more than a latch."""
+        wired = guard.plan.signals
+        tally = next((wired[name] for name in TALLIES if name in wired), None)
+        if tally is None:
+            return None
+        memory = self._memory.get(OPENING_KEY_PREFIX + guard.path)
+        return OpeningTally(guard, self._signals[tally], self._findings, memory)
 
     def _rules_of(self, machine_plan: MachinePlan, guard: GuardWatch, place: Place) -> list[Rule]:
         machine = self._machines[machine_plan.id]

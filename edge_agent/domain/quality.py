@@ -63,7 +63,8 @@ class BlockState:
     """One block as last read; while `quiet`, an equal reply only moves `requested_at` (the hot path).
 
     `has_proof`: a presence check is read here. `is_unvouched`: nobody can read its device's heartbeat. `is_unproven`: what
-    it holds was read before a presence check held. `read_before` is the request before the last one that brought news.
+    it holds was read before a presence check held. `read_before` is when it was asked for before the last
+    answer that was looked at; None for the first of a run.
     """
 
     __slots__ = (
@@ -100,7 +101,7 @@ class BlockState:
         self.has_proof = False
         self.is_unvouched = False
         self.is_unproven = False
-        self.read_before = start
+        self.read_before: MonoNs | None = None
         self.watchers: dict[int, None] = {}  # indices of the nodes that watch it; never in an order
         self.debouncing = 0
         self.quiet = False

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
 from edge_agent.configfile import Document, Problem
+from edge_agent.domain.opening import TALLIES
 from edge_agent.domain.plan import GuardKind
 from edge_agent.domain.readplan import STALE_POLLS
 from edge_agent.settings.link import BadUrl, parse_link
@@ -107,6 +108,9 @@ def machine_warnings(machines: Mapping[str, WiredMachine]) -> Iterator[Problem]:
             what = "`speed` has no `rated`: any value but 0 counts as moving"
             yield speed.spot.problem(what, "add rated, in the unit of the scaled value", at_key=True)
     for _, guard in all_guards(machines):
+        if all(name in guard.signals for name in TALLIES):
+            what = f"{guard.id} has `open_count`, so its `opened_latch` is not judged"
+            yield guard.signals["opened_latch"].spot.problem(what, "remove the latch", at_key=True)
         if guard.kind is GuardKind.LOCKED_DOOR and "locked" not in guard.signals:
             what = f"{guard.id} is a locked_door without `locked`: it is judged as a door without locking"
             yield guard.spot.problem(what, "wire the lock monitor", at_key=True)
