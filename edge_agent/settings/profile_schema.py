@@ -12,7 +12,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Final, TypeAlias
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 from edge_agent.configfile import Section, fault
 from edge_agent.settings.schema import DeviceTraits, Id, Labels
@@ -43,8 +43,14 @@ def _prose(value: str) -> str:
 Prose: TypeAlias = Annotated[str, Field(max_length=TEXT_MAX_CHARS), AfterValidator(_prose)]
 
 
+LATE: Final = ConfigDict(defer_build=True)
+"""Validators are built when a profile is read: a plant without profiles does not wait for them at each start."""
+
+
 class Texts(Section):
     """A text in both languages."""
+
+    model_config = LATE
 
     zh: Prose
     """Chinese."""
@@ -54,6 +60,8 @@ class Texts(Section):
 
 class SpanSection(Section):
     """A further part of a range that lies elsewhere: Delta's M1536 does not follow M1535."""
+
+    model_config = LATE
 
     first: int = Field(ge=0, lt=RANGE_MAX)
     """Number of its first point."""
@@ -65,6 +73,8 @@ class SpanSection(Section):
 
 class PointSection(SignalSection):
     """One point, or a range of alike ones. Its keys are the defaults of each signal that names it."""
+
+    model_config = LATE
 
     at: str
     """TABLE/NUMBER[.BIT], 0-based PDU address; of a range that of its first point."""
@@ -94,6 +104,8 @@ class UnverifiedSection(Texts):
 class AvoidSection(Section):
     """Addresses that clients write, or that guard themselves: not to be read."""
 
+    model_config = LATE
+
     at: str
     """TABLE/NUMBER of the first."""
     count: int = Field(ge=1, le=RANGE_MAX)
@@ -104,6 +116,8 @@ class AvoidSection(Section):
 
 class ProfileFile(Section):
     """A whole profile."""
+
+    model_config = LATE
 
     id: Id
     """Its name; that of the file without .yaml."""
