@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from edge_agent.domain.delivery import DeliveryMode, ReportPolicy, Sender, Span
 from edge_agent.domain.findings import GuardView
-from edge_agent.domain.plan import CellPlan, Table
+from edge_agent.domain.plan import CellPlan, ReadBlock, Table
 from edge_agent.domain.wall import WallPair
 from edge_agent.engine import EdgeEngine
 from edge_agent.ports import (
@@ -34,6 +34,7 @@ from edge_agent.runtime.courier import Courier
 from edge_agent.runtime.desk import Desk, stale_topics
 from edge_agent.runtime.polling import poll_line
 from edge_agent.runtime.pump import Pump
+from edge_agent.runtime.refusals import RefusalBook, told_split
 from edge_agent.runtime.schedule import PollCounters, line_schedules
 from edge_agent.runtime.watch import Pulse, feed_watchdog, watch_clock
 from edge_agent.wire.event import Json, Position
@@ -91,7 +92,8 @@ class Agent:
         version: str,
         public_key: str,
     ) -> None:
-        self._plan = plan
+        self._refusals = RefusalBook(plan, stored.memory)
+        self._plan = plan = self._refusals.plan
         self._world = world
         self._stored = stored
         self._mode = mode
@@ -170,7 +172,13 @@ class Agent:
             on_damage=self._note_damage,
         )
         self._pump = Pump(
-            engine, world.outbox, world.clock, pair, on_commit=self._committed, on_views=self._show
+            engine,
+            world.outbox,
+            world.clock,
+            pair,
+            on_commit=self._committed,
+            on_views=self._show,
+            on_split=self._note_split,
         )
         removed, memory = stale_topics(remembered, self._desk.own_topics())
         self._desk.forget(removed)
@@ -195,6 +203,10 @@ class Agent:
         now = self._world.clock.mono()
         self._desk.put_views(views, self._pump.pair.label(now), self._seq)
         self._courier.poke()
+
+    def _note_split(self, block: ReadBlock, parts: Sequence[ReadBlock]) -> None:
+        self._pump.remember(self._refusals.add(block))
+        self._pump.observe("block_split", told_split(block, parts))
 
     def _note_step(self, step_ms: int) -> None:
         self._pump.observe("clock_step", {"step_ms": step_ms})

@@ -2,18 +2,21 @@
 
 One loop for each connection, so a dead one slows no other. What a read brings goes to the `Intake`: an answer that
 says nothing new is taken on the spot and wakes nobody (the usual case, and the reason why a poll is cheap); everything
-else goes into the inbox, in order.
+else goes into the inbox, in order. A block whose address is refused is split, and its parts are asked for in its place;
+only what cannot be split any further has failed.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from edge_agent.domain.plan import ReadBlock
 from edge_agent.domain.units import NS_PER_MS, BlockId, MonoNs
-from edge_agent.ports import BlockOk, BlockOutcome, Clock, Fieldbus
+from edge_agent.ports import BlockFailed, BlockOk, BlockOutcome, Clock, Fieldbus
+from edge_agent.runtime.refusals import ILLEGAL_ADDRESS
 from edge_agent.runtime.schedule import PollSchedule
 from edge_agent.runtime.turn import Turn
 
@@ -38,6 +41,10 @@ class Intake(Protocol):
         """Take a good answer that says nothing new; False when it has to go through `accept`."""
         ...
 
+    def split(self, block: ReadBlock) -> Sequence[ReadBlock]:
+        """What to ask for instead of `block`, which was refused; nothing when there is nothing smaller."""
+        ...
+
     async def accept(self, reply: Reply) -> None:
         """Take any reply; waits while the inbox is full."""
         ...
@@ -58,12 +65,21 @@ async def poll_line(
         block = turn.block.id
         outcome = await link.read(turn.device.unit, turn.block, turn.timeout_ms)
         now = clock.mono()
+        if isinstance(outcome, BlockFailed) and (parts := _parts(turn, outcome, intake)):
+            schedule.divide(turn, parts, started, now)
+            advance()
+            continue
         skipped = schedule.finish(turn, outcome, started, now)
         if not (isinstance(outcome, BlockOk) and intake.take_unchanged(block, outcome.data, started, now)):
             await intake.accept(Reply(block, outcome, started, now))
         for other in skipped:
             await intake.accept(Reply(other, outcome, started, now))
         advance()
+
+
+def _parts(turn: Turn, outcome: BlockFailed, intake: Intake) -> Sequence[ReadBlock]:
+    """A refused address says nothing about the others of its block: they are asked for without it."""
+    return intake.split(turn.block) if outcome.reason == ILLEGAL_ADDRESS else ()
 
 
 async def _sleep_until(turn: Turn, clock: Clock, advance: Callable[[], None]) -> None:

@@ -14,12 +14,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from edge_agent.domain.delivery import ReportPolicy, Sender
 from edge_agent.domain.findings import Draft, GuardView, PublishState, RecordEvents
+from edge_agent.domain.plan import ReadBlock
 from edge_agent.domain.units import NS_PER_S, BlockId, MonoNs
 from edge_agent.domain.wall import WallPair
 from edge_agent.engine import EdgeEngine
@@ -60,7 +61,7 @@ class _Unstored:
 
 
 class Pump:
-    """Owns the engine. `on_commit` and `on_views` are told, in this order, what has become true."""
+    """Owns the engine. `on_commit` and `on_views` are told, in this order, what has become true; `on_split`, what to remember."""
 
     def __init__(
         self,
@@ -71,6 +72,7 @@ class Pump:
         *,
         on_commit: Callable[[Committed], None],
         on_views: Callable[[list[GuardView]], None],
+        on_split: Callable[[ReadBlock, Sequence[ReadBlock]], None],
     ) -> None:
         self.engine = engine
         self.pair = pair
@@ -80,6 +82,7 @@ class Pump:
         self._clock = clock
         self._on_commit = on_commit
         self._on_views = on_views
+        self._on_split = on_split
         self._inbox: deque[Reply] = deque()
         self._room = asyncio.Event()
         self._wake = asyncio.Event()
@@ -92,6 +95,20 @@ class Pump:
     def take_unchanged(self, block: BlockId, data: bytes, requested_at: MonoNs, now: MonoNs) -> bool:
         """Take in a good answer that says nothing new; False when it has to go through `accept`."""
         return not self._inbox and self.engine.receive_unchanged(block, data, requested_at, now)
+
+    def split(self, block: ReadBlock) -> Sequence[ReadBlock]:
+        """What to ask for instead of `block`, which was refused; nothing when there is nothing smaller.
+
+        Answers to the whole block that wait still are judged first, while it has its old shape.
+        """
+        self._feed(self._clock.mono())
+        parts = self.engine.split_block(block.id)
+        if parts == (block,):
+            return ()
+        span = f"{block.table.value}/{block.start}, {block.count} items"
+        self._log.warning("%s refuses %s: asking in smaller parts", block.device, span)
+        self._on_split(block, parts)
+        return parts
 
     async def accept(self, reply: Reply) -> None:
         """Take in any reply; waits while the inbox is full."""

@@ -152,6 +152,21 @@ class PollSchedule:
         heapreplace(self._heap, (turn.due, place, turn))
         return skipped
 
+    def divide(self, turn: Turn, parts: Sequence[ReadBlock], started: MonoNs, now: MonoNs) -> None:
+        """A turn is over with a refusal of its block, and `parts` are asked for instead, in the same poll."""
+        _, place, first = self._heap[0]
+        assert turn is first, "turns end in the order in which they are given"
+        self._free_at = now
+        turn.request_due = MonoNs(started + turn.spacing_ns)
+        turn.errors += 1
+        turn.note_answer(now - started)
+        turn.divide(parts)
+        if turn.is_silent:
+            self._hear(turn, now)
+        else:
+            turn.arm(now)
+        heapreplace(self._heap, (turn.due, place, turn))
+
     def counters(self) -> dict[DeviceId, PollCounters]:
         """What became of each device's polls."""
         return {turn.device.id: PollCounters(turn.polls, turn.errors, turn.overruns) for turn in self._turns}

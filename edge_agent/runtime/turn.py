@@ -77,9 +77,7 @@ class Turn:
         self.groups = groups
         self.group = min(groups, key=lambda group: group.due)
         self.block = self.group.blocks[0]
-        self.smallest = min(
-            (block for group in groups for block in group.blocks), key=lambda block: block.length_bytes
-        )
+        self.smallest = _smallest(groups)
         self.due = self.group.due
         self.timeout_ms = device.timeout_ms
         self.spacing_ns = NS_PER_S // device.max_rps
@@ -90,6 +88,14 @@ class Turn:
         self.polls = 0
         self.errors = 0
         self.overruns = 0
+
+    def divide(self, parts: Sequence[ReadBlock]) -> None:
+        """`block` was refused: from now on its `parts` are asked for in its place, in the poll that is under way too."""
+        for group in self.groups:
+            if self.block in group.blocks:
+                place = group.blocks.index(self.block)
+                group.blocks[place : place + 1] = parts
+        self.smallest = _smallest(self.groups)
 
     def note_answer(self, took_ns: int) -> None:
         """An answer took so long, be it a gateway's that the device gave it none."""
@@ -123,6 +129,10 @@ class Turn:
                 blocks = group.blocks[group.next_block :] if group.due <= now else []
             skipped += [block.id for block in blocks if block is not self.block]
         return skipped
+
+
+def _smallest(groups: Sequence[PollGroup]) -> ReadBlock:
+    return min((block for group in groups for block in group.blocks), key=lambda block: block.length_bytes)
 
 
 def poll_groups(blocks: Sequence[ReadBlock], start: MonoNs, orders: Iterator[int]) -> list[PollGroup]:

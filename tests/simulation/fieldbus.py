@@ -30,7 +30,7 @@ class Fault(StrEnum):
 
     TIMEOUT = "timeout"
     LATE = "late"
-    EXCEPTION = "exception:2"
+    EXCEPTION = "exception:6"
     SHORT = "short"
     LINK = "link"
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from edge_agent.domain.plan import DevicePlan, ReadBlock
@@ -43,11 +43,16 @@ class Intake:
     news: bool = False
     unchanged: list[tuple[BlockId, bytes, int]] = field(default_factory=list)
     accepted: list[Reply] = field(default_factory=list)
+    parts: dict[BlockId, Sequence[ReadBlock]] = field(default_factory=dict)
 
     def take_unchanged(self, block: BlockId, data: bytes, requested_at: MonoNs, now: MonoNs) -> bool:
         if not self.news:
             self.unchanged.append((block, data, (now - requested_at) // 1_000_000))
         return not self.news
+
+    def split(self, block: ReadBlock) -> Sequence[ReadBlock]:
+        parts = self.parts.get(block.id, ())
+        return () if list(parts) == [block] else parts
 
     async def accept(self, reply: Reply) -> None:
         self.accepted.append(reply)
@@ -104,3 +109,20 @@ def test_a_link_that_fails_at_once_starves_nobody() -> None:
 def test_the_watchdog_is_told_every_second_however_rarely_a_device_is_polled() -> None:
     told = poll(Link(), Intake(), 60, plant([60_000]))
     assert max(later - earlier for earlier, later in pairwise(told)) <= 1.001
+
+
+def test_a_refused_address_has_failed_only_when_there_is_nothing_smaller_to_ask_for() -> None:
+    devices, blocks = plant([100])
+    half = replace(blocks[0], count=1)
+    link, intake = Link(outcome=BlockFailed("exception:2")), Intake(parts={BlockId(0): [half]})
+    poll(link, intake, 0.05, (devices, blocks))
+    assert [asked for _, asked, _ in link.asked] == [0, 0]
+    assert [(reply.block, reply.outcome) for reply in intake.accepted] == [(0, BlockFailed("exception:2"))]
+
+
+def test_only_a_refused_address_asks_for_smaller_parts() -> None:
+    devices, blocks = plant([100])
+    for reason in ("exception:6", "exception:3", "timeout", "link"):
+        intake = Intake(parts={BlockId(0): [replace(blocks[0], count=1)]})
+        poll(Link(outcome=BlockFailed(reason)), intake, 0.05, (devices, blocks))
+        assert [reply.outcome for reply in intake.accepted] == [BlockFailed(reason)]

@@ -11,6 +11,7 @@ from edge_agent.adapters.store_file import IN_MEMORY
 from edge_agent.adapters.store_sqlite import EventStore
 from edge_agent.domain.delivery import DeliveryMode, Placed, ReportPolicy, Sender
 from edge_agent.domain.findings import Draft, GuardView
+from edge_agent.domain.plan import ReadBlock
 from edge_agent.domain.units import NS_PER_MS, MonoNs, UtcNs
 from edge_agent.domain.wall import WallPair
 from edge_agent.engine import EdgeEngine
@@ -25,6 +26,7 @@ from edge_agent.wire.event import (
     Observation,
     OutboxOverflow,
     Position,
+    Quality,
     StateReport,
 )
 from tests.unit.edge.rig import DOOR, Layout, Plant, cell
@@ -91,6 +93,7 @@ class Bench:
     said: list[str] = field(default_factory=list)
     committed: list[Committed] = field(default_factory=list)
     views: list[GuardView] = field(default_factory=list)
+    split: list[tuple[ReadBlock, Sequence[ReadBlock]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         key = SigningKey.generate()
@@ -106,7 +109,13 @@ class Bench:
         self.sender = Sender(DeliveryMode.GATEWAY, self.store.epoch, tail=1)
         self.reports = ReportPolicy(3600)
         self.pump = Pump(
-            engine, self.outbox, self.clock, pair, on_commit=self.note_commit, on_views=self.note_views
+            engine,
+            self.outbox,
+            self.clock,
+            pair,
+            on_commit=self.note_commit,
+            on_views=self.note_views,
+            on_split=lambda block, parts: self.split.append((block, parts)),
         )
 
     def note_commit(self, committed: Committed) -> None:
@@ -222,3 +231,25 @@ async def test_the_runtimes_memory_goes_with_the_next_commit() -> None:
     bench.pump.remember({"topic/x": True})
     await bench.step()
     assert bench.store.memory["topic/x"] is True
+
+
+async def test_answers_to_the_whole_block_are_judged_before_it_is_split() -> None:
+    bench = Bench()
+    await bench.poll()
+    whole = bench.cell.blocks[0]
+    bench.plant.closed = 0
+    now = bench.clock.mono()
+    await bench.pump.accept(Reply(whole.id, BlockOk(bench.plant.block(whole)), now, now))
+    parts = bench.pump.split(whole)
+    assert bench.split == [(whole, parts)]
+    await bench.step()
+    assert bench.views[-1].state is GuardState.OPEN
+    assert {view.quality for view in bench.pump.engine.guard_views()} == {Quality.GOOD}
+
+
+async def test_a_block_that_cannot_be_split_gives_nothing_to_ask_for_instead() -> None:
+    bench = Bench()
+    door, _ = bench.pump.split(bench.cell.blocks[0])
+    channels, _ = bench.pump.split(door)
+    assert bench.pump.split(channels) == ()
+    assert len(bench.split) == 2

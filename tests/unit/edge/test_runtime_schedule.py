@@ -435,3 +435,36 @@ def test_a_device_without_signals_is_never_read() -> None:
     line = Line(devices, blocks)
     line.run(1000)
     assert line.times("d0") == []
+
+
+def test_the_parts_of_a_refused_block_are_asked_for_in_the_same_poll_and_in_its_place() -> None:
+    line = Line(*plant([200, 200, 200]))
+    line.step()
+    turn = line.schedule.next_turn(line.now)
+    refused = turn.block
+    parts = [replace(refused, count=10), replace(refused, id=BlockId(3), start=50, count=10)]
+    started = max(line.now, turn.due)
+    line.now = MonoNs(started + ms(5))
+    line.schedule.divide(turn, parts, started, line.now)
+    line.run(400)
+    assert [block for _, _, block in line.reads] == [0, 1, 3, 2, 0, 1, 3, 2]
+    assert line.counted("d0") == PollCounters(2, 1, 0)
+
+
+def test_the_parts_of_the_last_block_do_not_wait_for_the_next_poll() -> None:
+    line = Line(*plant([3_600_000]))
+    turn = line.schedule.next_turn(line.now)
+    parts = [replace(turn.block, count=10), replace(turn.block, id=BlockId(1), start=50, count=10)]
+    line.schedule.divide(turn, parts, turn.due, MonoNs(turn.due + ms(5)))
+    line.run(5000)
+    assert [block for _, _, block in line.reads] == [0, 1]
+
+
+def test_a_silent_device_is_probed_with_the_smallest_part() -> None:
+    line = Line(*plant([200, 200], [200]))
+    turn = line.schedule.next_turn(line.now)
+    small = replace(turn.block, id=BlockId(3), start=99, count=1)
+    line.schedule.divide(turn, [replace(turn.block, count=50), small], turn.due, turn.due)
+    line.faults[turn.device.id] = TIMEOUT
+    line.run(10_000)
+    assert {block for _, name, block in line.reads[10:] if name == turn.device.id} == {3}
