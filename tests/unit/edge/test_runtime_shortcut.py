@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from edge_agent.ports import BlockFailed, BlockOk, BlockOutcome
 from edge_agent.runtime.polling import Reply
-from edge_agent.wire.event import ViolationRaised
+from edge_agent.wire.event import Checkpoint, ViolationRaised
 from tests.unit.edge.test_runtime_pump import Bench
 
 TIMEOUT = BlockFailed("timeout")
@@ -73,9 +73,12 @@ async def play(polls: list[Poll], *, may_shortcut: bool) -> Bench:
 
 
 def story(bench: Bench) -> list[str]:
-    """Events with their times, then states as shown; without the run's name."""
+    """Events with their times, then states as shown; without the run's name and what is signed over it."""
     events = [
-        (event.seq, event.at, event.mono_ms, event.body) for item in bench.committed for event in item.events
+        (event.seq, event.at, event.mono_ms, event.body)
+        for item in bench.committed
+        for event in item.events
+        if not isinstance(event.body, Checkpoint)
     ]
     return [repr(item).replace(bench.store.epoch, "EPOCH") for item in (*events, *bench.views)]
 
