@@ -20,8 +20,9 @@ from edge_agent.domain.findings import Draft
 from edge_agent.domain.units import MonoNs, UtcNs
 from edge_agent.domain.wall import WallPair
 from edge_agent.wire.event import Observation
-from simulators.modbus_server import RegisterBankServer, Served
+from simulators.modbus_server import RegisterBankServer
 from simulators.register_bank import Refusal, RegisterBank, Table
+from simulators.served import Served
 from tests.integration.edge_rig import CONFIG, ROOT
 from tests.servers import Mosquitto
 
