@@ -177,10 +177,11 @@ class Pump:
                     unstored.memory |= memory
                 case PublishState(view):
                     unstored.views.append(view)
-        self._bound(unstored)
+        if self.is_full:
+            self._bound(unstored)
 
     def _bound(self, unstored: _Unstored) -> None:
-        """Count what goes beyond the limit instead of keeping it."""
+        """Count what goes beyond the limit instead of keeping it: only what the disk has refused is ever lost."""
         excess = unstored.drafts[UNSTORED_MAX:]
         if not excess:
             return
@@ -216,6 +217,7 @@ class Pump:
         taken.memory |= newer.memory
         taken.report = newer.report
         self._unstored = taken
+        self._bound(taken)
         self._retry_at = MonoNs(self._clock.mono() + FULL_RETRY_NS)
         if not self.is_full:
             self._log.error("disk full: findings wait in memory")

@@ -206,6 +206,16 @@ async def test_beyond_the_limit_findings_are_counted_and_the_count_is_stored() -
     assert (overflow.dropped, len(floods)) == (7, pump_module.UNSTORED_MAX)
 
 
+async def test_however_much_comes_at_once_nothing_is_lost_while_the_disk_has_room() -> None:
+    bench = Bench()
+    for n in range(pump_module.UNSTORED_MAX + 7):
+        bench.pump.observe("flood", {"n": n})
+    await bench.step()
+    floods = [body for body in bench.bodies() if isinstance(body, Observation)]
+    assert len(floods) == pump_module.UNSTORED_MAX + 7
+    assert not [body for body in bench.bodies() if isinstance(body, OutboxOverflow)]
+
+
 async def test_a_state_report_is_one_commit_when_settled() -> None:
     bench = Bench()
     bench.reports.connect()
