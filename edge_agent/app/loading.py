@@ -66,17 +66,17 @@ class _Unpacker(pickle.Unpickler):
 
 
 class Loading:
-    """A configuration on its way: started at once, `wait` for it. `check_only` leaves the settings out."""
+    """A configuration on its way in `process`: started at once, `wait` for it. `check_only` leaves the settings out."""
 
     def __init__(self, config: Path, *, check_only: bool = False) -> None:
         command = [sys.executable, "-m", __name__, str(config), *([_CHECK] if check_only else [])]
-        self._child = subprocess.Popen(  # noqa: S603 — ourselves
+        self.process = subprocess.Popen(  # noqa: S603 — ourselves
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
         )
 
     def wait(self) -> Loaded:
         """What it found. Raises `LoadingFailedError`."""
-        with self._child as child:
+        with self.process as child:
             assert child.stdout is not None
             answer = child.stdout.read()
         if child.returncode == -signal.SIGINT:

@@ -1,0 +1,72 @@
+"""The configuration is loaded in a process of its own: what crosses, and what happens when that process does not end well."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edge_agent.app.loading import Loading, LoadingFailedError
+from edge_agent.settings import AgentSettings, load
+from tests.integration.edge_rig import CONFIG, ROOT
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "agent.yaml"
+    path.write_text(CONFIG.format(mqtt="mqtt://127.0.0.1:1", modbus=1, delivery="gateway"))
+    return path
+
+
+def test_what_crosses_is_what_loading_here_would_have_given(config: Path) -> None:
+    found = Loading(config).wait()
+    here = load(config, {})
+    assert isinstance(here, AgentSettings)
+    assert found.settings is not None
+    assert (found.settings.plan, found.settings.mqtt, found.settings.store) == (
+        here.plan,
+        here.mqtt,
+        here.store,
+    )
+    assert (found.problems, found.warnings) == ((), tuple(map(str, here.warnings)))
+
+
+def test_a_check_brings_the_problems_and_no_settings(config: Path) -> None:
+    assert Loading(config, check_only=True).wait().settings is None
+    config.write_text(config.read_text().replace("poll_ms: 50", "poll_ms: 0"))
+    found = Loading(config, check_only=True).wait()
+    assert found.settings is None
+    assert len(found.problems) == 1
+    assert "poll_ms" in found.problems[0]
+
+
+def test_a_loading_process_that_is_killed_is_an_error_with_a_sentence(tmp_path: Path) -> None:
+    pipe = tmp_path / "agent.yaml"
+    os.mkfifo(pipe)
+    loading = Loading(pipe)  # waits for a writer, for ever
+    loading.process.kill()
+    with pytest.raises(LoadingFailedError, match="could not be loaded: ended with -9"):
+        loading.wait()
+
+
+def test_a_terminal_interrupt_ends_both_without_a_traceback(tmp_path: Path) -> None:
+    pipe = tmp_path / "agent.yaml"
+    os.mkfifo(pipe)
+    agent = subprocess.Popen(
+        [sys.executable, "-m", "edge_agent", "run", str(pipe)],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    with pipe.open("w"):  # opens when the loading process has opened it, too
+        os.killpg(agent.pid, signal.SIGINT)
+        _, told = agent.communicate(timeout=30)
+    assert "Traceback" not in told
+    assert agent.returncode == 130
