@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 
 from edge_agent.app import probe as probing
-from edge_agent.app import profiles as known
 from edge_agent.app import scan as scanning
 from edge_agent.app.exits import Exit, complain, refuse
 from edge_agent.app.loading import Loading
@@ -206,6 +205,8 @@ def profiles(
     as_json: AsJson = False,
 ) -> None:
     """Print the devices that are known by name, or the points of one. Opens no socket."""
+    from edge_agent.app import profiles as known  # noqa: PLC0415 — see above
+
     if name is None:
         _end(lambda: known.list_profiles(as_json=as_json))
     else:

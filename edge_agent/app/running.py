@@ -67,6 +67,7 @@ def run_agent(config: Path, loading: Loading) -> Exit:
     process = _Process(config)
     for warning in loaded.warnings:
         _log.warning("%s", warning)
+    del loaded  # of a large plant its warnings are megabytes
     try:
         world = _connect_world(settings, clock, store)
     except OSError as error:
