@@ -142,7 +142,7 @@ class BoardRig:
             view=self.view,
             unacknowledged=self.alarms.unacknowledged,
             checks=checks,
-            gauges=lambda: [Gauge("test_gauge", "One", 1.0)],
+            gauges=lambda: [Gauge("test_gauge", "One", 1.0), Gauge("test_reads_total", "Two", 2.0)],
         )
 
     def token(self, role: Role) -> str:

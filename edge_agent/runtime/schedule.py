@@ -113,11 +113,6 @@ class PollSchedule:
         self._full_probe_at = now
         self._free_at = now
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is nothing to read."""
-        return not self._turns
-
     def next_turn(self, now: MonoNs) -> Turn:
         """The turn that has been due longest, or is due first."""
         due, _, turn = self._heap[0]

@@ -15,7 +15,7 @@ from gateway.ports import AccountsUnavailable, Clock, StreamReads
 from gateway.services.dispatch import Dispatch
 from gateway.services.historian import HistorianFeed
 from gateway.services.ingest import Ingest
-from gateway.services.presence import PresenceWatch
+from gateway.services.presence import AgentKey, Heard, PresenceWatch
 
 
 class Signs:
@@ -71,7 +71,7 @@ class Signs:
 
     def gauges(self) -> list[Gauge]:
         """Numbers for `/metrics` beside those of the plant."""
-        return [*self._counters(), *self._agents()]
+        return [*self._counters(), *agent_gauges(self._presence.heard(), self._clock.monotonic_ms())]
 
     def _alerting(self) -> Check:
         if self._dispatch is None:
@@ -106,26 +106,6 @@ class Signs:
             return Check(ok=False, detail=str(error))
         return Check(ok=True, detail="readable")
 
-    def _agents(self) -> Iterator[Gauge]:
-        """What agents say of their polling, from their newest beats."""
-        now_ms = self._clock.monotonic_ms()
-        for (site, agent), heard in self._presence.heard().items():
-            labels = {"site": site, "agent": agent}
-            health = heard.health
-            yield Gauge("agent_polls_total", "Polls since the agent's start", health.polls, labels)
-            yield Gauge("agent_overruns_total", "Polls that missed their next tick", health.overruns, labels)
-            for function, number in health.requests.items():
-                by_function = {**labels, "fc": function}
-                yield Gauge("agent_requests_total", "Modbus requests by function code", number, by_function)
-            for name, device in health.devices.items():
-                of_device = {**labels, "device": name}
-                yield Gauge(
-                    "device_up", "1 while all of a device's data is good", float(device.up), of_device
-                )
-                if device.age_ms is not None:
-                    age_s = (device.age_ms + now_ms - heard.received_ms) / 1000
-                    yield Gauge("device_age_seconds", "Age of a device's oldest data", age_s, of_device)
-
     def _counters(self) -> Iterator[Gauge]:
         counters = self._ingest.counters
         outcomes = {
@@ -155,3 +135,21 @@ class Signs:
             for (channel, outcome), number in self._dispatch.counts.items():
                 labels = {"channel": channel, "outcome": outcome}
                 yield Gauge("notices", "Sends since start, by channel and outcome", number, labels)
+
+
+def agent_gauges(heard_of: Mapping[AgentKey, Heard], now_ms: int) -> Iterator[Gauge]:
+    """What agents say of their polling, from their newest beats; `now_ms` on the clock that stamped them."""
+    for (site, agent), heard in heard_of.items():
+        labels = {"site": site, "agent": agent}
+        health = heard.health
+        yield Gauge("agent_polls_total", "Polls since the agent's start", health.polls, labels)
+        yield Gauge("agent_overruns_total", "Polls that missed their next tick", health.overruns, labels)
+        for function, number in health.requests.items():
+            by_function = {**labels, "fc": function}
+            yield Gauge("agent_requests_total", "Modbus requests by function code", number, by_function)
+        for name, device in health.devices.items():
+            of_device = {**labels, "device": name}
+            yield Gauge("device_up", "1 while all of a device's data is good", float(device.up), of_device)
+            if device.age_ms is not None:
+                age_s = (device.age_ms + now_ms - heard.received_ms) / 1000
+                yield Gauge("device_age_seconds", "Age of a device's oldest data", age_s, of_device)

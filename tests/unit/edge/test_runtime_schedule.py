@@ -431,7 +431,8 @@ def test_counts_polls_and_errors_by_device() -> None:
 
 def test_a_device_without_signals_is_never_read() -> None:
     devices, blocks = plant([], [200])
-    assert PollSchedule(devices[:1], blocks, ms(0)).is_empty
+    plan = cell(Layout())
+    assert line_schedules(replace(plan, devices={devices[0].id: devices[0]}, blocks=()), ms(0)) == {}
     line = Line(devices, blocks)
     line.run(1000)
     assert line.times("d0") == []

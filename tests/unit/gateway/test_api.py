@@ -403,6 +403,7 @@ async def test_metrics_speak_prometheus(viewer: httpx.AsyncClient) -> None:
     assert 'guardwatch_violations_open{priority="P1"} 1.0' in text
     assert 'guardwatch_alarms_unacknowledged{priority="P2"} 2.0' in text
     assert "guardwatch_test_gauge 1.0" in text
+    assert "# TYPE guardwatch_test_reads_total counter\nguardwatch_test_reads_total 2.0" in text
 
 
 async def test_openapi_describes_every_path_of_the_contract(viewer: httpx.AsyncClient) -> None:
