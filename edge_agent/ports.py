@@ -54,7 +54,11 @@ class BlockOk:
 
 @dataclass(frozen=True, slots=True)
 class BlockFailed:
-    """No sample. `reason`: `timeout`, `exception:N`, `short`, `wrong_unit`, `wrong_function`, `bad_frame`, `link`."""
+    """No sample.
+
+    `reason`: `timeout`, `exception:N`, `short`, `wrong_unit`, `wrong_function`, `bad_frame`, `link` (no connection), or on RTU
+    framing `unconfirmed` (the two answers of a read that had to be made twice differ).
+    """
 
     reason: str
 

@@ -462,6 +462,8 @@ def test_addresses_are_zero_based_and_name_their_table(text: str, address: Addre
         ("modbus+rtuovertcp://h:4001", "modbus+rtuovertcp://h:4001"),
         ("modbus+rtu:///dev/ttyUSB0", "modbus+rtu:///dev/ttyUSB0?baud=19200&parity=E"),
         ("modbus+rtu:///dev/ttyUSB0?parity=n&baud=9600", "modbus+rtu:///dev/ttyUSB0?baud=9600&parity=N"),
+        ("modbus+rtu:///dev/x?parity=N&stopbits=2", "modbus+rtu:///dev/x?baud=19200&parity=N"),
+        ("modbus+rtu:///dev/x?stopbits=1&parity=N", "modbus+rtu:///dev/x?baud=19200&parity=N&stopbits=1"),
     ],
 )
 def test_equal_links_get_equal_urls(text: str, url: str) -> None:
@@ -477,7 +479,7 @@ def test_units_follow_the_framing() -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "h:502", "modbus+tcp://", "modbus+tcp://h:0", "modbus+tcp://h:x", "modbus+tcp://a b", "modbus+tcp://h/x?y", "modbus+rtuovertcp://h",
-     "modbus+rtu://dev/tty", "modbus+rtu:///dev/x?stop=1", "modbus+rtu:///dev/x?parity=Q", "modbus+tcp://[::1", "modbus+tcp://u:p@h"],
+     "modbus+rtu://dev/tty", "modbus+rtu:///dev/x?stop=1", "modbus+rtu:///dev/x?parity=Q", "modbus+rtu:///dev/x?stopbits=3", "modbus+tcp://[::1", "modbus+tcp://u:p@h"],
 )  # fmt: skip
 def test_what_is_no_link_is_refused(text: str) -> None:
     with pytest.raises(BadUrl):
