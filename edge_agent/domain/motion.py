@@ -8,7 +8,8 @@ MOVING = OR(running, |speed| > v0, NOT zero_speed, coasting), three-valued, over
   machine coasts for 1.2 × run-down. When the fall itself was not seen (true, unknown, false) no edge is inferred, but
   motion cannot be excluded: unknown for that long from the first false. The same after a restart when the memory says
   that the machine was last moving.
-- `running` and `zero_speed` both true for more than 3 s is a conflict: moving stays true, the quality says so.
+- `zero_speed` true for more than 3 s while `running` is true or the speed is above v0 is a conflict: moving stays true,
+  the quality says so. A drive that runs while nothing turns is none: belts slip and couplings break.
 
 Source: the rule catalogue, MOVING and CONFLICT (README, map of rules); the run-down factor 1.2 is margin for wear.
 """
@@ -117,13 +118,9 @@ class Motion:
         return self._coasting
 
     def _judge_conflict(self, now: MonoNs) -> None:
-        both = (
-            self._running is not None
-            and self._zero_speed is not None
-            and self._running.truth is True
-            and self._zero_speed.truth is True
-        )
-        if not both:
+        stands = self._zero_speed is not None and self._zero_speed.truth is True
+        runs = self._running is not None and self._running.truth is True
+        if not (stands and (runs or self._fast)):
             self._conflict_since, self.is_conflicting = None, False
             return
         if self._conflict_since is None:

@@ -289,6 +289,13 @@ CSV_ALIASES: Final = {
 """Long names that point lists use for the same signals."""
 
 
+def _code(text: str) -> int | str:
+    try:
+        return int(text, 0)
+    except ValueError:
+        return text
+
+
 class PointRow(SignalSection):
     """One row of a point list (`signals_csv`): whose signal it is, and the signal."""
 
@@ -305,6 +312,25 @@ class PointRow(SignalSection):
         """A spreadsheet writes 0 and 1."""
         return bool(value) if value in (0, 1) else value
 
+    @field_validator("true_when", "false_when", "sentinel", mode="before")
+    @classmethod
+    def _cell_of_codes(cls, value: object) -> object:
+        """Several codes in one cell: `1 | 3`."""
+        if not isinstance(value, str):
+            return value
+        return tuple(_code(part.strip()) for part in value.split("|"))
+
+    @field_validator("map", mode="before")
+    @classmethod
+    def _cell_of_words(cls, value: object) -> object:
+        """A map in one cell: `0=auto | 1=setup`."""
+        if not isinstance(value, str):
+            return value
+        pairs = [part.partition("=") for part in value.split("|")]
+        if not all(sign for _, sign, _ in pairs):
+            raise fault(f'"{value[:60]}" is no map', "write 0=auto | 1=setup")
+        return {raw.strip(): word.strip() for raw, _, word in pairs}
+
     def as_signal(self) -> SignalSection:
         """The signal alone, as it would stand in the configuration."""
         given = self.model_fields_set & set(SignalSection.model_fields)
@@ -314,7 +340,10 @@ class PointRow(SignalSection):
 
 
 POINT_TEXT_COLUMNS: Final = frozenset(
-    {"machine", "guard", "signal", "at", "type", "unit", "grade", "word_order", "byte_order", "module"}
+    {
+        *("machine", "guard", "signal", "at", "type", "unit", "grade", "word_order", "byte_order", "module"),
+        *("true_when", "false_when", "sentinel", "map"),
+    }
 )
 """Columns of a point list that are text even where they look like numbers."""
 

@@ -171,6 +171,23 @@ def test_sources_that_contradict_each_other_for_more_than_three_seconds_are_a_co
 # In the engine.
 
 
+def test_a_speed_beside_a_proven_standstill_is_a_conflict_and_still_motion() -> None:
+    drive = Drive("speed", "zero_speed")
+    assert drive.at(0, speed=50, zero_speed=True) is True
+    assert (drive.motion.due(), drive.motion.is_conflicting) == (ns(3000), False)
+    assert drive.at(3000) is True
+    assert drive.motion.is_conflicting
+    assert drive.at(3200, speed=0) is False
+    assert not drive.motion.is_conflicting
+
+
+def test_a_drive_that_runs_while_nothing_turns_is_no_conflict() -> None:
+    drive = Drive("running", "speed", "zero_speed")
+    assert drive.at(0, running=True, speed=0, zero_speed=False) is True
+    drive.at(10_000)
+    assert not drive.motion.is_conflicting
+
+
 def test_a_conflict_is_shown_as_quality_and_journaled_once() -> None:
     rig = Rig(cell(Layout(motion=("running", "zero_speed"))))
     rig.run(6000, running=1, zero_speed=1)
