@@ -92,7 +92,7 @@ class Agent:
         version: str,
         public_key: str,
     ) -> None:
-        self._refusals = RefusalBook(plan, stored.memory)
+        self._refusals = RefusalBook(plan, stored.recall())
         self._plan = plan = self._refusals.plan
         self._world = world
         self._stored = stored
