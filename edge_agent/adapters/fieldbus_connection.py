@@ -17,6 +17,9 @@ from edge_agent.adapters.fieldbus_request import Request
 CLOCK_STEP_S: Final = 0.001
 """An event loop's timer may fire this much early: uvloop counts in milliseconds."""
 
+NOISE_MAX_S: Final = 1.0
+"""What comes may prolong a silence by so much in one read; the next one goes on with it. The watchdog wants every loop to turn."""
+
 Answer: TypeAlias = bytes | str
 """The body of an answer, or why there is none."""
 
@@ -118,9 +121,9 @@ class Connection(asyncio.Protocol):
         self.abort()
 
     async def hush(self, quiet_s: float, *, is_from_now: bool) -> bool:
-        """Wait, discarding what comes, until nothing has come for `quiet_s`; False if that takes twice as long, or it ended."""
+        """Wait, discarding what comes, until nothing has come for `quiet_s`; False if the line is noisy, or it ended."""
         now = self._loop.time()
-        end = now + 2 * quiet_s
+        end = now + quiet_s + NOISE_MAX_S
         if is_from_now:
             self._noisy_at = now
         while self.is_up and now < end:

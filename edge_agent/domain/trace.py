@@ -33,7 +33,7 @@ ITEMS_MAX = 65_536
 T_MAX_MS = 2**53
 """Milliseconds beyond this are no time anybody recorded."""
 
-_REASON = re.compile(r"timeout|link|short|exception:\d{1,3}|wrong_unit|wrong_function|bad_frame")
+_REASON = re.compile(r"timeout|link|short|exception:\d{1,3}|wrong_unit|wrong_function|bad_frame|unconfirmed")
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,7 @@ class Wire(asyncio.Transport):
         self._device = device
         self._connection = connection
         self._is_open = True
+        self.is_aborted = False
         connection.connection_made(self)
 
     def write(self, data: bytes | bytearray | memoryview[int]) -> None:
@@ -82,6 +83,7 @@ class Wire(asyncio.Transport):
         return not self._is_open
 
     def abort(self) -> None:
+        self.is_aborted = True
         if self._is_open:
             self._is_open = False
             asyncio.get_running_loop().call_soon(self._connection.connection_lost, None)
@@ -95,8 +97,10 @@ class Port:
     def __init__(self, device: Device) -> None:
         self._device = device
         self.connections: list[Wire] = []
+        self.open_when_dialled: list[int] = []
 
     async def connect(self, make: Callable[[], Connection]) -> Connection:
+        self.open_when_dialled.append(sum(not wire.is_aborted for wire in self.connections))
         connection = make()
         wire = Wire(self._device, connection)
         for earlier in self.connections:
@@ -294,3 +298,57 @@ def test_frames_are_apart_by_the_silence_of_the_line() -> None:
     run(lambda: reads(confirmed(device, is_dialled=False), [block(n) for n in range(20)]))
     times = [at for at, _ in device.asked]
     assert all(later - sooner >= 0.010 + SILENCE_S for sooner, later in itertools.pairwise(times))
+
+
+class Nobody:
+    """Nobody listens, until `opens_at`."""
+
+    name = closed_early = "nobody"
+
+    def __init__(self, device: Device, opens_at: float) -> None:
+        self._port = Port(device)
+        self._opens_at = opens_at
+        self.tries: list[float] = []
+
+    async def connect(self, make: Callable[[], Connection]) -> Connection:
+        now = asyncio.get_running_loop().time()
+        self.tries.append(now)
+        if now < self._opens_at:
+            raise ConnectionRefusedError(111, "Connection refused")
+        return await self._port.connect(make)
+
+
+async def read_until_ok(link: Fieldbus) -> list[BlockOutcome]:
+    outcomes = [await link.read(1, block(1), TIMEOUT_MS)]
+    while not isinstance(outcomes[-1], BlockOk):
+        await asyncio.sleep(POLL_S)
+        outcomes.append(await link.read(1, block(1), TIMEOUT_MS))
+    await link.close()
+    return outcomes
+
+
+def test_a_device_that_is_away_is_tried_with_growing_pauses_and_read_soon_when_it_is_back() -> None:
+    device = Device(lambda: 10)
+    nobody = Nobody(device, opens_at=20.0)
+    stream = StreamLink(nobody, RtuFraming(), Timing(silence_s=SILENCE_S))
+    assert stream.trouble is None
+    run(lambda: read_until_ok(ConfirmedLink(stream, quiet_s=TIMEOUT_MS / 1000, is_dialled=True)))
+    pauses = [later - sooner for sooner, later in itertools.pairwise(nobody.tries)]
+    assert pauses == pytest.approx([0.5, 1, *[2] * (len(pauses) - 2)], abs=1e-6)
+    assert 20.0 <= device.asked[0][0] < 23.0
+
+
+def test_the_pause_after_connecting_is_kept() -> None:
+    device = Device(lambda: 10)
+    stream = StreamLink(Port(device), RtuFraming(), Timing(silence_s=SILENCE_S), connect_pause_ms=300)
+    run(lambda: read_until_ok(stream))
+    assert device.asked[0][0] == pytest.approx(0.3, abs=0.01)
+
+
+def test_a_connection_is_closed_before_the_next_one_is_made() -> None:
+    device = faulty(3)
+    port = Port(device)
+    stream = StreamLink(port, RtuFraming(), Timing(silence_s=SILENCE_S))
+    run(lambda: reads(ConfirmedLink(stream, quiet_s=TIMEOUT_MS / 1000, is_dialled=True), WALK))
+    assert len(port.connections) > 10
+    assert port.open_when_dialled == [0] * len(port.connections)

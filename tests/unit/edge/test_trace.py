@@ -51,6 +51,8 @@ def test_a_block_is_sampled_once_all_of_it_has_been_seen() -> None:
 def test_a_failed_read_fails_every_block_it_touches() -> None:
     lines = [line(10, "plc1", "di", 0, count=6, error="exception:2")]
     assert list(read_trace(cell(), lines, "a")) == [TraceFailure(ns(10), cell().blocks[0].id, "exception:2")]
+    lines = [line(10, "plc1", "di", 0, count=6, error="unconfirmed")]
+    assert list(read_trace(cell(), lines, "a")) == [TraceFailure(ns(10), cell().blocks[0].id, "unconfirmed")]
 
 
 @pytest.mark.parametrize(
