@@ -78,8 +78,6 @@ def _choices(block: ReadBlock, limits: ReadLimits, own: Sequence[ReadBlock]) -> 
         count = block.count + longer
         if block.table.is_bits:
             count = (block.length_bytes + longer - 1) * 8 + 1
-        if count > limits.block(block.table):
-            return
         for start in (block.start, end - count):
             grown = replace(block, start=start, count=count)
             if start >= 0 and start + count <= ADDRESSES and _is_welcome(grown, limits, own):
@@ -87,7 +85,9 @@ def _choices(block: ReadBlock, limits: ReadLimits, own: Sequence[ReadBlock]) -> 
 
 
 def _is_welcome(grown: ReadBlock, limits: ReadLimits, own: Sequence[ReadBlock]) -> bool:
-    """Whether the device can be asked for all of it: gaps are no matter to it, or other requests read them too."""
+    """Whether the device can be asked for all of it at once: gaps are no matter to it, or other requests read them."""
+    if not limits.holds(grown.table, grown.start, grown.start + grown.count):
+        return False
     if limits.gap(grown.table):
         return True
     spans = [range(other.start, other.start + other.count) for other in own if other.table is grown.table]

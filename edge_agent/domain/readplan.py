@@ -18,8 +18,9 @@ Source: Modbus Application Protocol 1.1b3, 6.1–6.4 (limits); the outside contr
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from edge_agent.domain.plan import ReadBlock, SignalPlan, Table
@@ -61,7 +62,8 @@ def block_limit(table: Table) -> int:
 class ReadLimits:
     """What one device bears and wants: its rate, its staleness, how much it gives in one answer.
 
-    `gap_bits` and `gap_registers` are how many unused items are read along to save a request.
+    `gap_bits` and `gap_registers` are how many unused items are read along to save a request. `avoid` are spans (table,
+    first, last) of which no address may be read, neither along nor otherwise.
     """
 
     poll_ms: int
@@ -70,6 +72,7 @@ class ReadLimits:
     max_registers: int = REGISTERS_MAX
     gap_bits: int = GAP_BITS_MAX
     gap_registers: int = GAP_REGISTERS_MAX
+    avoid: tuple[tuple[Table, int, int], ...] = ()
 
     def block(self, table: Table) -> int:
         """How many items of `table` one request may ask for."""
@@ -78,6 +81,12 @@ class ReadLimits:
     def gap(self, table: Table) -> int:
         """How many unused items of `table` are read along to save a request."""
         return self.gap_bits if table.is_bits else self.gap_registers
+
+    def holds(self, table: Table, start: int, end: int) -> bool:
+        """Whether one request may ask for the addresses from `start` to before `end`."""
+        return end - start <= self.block(table) and not any(
+            table is avoided and start <= last and first < end for avoided, first, last in self.avoid
+        )
 
     def stale_of(self, poll_ms: int) -> int:
         """Staleness of what is read every `poll_ms`: the device's, or that of a slower rate."""
@@ -107,8 +116,8 @@ def plan_reads(signals: Iterable[SignalPlan], limits: Mapping[DeviceId, ReadLimi
     blocks: list[ReadBlock] = []
     for device, table in sorted(tables, key=lambda key: (key[0], _TABLE_ORDER[key[1]])):
         own = limits[device]
-        for poll_ms, atoms in _by_rate(atoms_of(tables[device, table], own.block(table))):
-            for swept in _sweep(atoms, own.block(table), own.gap(table)):
+        for poll_ms, atoms in _by_rate(atoms_of(tables[device, table], partial(own.holds, table))):
+            for swept in _sweep(atoms, partial(own.holds, table), own.gap(table)):
                 blocks.append(
                     ReadBlock(
                         BlockId(len(blocks)),
@@ -124,8 +133,13 @@ def plan_reads(signals: Iterable[SignalPlan], limits: Mapping[DeviceId, ReadLimi
     return tuple(blocks)
 
 
-def atoms_of(signals: Iterable[SignalPlan], limit: int, company: frozenset[str] = COMPANY) -> list[Atom]:
-    """The signals of one table as atoms of at most `limit` items, lowest first; `company` stays with its guard."""
+def atoms_of(
+    signals: Iterable[SignalPlan], fits: Callable[[int, int], bool], company: frozenset[str] = COMPANY
+) -> list[Atom]:
+    """The signals of one table as atoms, lowest first; `company` stays with its guard where the whole `fits` a request.
+
+    `fits` is asked with the first address of a span and the one after its last.
+    """
     guards: defaultdict[tuple[str | None, str], list[SignalPlan]] = defaultdict(list)
     atoms: list[Atom] = []
     for signal in signals:
@@ -134,15 +148,15 @@ def atoms_of(signals: Iterable[SignalPlan], limit: int, company: frozenset[str] 
         else:
             atoms.append(_span([signal]))
     for members in guards.values():
-        atoms.extend(_guard_atoms(members, limit))
+        atoms.extend(_guard_atoms(members, fits))
     return sorted(atoms, key=lambda atom: (atom.start, atom.end, atom.signals))
 
 
-def _guard_atoms(members: Sequence[SignalPlan], limit: int) -> Iterator[Atom]:
+def _guard_atoms(members: Sequence[SignalPlan], fits: Callable[[int, int], bool]) -> Iterator[Atom]:
     """One atom of the whole guard if it fits, else its channels together if they fit, and the rest apart."""
     channels = [signal for signal in members if signal.name in CHANNEL_NAMES]
     for together in (list(members), channels):
-        if together and (whole := _span(together)).end - whole.start <= limit:
+        if together and fits((whole := _span(together)).start, whole.end):
             yield whole
             yield from (_span([signal]) for signal in members if signal not in together)
             return
@@ -164,13 +178,13 @@ def _by_rate(atoms: Iterable[Atom]) -> list[tuple[int, list[Atom]]]:
     return sorted(rates.items())
 
 
-def _sweep(atoms: Sequence[Atom], limit: int, gap: int) -> Iterator[Atom]:
-    """Atoms of one rate joined into blocks of at most `limit` items, from the lowest address up."""
+def _sweep(atoms: Sequence[Atom], fits: Callable[[int, int], bool], gap: int) -> Iterator[Atom]:
+    """Atoms of one rate joined into blocks that fit a request, from the lowest address up."""
     block: Atom | None = None
     for atom in atoms:
         if block is None:
             block = atom
-        elif atom.start - block.end <= gap and max(block.end, atom.end) - block.start <= limit:
+        elif atom.start - block.end <= gap and fits(block.start, max(block.end, atom.end)):
             block = Atom(block.start, max(block.end, atom.end), block.signals + atom.signals, block.poll_ms)
         else:
             yield block

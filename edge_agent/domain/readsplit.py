@@ -102,12 +102,17 @@ def split_refused(plan: CellPlan, spans: Iterable[RefusedSpan]) -> CellPlan:
 def _clusters(block: ReadBlock, signals: Sequence[SignalPlan], company: frozenset[str]) -> list[_Cluster]:
     """The block's atoms, those that overlap made one, lowest first."""
     clusters: list[_Cluster] = []
-    for atom in atoms_of((signals[index] for index in block.signals), block.count, company):
+    for atom in atoms_of((signals[index] for index in block.signals), _fits, company):
         if clusters and atom.start < clusters[-1].end:
             clusters[-1] = _Cluster(clusters[-1].start, max(clusters[-1].end, atom.end))
         else:
             clusters.append(_Cluster(atom.start, atom.end))
     return clusters
+
+
+def _fits(_start: int, _end: int) -> bool:
+    """What one block holds fits into one."""
+    return True
 
 
 def _cut(clusters: Sequence[_Cluster]) -> int:

@@ -35,7 +35,7 @@ from edge_agent.runtime.desk import Desk, stale_topics
 from edge_agent.runtime.polling import poll_line
 from edge_agent.runtime.pump import Pump
 from edge_agent.runtime.refusals import RefusalBook, told_split
-from edge_agent.runtime.schedule import PollCounters, line_schedules
+from edge_agent.runtime.schedule import PollCounters, PollSchedule, line_schedules
 from edge_agent.runtime.watch import Pulse, feed_watchdog, watch_clock
 from edge_agent.wire.event import Json, Position
 from edge_agent.wire.status import HEALTH_PERIOD_MS, Ack, DeviceHealth, Health, encode_status
@@ -92,17 +92,17 @@ class Agent:
         version: str,
         public_key: str,
     ) -> None:
-        self._refusals = RefusalBook(plan, stored.recall())
-        self._plan = plan = self._refusals.plan
+        self._plan = plan
         self._world = world
         self._stored = stored
         self._mode = mode
         self._desk = Desk(plan, version=version, public_key=public_key)
         self._reports = ReportPolicy(plan.state_report_s)
-        self._schedules = line_schedules(plan, world.clock.mono())
         self._acked: Position | None = None
         self._epoch = ""
         self._seq = 0
+        self._refusals: RefusalBook
+        self._schedules: dict[str, PollSchedule]
         self._pump: Pump
         self._courier: Courier
 
@@ -149,8 +149,11 @@ class Agent:
         pair = world.clock.pair()
         begun = await self._begin_epoch(pair)
         remembered = stored.recall()
+        self._refusals = RefusalBook(self._plan, remembered)
+        plan = self._refusals.plan
+        self._schedules = line_schedules(plan, pair.mono)
         engine = EdgeEngine(
-            self._plan,
+            plan,
             epoch=self._epoch,
             boot=world.clock.boot,
             now=pair.mono,

@@ -15,16 +15,14 @@ Source: Modbus over Serial Line 1.02, 2.5.1 (characters of 11 bits, silences) an
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
-from urllib.parse import parse_qs, urlsplit
 
 from edge_agent.configfile import Document, Problem
 from edge_agent.domain.plan import CellPlan, DevicePlan, ReadBlock
-from edge_agent.settings.link import SERIAL
-from edge_agent.settings.reading import RTU_FRAMED
+from edge_agent.settings.link import SerialLine, parse_link
 from edge_agent.settings.spot import Spot
 
 TURNAROUND_MS: Final = 10
@@ -148,31 +146,25 @@ def _timeout_problems(document: Document, load: LinkLoad) -> Iterator[Problem]:
 
 
 def _link_load(url: str, devices: list[DevicePlan], plan: CellPlan) -> LinkLoad:
-    scheme, _, rest = url.partition("://")
-    options = parse_qs(urlsplit(rest).query)
-    baud = int(options["baud"][0]) if scheme == SERIAL else None
-    frame = _RTU_FRAME_BYTES if scheme in RTU_FRAMED else _MBAP_BYTES
-    char_ms = Fraction(_char_bits(options) * 1000, baud) if baud else Fraction()
+    line = parse_link(url).line
     requests = tuple(
-        _request_load(plan.blocks[block], device, frame, baud, char_ms)
-        for device in devices
-        for block in device.blocks
+        _request_load(plan.blocks[block], device, line) for device in devices for block in device.blocks
     )
-    return LinkLoad(url, tuple(devices), requests, baud)
+    return LinkLoad(url, tuple(devices), requests, None if line is None else line.baud)
 
 
-def _request_load(
-    block: ReadBlock, device: DevicePlan, frame: int, baud: int | None, char_ms: Fraction
-) -> RequestLoad:
+def _request_load(block: ReadBlock, device: DevicePlan, line: SerialLine | None) -> RequestLoad:
+    frame = _RTU_FRAME_BYTES if device.is_rtu_framed else _MBAP_BYTES
     bytes_out = frame + _REQUEST_PDU_BYTES
     bytes_in = frame + _ANSWER_PDU_BYTES + block.length_bytes
     time_ms = Fraction(device.pause_ms)
-    if baud is not None:
-        silence_ms = SILENCE_FAST_MS if baud > _SILENCE_FIXED_BAUD else SILENCE_CHARS * char_ms
+    if line is not None:
+        char_ms = Fraction(1000 * _char_bits(line), line.baud)
+        silence_ms = SILENCE_FAST_MS if line.baud > _SILENCE_FIXED_BAUD else SILENCE_CHARS * char_ms
         time_ms += (bytes_out + bytes_in) * char_ms + 2 * silence_ms + TURNAROUND_MS
     return RequestLoad(block, bytes_out, bytes_in, time_ms)
 
 
-def _char_bits(options: Mapping[str, list[str]]) -> int:
-    """Start bit, eight data bits, parity if any, stop bits: eleven, unless without parity there is one stop bit only."""
-    return 10 if options.get("parity") == ["N"] and options.get("stopbits") == ["1"] else 11
+def _char_bits(line: SerialLine) -> int:
+    """Start bit, eight data bits, parity if any, stop bits: eleven, as the standard wants it."""
+    return 9 + (line.parity != "N") + line.stopbits

@@ -112,7 +112,7 @@ class Compiler:
         self.warnings += [*self._points.warnings, *self._profiles.warnings]
         if not is_whole:
             return None
-        limits = read_limits(self._file.devices)
+        limits = read_limits(self._file.devices, self._profiles.avoided())
         blocks = plan_reads(self._points.signals, limits)
         blocks = vary_lengths(blocks, limits, rtu_lines(self._file.devices, self._urls))
         self._points.settle_rates(blocks)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from edge_agent.configfile import Document, Problem
-from edge_agent.domain.plan import ReadBlock
+from edge_agent.domain.plan import ReadBlock, Table
 from edge_agent.domain.readplan import ADDRESSES
 from edge_agent.domain.units import DeviceId
 from edge_agent.settings.address import Address, Misaddress, parse_address
@@ -65,6 +65,14 @@ class Profiles:
         """All that the used profiles say, by device: a changed profile is a changed configuration."""
         return {
             name: profile.file.model_dump(mode="json") for name, profile in self._profiles.items() if profile
+        }
+
+    def avoided(self) -> dict[str, tuple[tuple[Table, int, int], ...]]:
+        """By device, the spans (table, first, last) that its profile says must not be read."""
+        return {
+            name: tuple((area.table, area.first, area.last) for area in profile.avoid)
+            for name, profile in self._profiles.items()
+            if profile
         }
 
     def trespasses(self, blocks: Iterable[ReadBlock]) -> Iterator[Problem]:

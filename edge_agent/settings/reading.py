@@ -13,24 +13,26 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from edge_agent.configfile import Document, Problem
-from edge_agent.domain.plan import ReadBlock, SignalPlan
+from edge_agent.domain.plan import ReadBlock, SignalPlan, Table
 from edge_agent.domain.readlength import Line
 from edge_agent.domain.readplan import ReadLimits, block_limit
 from edge_agent.domain.units import DeviceId, SignalId
 from edge_agent.settings.checks import stale_ms
-from edge_agent.settings.link import SERIAL
+from edge_agent.settings.link import RTU_OVER_TCP, SERIAL
 from edge_agent.settings.schema import DeviceSection
 from edge_agent.settings.spot import Spot
 
 RATES_MAX: Final = 8
 """Poll rates of one device: each costs requests of its own, and nobody oversees more."""
 
-RTU_FRAMED: Final = (SERIAL, "modbus+rtuovertcp")
+RTU_FRAMED: Final = (SERIAL, RTU_OVER_TCP)
 """Schemes whose answers name no request."""
 
 
-def read_limits(devices: Mapping[str, DeviceSection]) -> dict[DeviceId, ReadLimits]:
-    """What the read plan must keep to, by device."""
+def read_limits(
+    devices: Mapping[str, DeviceSection], avoided: Mapping[str, tuple[tuple[Table, int, int], ...]]
+) -> dict[DeviceId, ReadLimits]:
+    """What the read plan must keep to, by device; `avoided` are the spans that profiles say must not be read."""
     return {
         DeviceId(name): ReadLimits(
             poll_ms=device.poll_ms,
@@ -39,6 +41,7 @@ def read_limits(devices: Mapping[str, DeviceSection]) -> dict[DeviceId, ReadLimi
             max_registers=device.max_registers,
             gap_bits=device.gap_bits,
             gap_registers=device.gap_registers,
+            avoid=avoided.get(name, ()),
         )
         for name, device in devices.items()
     }
@@ -109,6 +112,8 @@ def torn_channels(
     most = limits[first.device].block(first.table)
     items = max(channel.end for channel in channels) - min(channel.number for channel in channels)
     mend = "wire them closer together"
+    if items <= most:
+        return "have addresses between them that must not be read: they would differ by a poll", mend, True
     if most < block_limit(first.table):
         mend += f", or raise {'max_bits' if first.table.is_bits else 'max_registers'} if the device bears it"
     what = (

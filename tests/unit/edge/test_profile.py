@@ -452,8 +452,8 @@ def test_no_request_reads_along_what_must_not_be_read() -> None:
     channels = "{at: d/hr/4127.0}, {at: d/hr/4129.0}"
     assert compiled_or_not(configuration("profile: beckhoff-bk, gap_registers: 8", channels)) == [
         (
-            "agent.yaml:7:3: a request for hr/4127 to 4129 would read along watchdog, current time — keep a guard's signals "
-            "together, or write gap_registers: 0"
+            "agent.yaml:13:7: the channels of g have addresses between them that must not be read: they would differ by a "
+            "poll — wire them closer together"
         )
     ]
     apart = "{at: d/hr/4127.0}, {at: d/hr/4127.1}"

@@ -64,6 +64,11 @@ def test_a_device_that_refuses_gaps_is_asked_for_nothing_it_has_not() -> None:
     assert varied(blocks_of((PLC, WORDS, 0, 4), (PLC, WORDS, 4, 4)), strict) == [(0, 4), (3, 5)]
 
 
+def test_a_request_never_grows_into_what_must_not_be_read() -> None:
+    careful = replace(LIMITS, avoid=((WORDS, 44, 50),))
+    assert varied(blocks_of((PLC, WORDS, 0, 4), (PLC, WORDS, 40, 4)), careful) == [(0, 4), (39, 5)]
+
+
 def test_links_that_number_their_requests_are_left_alone() -> None:
     equal = blocks_of((PLC, WORDS, 0, 4), (PLC, WORDS, 40, 4))
     assert vary_lengths(equal, {PLC: LIMITS}, []) == tuple(equal)

@@ -143,6 +143,19 @@ def test_a_devices_own_limits_hold() -> None:
     assert [(block.start, block.count) for block in bits] == [(0, 4), (7, 2), (12, 1)]
 
 
+def test_what_must_not_be_read_parts_requests_and_keeps_bypass_from_its_guard() -> None:
+    careful = replace(LIMITS, avoid=((Table.DISCRETE_INPUT, 10, 12),))
+    door = (
+        signal(0, name="ch_a", guard="g"),
+        signal(1, name="ch_b", guard="g"),
+        signal(20, name="bypass", guard="g"),
+    )
+    blocks = blocks_of(renumbered([*door, signal(9), signal(13)]), careful)
+    assert [(block.start, block.count) for block in blocks] == [(0, 10), (13, 8)]
+    coils = blocks_of(renumbered([signal(number, table=Table.COIL) for number in (9, 13)]), careful)
+    assert [(block.start, block.count) for block in coils] == [(9, 5)]
+
+
 def test_no_signals_need_no_requests() -> None:
     assert blocks_of([]) == ()
 
