@@ -22,7 +22,7 @@ from typing import Final
 
 from edge_agent.adapters.clock_system import SystemClock
 from edge_agent.adapters.minting import Run
-from edge_agent.adapters.process_linux import Supervisor, rss_mb
+from edge_agent.adapters.process_linux import Supervisor, prepare_process, rss_mb
 from edge_agent.adapters.signing import KeyFileError, SigningKey, key_path, load_or_create_key
 from edge_agent.adapters.store_file import StoreRefusedError
 from edge_agent.adapters.store_sqlite import EventStore
@@ -51,6 +51,7 @@ def run_agent(config: Path, loading: Loading) -> Exit:
     `loading` is that configuration on its way.
     """
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    prepare_process()
     gc.disable()  # until all that stays is built: walking it again and again takes longer than building it
     loaded = loading.wait()
     settings = loaded.settings

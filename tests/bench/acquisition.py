@@ -29,7 +29,7 @@ from typing import Final, NamedTuple
 
 from tests.bench.figures import percentile
 from tests.bench.observer import Counts, Observer, Seen
-from tests.servers import Mosquitto, free_port
+from tests.servers import Mosquitto
 from tests.whole_plant import wait_for
 
 ROOT: Final = Path(__file__).parents[2]
@@ -118,11 +118,11 @@ def _measure_agent(row: Row, folder: Path, core: set[int], seconds: float) -> Fi
     broker = Mosquitto(folder / "broker")
     with (
         broker,
-        _fleet(row, folder / "agent-changes.jsonl") as (port, log),
+        _fleet(row, folder / "agent-changes.jsonl") as (ports, log),
         Observer(broker.port) as observer,
     ):
         config = folder / "agent.yaml"
-        config.write_text(_plant(row, port, broker.url), encoding="utf-8")
+        config.write_text(_plant(row, ports, broker.url), encoding="utf-8")
         started_ns = time.monotonic_ns()
         with _process(["-m", "edge_agent", "run", str(config)], core, folder / "agent.log") as pid:
             wait_for("every guard was told", observer.has_told_all(row), timeout_s=START_MAX_S)
@@ -148,10 +148,10 @@ def _measure_agent(row: Row, folder: Path, core: set[int], seconds: float) -> Fi
 
 
 def _measure_bare(row: Row, folder: Path, core: set[int], seconds: float) -> Figures:
-    words = (str(row.devices), str(row.points), str(row.poll_ms))
     out = folder / "bare.jsonl"
-    with _fleet(row, folder / "bare-changes.jsonl") as (port, log):
-        command = ["-m", "tests.bench.bare_reader", str(port), *words]
+    with _fleet(row, folder / "bare-changes.jsonl") as (ports, log):
+        words = [str(row.points), str(row.poll_ms), *map(str, ports)]
+        command = ["-m", "tests.bench.bare_reader", *words]
         with _process(command, core, out) as pid:
             time.sleep(SETTLE_S)
             cpu_s, from_ns = _cpu_s(pid), time.monotonic_ns()
@@ -226,18 +226,18 @@ def _print(row: Row, agent: Figures, bare: Figures) -> None:
 
 
 @contextmanager
-def _fleet(row: Row, log: Path) -> Iterator[tuple[int, Path]]:
-    """The fleet's first port, and its log of changes."""
-    port = free_port()
+def _fleet(row: Row, log: Path) -> Iterator[tuple[list[int], Path]]:
+    """The fleet's ports, and its log of changes."""
     command = [sys.executable, "-m", "simulators", "load", "--raw", "--json", "--servers", str(row.devices)]
     command += ["--guards", str(row.points), "--changes-per-s", str(CHANGES_PER_S), "--seed", str(SEED)]
-    command += ["--listen", f"127.0.0.1:{port}", "--changes-log", str(log)]
+    command += ["--listen", "127.0.0.1:0", "--changes-log", str(log)]
     child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
     try:
         assert child.stdout is not None
-        if not child.stdout.readline():
-            raise SystemExit(f"the fleet did not start on ports {port} to {port + row.devices - 1}")
-        yield port, log
+        told = child.stdout.readline()
+        if not told:
+            raise SystemExit("the fleet did not start")
+        yield [int(address.rpartition(":")[2]) for address in json.loads(told)["modbus"]], log
     finally:
         child.terminate()
         child.wait()
@@ -283,12 +283,12 @@ def _read_log(log: Path) -> tuple[list[Change], int]:
     return changes, asked_ns
 
 
-def _plant(row: Row, port: int, broker: str) -> str:
+def _plant(row: Row, ports: Sequence[int], broker: str) -> str:
     """A configuration in which every point is a guard of its own."""
     lines = ["site: bench", "agent: gw-01", "labels: {zh: 台, en: Bench}", f"mqtt: {{url: '{broker}'}}"]
     lines += ["store: {path: gw-01.db}", "devices:"]
     lines += [
-        f"  plc{n}: {{url: 'modbus+tcp://127.0.0.1:{port + n}', poll_ms: {row.poll_ms}, max_rps: 1000}}"
+        f"  plc{n}: {{url: 'modbus+tcp://127.0.0.1:{ports[n]}', poll_ms: {row.poll_ms}, max_rps: 1000}}"
         for n in range(row.devices)
     ]
     lines.append("machines:")

@@ -1,4 +1,4 @@
-"""`python -m tests.bench.bare_reader FIRST_PORT DEVICES BITS POLL_MS`: what reading costs when nothing is done with it.
+"""`python -m tests.bench.bare_reader BITS POLL_MS PORT …`: what reading costs when nothing is done with it.
 
 One pymodbus client a device, one task a device on uvloop, one read of all its discrete inputs a poll, on a fixed grid.
 It judges nothing, stores nothing, sends nothing. A bit that differs from the poll before is written to stdout as one
@@ -63,12 +63,12 @@ def _say(line: dict[str, object]) -> None:
 
 
 async def _main() -> None:
-    first_port, devices, bits, poll_ms = (int(word) for word in sys.argv[1:5])
+    bits, poll_ms, *ports = (int(word) for word in sys.argv[1:])
     reader = BareReader()
     async with asyncio.TaskGroup() as group:
         group.create_task(reader.pulse())
-        for device in range(devices):
-            group.create_task(reader.read(device, first_port + device, bits, poll_ms / 1000))
+        for device, port in enumerate(ports):
+            group.create_task(reader.read(device, port, bits, poll_ms / 1000))
 
 
 if __name__ == "__main__":
