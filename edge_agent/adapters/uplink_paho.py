@@ -32,6 +32,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from edge_agent.adapters.paho_waiting import wait_by_poll
 from edge_agent.ports import AckArrived, Answered, LinkDown, LinkUp, Publication, UplinkReport
 from edge_agent.wire.status import KEEPALIVE_S
 
@@ -190,6 +191,7 @@ class _Attempt:
                 wire.shutdown(socket.SHUT_RDWR)
 
     def _make_client(self, will: Publication) -> Client:
+        wait_by_poll()
         access = self._access
         client = Client(
             CallbackAPIVersion.VERSION2,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import resource
+import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -301,3 +303,16 @@ async def test_websockets_carry_the_same(tmp_path: Path) -> None:
             await said.wait(lambda: said.of(LinkUp))
             uplink.publish(event(1))
             await said.wait(lambda: said.of(Answered))
+
+
+async def test_a_broker_is_reached_by_a_process_that_has_a_thousand_other_connections(tmp_path: Path) -> None:
+    soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with Mosquitto(tmp_path / "broker") as broker, ExitStack() as others:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        others.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, most))
+        for _ in range(1100):
+            others.enter_context(socket.socket())
+        async with opened(broker.port) as (uplink, listener):
+            await listener.wait(lambda: listener.of(LinkUp))
+            uplink.publish(event(1))
+            await listener.wait(lambda: listener.of(Answered))
