@@ -51,7 +51,7 @@ class Kind(StrEnum):
         return Framing.MBAP if self is Kind.MBAP else Framing.RTU
 
 
-class _Wire(asyncio.Transport):
+class Wire(asyncio.Transport):
     """The agent's end of a connection."""
 
     def __init__(self, line: FaultyLine, connection: Connection) -> None:
@@ -102,7 +102,7 @@ class FaultyLine:
         }
         self._loop: VirtualLoop = virtual_loop()
         self._free_ns: Counter[int] = Counter()
-        self._wire: _Wire | None = None
+        self._wire: Wire | None = None
         self._stray: bytes | None = None
 
     async def connect(self, make: Callable[[], Connection]) -> Connection:
@@ -110,11 +110,11 @@ class FaultyLine:
         if self._wire is not None and self._kind is not Kind.SERIAL and self._draw.chance(REFUSED_SHARE):
             raise ConnectionRefusedError("nobody listens")
         connection = make()
-        self._wire = _Wire(self, connection)
+        self._wire = Wire(self, connection)
         connection.connection_made(self._wire)
         return connection
 
-    def hear(self, wire: _Wire, data: bytes) -> None:
+    def hear(self, wire: Wire, data: bytes) -> None:
         """A request has come. Raises AssertionError for one that is none of the four that read."""
         request = Frame.read(self._framing, data)
         assert len(request.pdu) == 5 and request.pdu[0] in {1, 2, 3, 4}, f"{data.hex()} was sent"  # noqa: PT018
@@ -145,7 +145,7 @@ class FaultyLine:
             case _:
                 return self._draw.between(*SERVICE_MS)
 
-    def _emit(self, wire: _Wire, kind: FaultKind | None, frame: bytes) -> None:
+    def _emit(self, wire: Wire, kind: FaultKind | None, frame: bytes) -> None:
         """The reply leaves its slave."""
         match kind:
             case None | FaultKind.LATE | FaultKind.LATENCY:
@@ -170,7 +170,7 @@ class FaultyLine:
             case _:
                 self._bring(wire, spoil(Fault(kind), self._framing, frame, self._draw))
 
-    def _emit_junk(self, wire: _Wire, frame: bytes) -> None:
+    def _emit_junk(self, wire: Wire, frame: bytes) -> None:
         """Noise instead of the reply, whole or in pieces; or after it, when the line should be still."""
         junk = spoil(Fault(FaultKind.JUNK), self._framing, frame, self._draw)
         if self._draw.chance(0.5):
@@ -180,7 +180,7 @@ class FaultyLine:
         for piece in range(0, len(junk), 100):
             self._at(piece / 100 * FOLLOW_S, self._bring, wire, junk[piece : piece + 100])
 
-    def _emit_twice(self, wire: _Wire, kind: FaultKind, frame: bytes) -> None:
+    def _emit_twice(self, wire: Wire, kind: FaultKind, frame: bytes) -> None:
         """Two replies: in one piece, the second at the first's heels, or (a doubled one) later."""
         both = spoil(Fault(kind), self._framing, frame, self._draw)
         match self._draw.between(0, 2):
@@ -196,7 +196,7 @@ class FaultyLine:
                 elif kind is FaultKind.DUPLICATE:
                     self._stray = frame
 
-    def _let_stray_go(self, wire: _Wire, request: Frame) -> None:
+    def _let_stray_go(self, wire: Wire, request: Frame) -> None:
         """A doubled reply comes while another request waits: one that it cannot be taken for (see the package)."""
         if self._stray is None:
             return
@@ -204,7 +204,7 @@ class FaultyLine:
         if (stray[0], stray[1]) != (request.unit, request.pdu[0]):
             self._at(FOLLOW_S, self._bring, wire, stray)
 
-    def _bring(self, wire: _Wire, data: bytes) -> None:
+    def _bring(self, wire: Wire, data: bytes) -> None:
         listener = wire if self._kind is Kind.MBAP else self._wire
         if listener is not None and self._loop.time() >= listener.is_deaf_until_s:
             listener.bring(data)
