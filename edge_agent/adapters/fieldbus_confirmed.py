@@ -103,7 +103,7 @@ class ConfirmedLink:
         one = await ask(first)
         if not is_answer(one):
             return one
-        if connection.is_disturbed or not connection.is_up:
+        if connection.is_disturbed:
             return _UNCONFIRMED
         other = await ask(second)
         if not is_answer(other):
@@ -112,7 +112,7 @@ class ConfirmedLink:
         if isinstance(whole, BlockOk):
             is_same = isinstance(part, BlockOk) and whole.data.startswith(part.data)
         else:  # what the device refuses of the whole it may give of a part
-            is_same = whole in (part, await ask(block))
+            is_same = whole == part or whole == await ask(block)
         return whole if is_same else _UNCONFIRMED
 
     async def _recover(

@@ -103,7 +103,9 @@ class StreamLink:
         return await self.ask(connection, unit, block, timeout_ms=timeout_ms)
 
     async def ask(self, connection: Connection, unit: int, block: ReadBlock, timeout_ms: int) -> BlockOutcome:
-        """One request on this connection, which is up."""
+        """One request on this connection; `link` when it is not up any more."""
+        if not connection.is_up:
+            return BlockFailed("link")
         request = self._cache.get((unit, id(block))) or self._encode(unit, block)
         self._counts[request.function] += 1
         answer = await connection.ask(request, timeout_ms / 1000)

@@ -11,6 +11,7 @@ import itertools
 import random
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 
@@ -352,3 +353,34 @@ def test_a_connection_is_closed_before_the_next_one_is_made() -> None:
     run(lambda: reads(ConfirmedLink(stream, quiet_s=TIMEOUT_MS / 1000, is_dialled=True), WALK))
     assert len(port.connections) > 10
     assert port.open_when_dialled == [0] * len(port.connections)
+
+
+def test_what_is_asked_on_a_lost_connection_fails_as_one() -> None:
+    """It may be lost between the two requests of a provisional read."""
+
+    async def main() -> list[BlockOutcome]:
+        stream = StreamLink(Port(Device(lambda: 10)), RtuFraming(), Timing(silence_s=SILENCE_S))
+        connection = await stream.connected(TIMEOUT_MS)
+        assert connection is not None
+        connection.abort()
+        outcomes = [await stream.ask(connection, 1, block(1), timeout_ms=TIMEOUT_MS)]
+        await stream.close()
+        return outcomes
+
+    assert run(main) == [BlockFailed("link")]
+
+
+async def refusals(device: Device, is_dialled: bool) -> list[BlockOutcome]:
+    return await reads(confirmed(device, is_dialled=is_dialled), [block(1)] * 3)
+
+
+def test_a_refusal_is_a_refusal_though_less_would_be_given() -> None:
+    """After a disturbance the whole and a part are asked: only the whole touches the address that does not exist."""
+
+    def refuse(frame: bytes) -> list[tuple[float, bytes]]:
+        refused = bytes([frame[0], frame[1] | 0x80, 2])
+        return [(0, refused + crc(refused) if frame[2] == 8 else frame)]
+
+    for is_dialled in (True, False):
+        outcomes = run(partial(refusals, Device(lambda: 10, refuse), is_dialled))
+        assert outcomes == [BlockFailed("exception:2")] * 3
