@@ -180,6 +180,11 @@ class EdgeEngine:
         return self._findings.take()
 
     @property
+    def found_count(self) -> int:
+        """How many events wait for `take_effects`."""
+        return self._findings.count
+
+    @property
     def is_settled(self) -> bool:
         """Whether every block has been answered or gone stale: the first state report of a run waits for it."""
         self._pending = [block for block in self._pending if block.is_pending]

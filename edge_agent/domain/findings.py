@@ -108,6 +108,11 @@ class Findings:
         self._memory: dict[str, Json] = {}
         self._published: dict[tuple[MachineId, GuardId], GuardView] = {}
 
+    @property
+    def count(self) -> int:
+        """How many events have been found since the last `take`."""
+        return len(self._drafts)
+
     def note(self, observed: MonoNs, body: Body) -> None:
         """An event to be minted."""
         self._drafts.append(Draft(observed, body))

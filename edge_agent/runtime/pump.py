@@ -34,6 +34,9 @@ INBOX_MAX: Final = 4096
 UNSTORED_MAX: Final = 5000
 """Findings held in memory while the disk is full: about 10 MB; what comes after is counted as lost."""
 
+COMMIT_EVENTS_MAX: Final = 2000
+"""Findings after which a commit is made though replies wait: minting takes some kilobytes for each, and it is not given back."""
+
 NAP_S: Final = 1.0
 """The longest the pump sleeps: a due state report is seen within this, and the watchdog is told."""
 
@@ -144,9 +147,10 @@ class Pump:
             advance()
 
     async def step(self, sender: Sender, reports: ReportPolicy) -> None:
-        """Everything in the inbox through the engine, then one commit."""
+        """Everything in the inbox through the engine, then one commit; a burst of a whole plant needs several."""
         now = self._clock.mono()
-        self._feed(now)
+        while not self._feed(now, found_max=COMMIT_EVENTS_MAX):
+            await self._commit()
         is_due = reports.is_due(sender, now, is_settled=self.engine.is_settled, outbox_pct=self.outbox_pct)
         if is_due and not self._unstored.report:
             parts = self.engine.state_report(now)
@@ -157,8 +161,9 @@ class Pump:
             self._unstored.report = False
             reports.reported(committed.tail, now)
 
-    def _feed(self, now: MonoNs) -> None:
-        while self._inbox:
+    def _feed(self, now: MonoNs, found_max: int | None = None) -> bool:
+        """Judge what waits, and what is due when nothing does; False when it stopped at `found_max` findings."""
+        while self._inbox and (found_max is None or self.engine.found_count < found_max):
             reply = self._inbox.popleft()
             match reply.outcome:
                 case BlockOk(data):
@@ -167,7 +172,7 @@ class Pump:
                     self.engine.receive_failure(reply.block, failed.reason, reply.received_at)
         self._room.set()
         deadline = self.engine.next_deadline()
-        if deadline is not None and deadline <= now:
+        if not self._inbox and deadline is not None and deadline <= now:
             self.engine.handle_timer(now)
         unstored = self._unstored
         for effect in self.engine.take_effects():
@@ -179,6 +184,7 @@ class Pump:
                     unstored.views.append(view)
         if self.is_full:
             self._bound(unstored)
+        return not self._inbox
 
     def _bound(self, unstored: _Unstored) -> None:
         """Count what goes beyond the limit instead of keeping it: only what the disk has refused is ever lost."""

@@ -87,6 +87,7 @@ class Judging:
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
         self._of_alike: dict[Hashable, tuple[RulePlan, ...]] = {}
+        self._equal: dict[tuple[RulePlan, ...], tuple[RulePlan, ...]] = {}
 
     def guard_rules(
         self, spot: Spot, inputs: GuardInputs, overrides: Mapping[str, RuleOverride]
@@ -131,7 +132,8 @@ class Judging:
             rules.append(
                 replace(rule, detect_ms=poll_ms + debounce_ms + rule.on_delay_ms + poll_ms + ANSWER_MS)
             )
-        return tuple(rules)
+        found = tuple(rules)
+        return self._equal.setdefault(found, found)
 
     def device_rules(
         self, spot: Spot, poll_ms: int, stale_ms: int, overrides: Mapping[str, RuleOverride]
