@@ -34,7 +34,7 @@ INBOX_MAX: Final = 4096
 UNSTORED_MAX: Final = 5000
 """Findings held in memory while the disk is full: about 10 MB; what comes after is counted as lost."""
 
-COMMIT_EVENTS_MAX: Final = 2000
+COMMIT_EVENTS_MAX: Final = 1000
 """Findings after which a commit is made though replies wait: minting takes some kilobytes for each, and it is not given back."""
 
 NAP_S: Final = 1.0
