@@ -127,6 +127,7 @@ def _measure_agent(row: Row, folder: Path, core: set[int], seconds: float) -> Fi
         with _process(["-m", "edge_agent", "run", str(config)], core, folder / "agent.log") as pid:
             wait_for("every guard was told", observer.has_told_all(row), timeout_s=START_MAX_S)
             told_ns = observer.last_ns
+            wait_for("the stream is even", observer.is_even, timeout_s=START_MAX_S)
             time.sleep(SETTLE_S)
             before, cpu_s = observer.counts(), _cpu_s(pid)
             from_ns = time.monotonic_ns()
