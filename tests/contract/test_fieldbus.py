@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from edge_agent.adapters.fieldbus_confirmed import ConfirmedLink
 from edge_agent.adapters.fieldbus_dial import TcpDial
@@ -24,6 +25,12 @@ from simulators.register_bank import Table as BankTable
 from tests.fieldbus_rig import PATIENT_MS, TIMEOUT_MS, Plant, block, is_ok, plant_on, read_until
 
 pytestmark = pytest.mark.thorough
+
+
+@pytest.fixture(scope="module")
+def event_loop_policy() -> asyncio.AbstractEventLoopPolicy:
+    """The event loop of production: timers, sockets and half-closed connections are its own."""
+    return uvloop.EventLoopPolicy()
 
 
 @pytest.fixture(params=Transport)
