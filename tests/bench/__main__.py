@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping
 
-from tests.bench import acquisition, configuration, end_to_end, hot_path
+from tests.bench import acquisition, configuration, end_to_end, hot_path, judging
 
 BENCHMARKS: Mapping[str, Callable[[], None]] = {
     "configuration": configuration.run,
     "hot-path": hot_path.run,
+    "judging": judging.run,
     "end-to-end": end_to_end.run,
 }
 """Those that take no options."""
