@@ -15,7 +15,7 @@ rid of its answer. The read that failed waits for that itself, so that the time 
 is provisional: it is made twice and believed only if both answers are equal byte for byte, else it is `unconfirmed`, and
 all begins again. So the first answer after a timeout by itself opens and closes nothing. Where the block has more than one
 item, one of the two reads leaves the last out: a pair of answers that are later still has other lengths, and as the shorter one
-is first in every other round, not even the pair of the round before fits. A unit that failed is *doubted* beyond that, until a
+is first in every other round and leaves out another number in each, not even the pair of the round before fits. A unit that failed is *doubted* beyond that, until a
 provisional read of its own has confirmed it: its answer may be later than timeout and silence together, and arrive when
 the line is long in step with the others. (A device answers in order; one that did not could still deceive.)
 
@@ -42,6 +42,9 @@ from edge_agent.ports import BlockFailed, BlockOk, BlockOutcome
 CHANGING_MAX: Final = 3
 """Rounds of two good but different answers that prove the line in step: an answer three times late in the same way is none."""
 
+SHORTER_MAX: Final = 3
+"""Lengths that the shorter of two reads takes in turn: what is still unanswered of the last rounds fits none of this one."""
+
 _UNCONFIRMED: Final = BlockFailed("unconfirmed")
 
 
@@ -57,7 +60,7 @@ class ConfirmedLink:
         self._is_dialled = is_dialled
         self._in_step: Connection | None = None
         self._doubted: dict[int, int] = {}
-        self._is_short_first = False
+        self._rounds = 0
 
     @property
     def requests(self) -> Mapping[int, int]:
@@ -97,9 +100,10 @@ class ConfirmedLink:
 
     async def _read_twice(self, ask: _Ask, connection: Connection, block: ReadBlock) -> BlockOutcome:
         """The outcome of a provisional read."""
-        self._is_short_first = not self._is_short_first
-        less = shortened(block)
-        first, second = (less, block) if self._is_short_first else (block, less)
+        self._rounds += 1
+        is_short_first = self._rounds % 2 == 1
+        less = shortened(block, self._rounds)
+        first, second = (less, block) if is_short_first else (block, less)
         one = await ask(first)
         if not is_answer(one):
             return one
@@ -108,7 +112,7 @@ class ConfirmedLink:
         other = await ask(second)
         if not is_answer(other):
             return other
-        whole, part = (other, one) if self._is_short_first else (one, other)
+        whole, part = (other, one) if is_short_first else (one, other)
         if isinstance(whole, BlockOk):
             is_same = isinstance(part, BlockOk) and whole.data.startswith(part.data)
         else:  # what the device refuses of the whole it may give of a part
@@ -134,10 +138,13 @@ class ConfirmedLink:
             self._in_step = current
 
 
-def shortened(block: ReadBlock) -> ReadBlock:
-    """The block without its last item (bits: its last byte); the block itself where nothing would be left."""
-    count = (block.count - 1) // 8 * 8 if block.table.is_bits else block.count - 1
-    return replace(block, count=count) if count else block
+def shortened(block: ReadBlock, number: int) -> ReadBlock:
+    """The block without its last items (bits: bytes), another length for each `number` in turn; itself where there is none."""
+    unit_items = 8 if block.table.is_bits else 1
+    shorter = (block.count - 1) // unit_items
+    if shorter == 0:
+        return block
+    return replace(block, count=(shorter - number % min(shorter, SHORTER_MAX)) * unit_items)
 
 
 def is_answer(outcome: BlockOutcome) -> bool:
