@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, cast
 
 from pymodbus.constants import ExcCodes
 from pymodbus.pdu import ExceptionResponse, ModbusPDU
@@ -148,8 +148,7 @@ class RegisterBankServer:
         else:
             host, port = self.address
             raise OSError(f"cannot listen on {host}:{port}")
-        listener = endpoint.transport
-        assert isinstance(listener, asyncio.Server)
+        listener = cast("asyncio.Server", endpoint.transport)  # uvloop has a class of its own
         self.address = listener.sockets[0].getsockname()[:2]
         self._endpoint = endpoint
         return self.address

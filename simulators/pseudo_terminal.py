@@ -9,13 +9,55 @@ its last user closes it; `close` is the adapter being pulled out.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import pty
 import tty
 from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Final
+
+CHUNK_BYTES: Final = 4096
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[None, None, None]]
+
+
+class _FarEnd(asyncio.Transport):
+    """Our end as a transport. Event loops differ in which files they take as pipes; all of them watch a descriptor."""
+
+    def __init__(self, descriptor: int, protocol: asyncio.StreamReaderProtocol) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        self._protocol = protocol
+        self._is_open = True
+        self._loop = asyncio.get_running_loop()
+        os.set_blocking(descriptor, False)
+        protocol.connection_made(self)
+        self._loop.add_reader(descriptor, self._receive)
+
+    def is_closing(self) -> bool:
+        return not self._is_open
+
+    def write(self, data: bytes | bytearray | memoryview[int]) -> None:
+        """Put it on the line; what the kernel's buffer has no room for is lost, as on a wire that nobody reads."""
+        if self._is_open:
+            with contextlib.suppress(OSError):
+                os.write(self._descriptor, data)
+
+    def close(self) -> None:
+        self.abort()
+
+    def abort(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            self._loop.remove_reader(self._descriptor)
+            os.close(self._descriptor)
+            self._loop.call_soon(self._protocol.connection_lost, None)
+
+    def _receive(self) -> None:
+        with contextlib.suppress(OSError):
+            if data := os.read(self._descriptor, CHUNK_BYTES):
+                self._protocol.data_received(data)
 
 
 class PseudoTerminal:
@@ -26,8 +68,7 @@ class PseudoTerminal:
         self._link = path
         self._serve = serve
         self._slave = -1
-        self._writer: asyncio.StreamWriter | None = None
-        self._reading: asyncio.ReadTransport | None = None
+        self._end: _FarEnd | None = None
         self._life: asyncio.Task[None] | None = None
 
     @property
@@ -47,12 +88,9 @@ class PseudoTerminal:
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader()
         protocol = asyncio.StreamReaderProtocol(reader)
-        self._reading, _ = await loop.connect_read_pipe(lambda: protocol, os.fdopen(os.dup(far), "rb", 0))
-        transport, flow = await loop.connect_write_pipe(
-            asyncio.streams.FlowControlMixin, os.fdopen(far, "wb", 0)
-        )
-        self._writer = asyncio.StreamWriter(transport, flow, None, loop)
-        self._life = asyncio.create_task(self._serve(reader, self._writer))
+        self._end = _FarEnd(far, protocol)
+        writer = asyncio.StreamWriter(self._end, protocol, reader, loop)
+        self._life = asyncio.create_task(self._serve(reader, writer))
         return self.path
 
     async def close(self) -> None:
@@ -62,14 +100,11 @@ class PseudoTerminal:
         life, self._life = self._life, None
         life.cancel()
         await asyncio.gather(life, return_exceptions=True)
-        if self._writer is not None:
-            self._writer.transport.abort()
-        if self._reading is not None:
-            self._reading.close()
+        if self._end is not None:
+            self._end.abort()
         os.close(self._slave)
         if self._link is not None:
             self._link.unlink(missing_ok=True)
-        await asyncio.sleep(0)  # transports close their descriptors in the loop's next turn
 
     def _point_link_at(self, target: Path, far: int) -> None:
         assert self._link is not None
