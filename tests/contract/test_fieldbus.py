@@ -24,7 +24,13 @@ from simulators.register_bank import Refusal
 from simulators.register_bank import Table as BankTable
 from tests.fieldbus_rig import PATIENT_MS, TIMEOUT_MS, Plant, block, is_ok, plant_on, read_until
 
-pytestmark = pytest.mark.thorough
+pytestmark = [
+    pytest.mark.thorough,
+    # Its successor, a hook, would give every test of this folder another name.
+    pytest.mark.filterwarnings(
+        "ignore:Overriding the .event_loop_policy. fixture:pytest.PytestDeprecationWarning"
+    ),
+]
 
 
 @pytest.fixture(scope="module")
