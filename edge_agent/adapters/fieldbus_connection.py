@@ -172,7 +172,7 @@ class Connection(asyncio.Protocol):
         is_useless = self._framing.give_up()
         self._settle("bad_frame" if is_mid_frame else "timeout")
         if is_useless or self._timeouts == self._timing.silent_max:
-            self.abort()
+            self.redial()
 
     def _settle(self, answer: Answer) -> None:
         if self._silence is not None:

@@ -11,7 +11,8 @@ again. One request is in flight. What an answer must be, in the order in which i
 
 A timeout leaves the connection up (the id tells a late answer apart) unless half a frame has come, or `SILENT_MAX`
 came in a row without any answer: then nobody may be at the other end any more (a controller that lost power sends no
-goodbye), and only a new connection finds out. A close by the peer is noticed at once, not at the timeout. Reads fail with
+goodbye), and only a new connection finds out. It is made at once, and the next read waits for it: dead units behind a
+gateway that lives cost their neighbours nothing. A close by the peer is noticed at once, not at the timeout. Reads fail with
 `link` while there is no connection; what is wrong with it stands in `trouble`. RTU framing has no transaction id and needs
 more: `fieldbus_confirmed`.
 """
@@ -155,8 +156,8 @@ class StreamLink:
                 self._note_end(connection, error)
                 if connection.has_answered:
                     pause_s = RECONNECT_FIRST_S
-                    if connection.is_redialled:
-                        continue
+                if connection.is_redialled:
+                    continue
             self._tried.set()
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, RECONNECT_MAX_S)

@@ -16,8 +16,8 @@ from edge_agent.adapters.clock_system import SystemClock
 from edge_agent.adapters.store_reading import StoreUnreadableError, read_end
 from edge_agent.adapters.uplink_paho import PahoUplink
 from edge_agent.app.exits import Exit, refuse, say, say_json
-from edge_agent.app.links import NO_CERTIFICATES, opened
-from edge_agent.app.looking import meaning
+from edge_agent.app.links import link_of, opened
+from edge_agent.app.looking import meaning, settled
 from edge_agent.app.running import broker_access
 from edge_agent.domain.plan import ReadBlock
 from edge_agent.domain.plausibility import doubt
@@ -72,12 +72,12 @@ async def _remote_findings(settings: AgentSettings) -> list[_Finding]:
     found: list[_Finding] = []
     clock = SystemClock()
     for device in settings.plan.devices.values():
-        certificates = settings.certificates.get(device.url, NO_CERTIFICATES)
-        async with opened(device.url, device.timeout_ms, certificates) as link:
+        async with opened(link_of(settings, [device])) as link:
             for index in device.blocks:
                 block = settings.plan.blocks[index]
+                await asyncio.sleep(device.pause_ms / 1000)
                 began = clock.mono()
-                outcome = await link.read(device.unit, block, device.timeout_ms)
+                outcome = await settled(link, device.unit, block, device.timeout_ms)
                 took_ms = (clock.mono() - began) / NS_PER_MS
                 span = (
                     f"device {device.id} {block.table.value}/{block.start}..{block.start + block.count - 1}"

@@ -73,12 +73,14 @@ def link_of(settings: AgentSettings, devices: Sequence[DevicePlan]) -> DeviceLin
     )
 
 
+def tool_link(url: str, timeout_max_ms: int) -> DeviceLink:
+    """The link of a verb that needs no configuration. Raises `BadUrl`, and OSError as `make_link`."""
+    return make_link(parse_link(url), timeout_max_ms=timeout_max_ms)
+
+
 @asynccontextmanager
-async def opened(
-    url: str, timeout_max_ms: int, certificates: CertificateFiles = NO_CERTIFICATES
-) -> AsyncIterator[DeviceLink]:
-    """A link for a while. Raises `BadUrl` before anything is opened, and OSError as `make_link`."""
-    made = make_link(parse_link(url), timeout_max_ms=timeout_max_ms, certificates=certificates)
+async def opened(made: DeviceLink) -> AsyncIterator[DeviceLink]:
+    """The link for a while."""
     try:
         yield made
     finally:

@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from edge_agent.adapters.fieldbus_confirmed import CHANGING_MAX
 from edge_agent.domain.plan import ReadBlock, Table
 from edge_agent.domain.units import BlockId, DeviceId
+from edge_agent.ports import BlockFailed, BlockOutcome, Fieldbus
 
 LOOK_TIMEOUT_MS: Final = 2000
 """A person at a cabinet waits this long for a device that may sit behind a slow gateway."""
@@ -42,6 +44,15 @@ def meaning(reason: str, trouble: str | None = None) -> str:
     if reason == "link" and trouble is not None:
         return trouble
     return _MEANINGS.get(reason, reason)
+
+
+async def settled(link: Fieldbus, unit: int, block: ReadBlock, timeout_ms: int) -> BlockOutcome:
+    """One read, made again while a line on RTU framing must yet be proved: values that change all the time take some rounds."""
+    for _ in range(CHANGING_MAX):
+        outcome = await link.read(unit, block, timeout_ms)
+        if outcome != BlockFailed("unconfirmed"):
+            return outcome
+    return await link.read(unit, block, timeout_ms)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ from typing import Final, TypeAlias
 
 from edge_agent.adapters.clock_system import SystemClock
 from edge_agent.app.exits import Exit, complain, refuse, say, say_json
-from edge_agent.app.links import DeviceLink, opened
-from edge_agent.app.looking import LOOK_TIMEOUT_MS, Look, meaning
+from edge_agent.app.links import DeviceLink, opened, tool_link
+from edge_agent.app.looking import LOOK_TIMEOUT_MS, Look, meaning, settled
 from edge_agent.domain.bit_finder import BitFinder, Follower, Found
 from edge_agent.domain.plan import Endian, Table, ValueType
 from edge_agent.domain.raw_view import NAMES, NEIGHBOURS, Sighting, interpret, search
@@ -94,7 +94,7 @@ def _with_link(url: str, look: Look, work: Callable[[DeviceLink], Awaitable[Exit
         )
 
     async def run() -> Exit:
-        async with opened(url, LOOK_TIMEOUT_MS) as link:
+        async with opened(tool_link(url, LOOK_TIMEOUT_MS)) as link:
             return await work(link)
 
     try:
@@ -104,7 +104,7 @@ def _with_link(url: str, look: Look, work: Callable[[DeviceLink], Awaitable[Exit
 
 
 async def _read(link: DeviceLink, look: Look) -> BlockOutcome:
-    return await link.read(look.unit, look.block(), LOOK_TIMEOUT_MS)
+    return await settled(link, look.unit, look.block(), LOOK_TIMEOUT_MS)
 
 
 # Showing.

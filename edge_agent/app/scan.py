@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from edge_agent.adapters.clock_system import SystemClock
+from edge_agent.adapters.fieldbus_stream import RECONNECT_MAX_S
 from edge_agent.app.exits import Exit, complain, refuse, say, say_json
-from edge_agent.app.links import DeviceLink, opened
-from edge_agent.app.looking import GATEWAY_SILENCE, Look, meaning
+from edge_agent.app.links import DeviceLink, opened, tool_link
+from edge_agent.app.looking import GATEWAY_SILENCE, Look, meaning, settled
 from edge_agent.domain.plan import Table
 from edge_agent.domain.units import NS_PER_S
 from edge_agent.ports import BlockFailed, BlockOk, BlockOutcome, Fieldbus
@@ -30,11 +31,18 @@ SCAN_TIMEOUT_MS: Final = 300
 UNITS: Final = "1-247"
 """All units of a serial line (Modbus over Serial Line 1.02, 2.2)."""
 
+UNIT_MAX: Final = 255
+"""One byte says the unit."""
+
+LINK_AGAIN_S: Final = RECONNECT_MAX_S + 0.5
+"""A gateway may close the connection when it is asked for a unit that it has not: the link connects anew within this."""
+
 USUAL_BAUDS: Final = tuple(sorted(BAUDS, key=lambda baud: (baud not in (9600, 19200), -baud)))
 """The order in which speeds are tried: 19200 is the standard's default, 9600 the factories'."""
 
 BAR: Final = 14
 _FIRST_LOOK: Final = Table.HOLDING_REGISTER
+_NO_LINK: Final = BlockFailed("link")
 
 
 @dataclass(slots=True)
@@ -56,11 +64,15 @@ def parse_units(text: str) -> list[int] | None:
     units: list[int] = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
+        lowest, highest = _unit(first), _unit(last if dash else first)
+        if lowest is None or highest is None:
             return None
-        units += range(int(first), int(last or first) + 1)
-    ordered = list(dict.fromkeys(units))
-    return ordered if ordered and max(ordered) <= 255 else None
+        units += range(lowest, highest + 1)
+    return list(dict.fromkeys(units)) or None
+
+
+def _unit(text: str) -> int | None:
+    return int(text) if text.isdecimal() and len(text) <= 3 and int(text) <= UNIT_MAX else None
 
 
 def scan(url: str, *, units: str, timeout_ms: int, baud_auto: bool, as_json: bool) -> Exit:
@@ -105,11 +117,16 @@ class _Search:
         self.progress = Progress(len(units) * settings)
 
     async def run(self, link: DeviceLink) -> str | None:
-        """Ask every unit; why none can be asked, or None."""
+        """Ask every unit; why none can be asked, or None. A lost connection ends nothing once there was one."""
+        is_reached = False
         for unit in self.units:
             said = await self._ask(link, unit, _FIRST_LOOK)
-            if isinstance(said, BlockFailed) and said.reason == "link":
-                return meaning(said.reason, link.trouble)
+            if said == _NO_LINK:
+                await asyncio.sleep(LINK_AGAIN_S)
+                said = await self._ask(link, unit, _FIRST_LOOK)
+            if said == _NO_LINK and not is_reached:
+                return meaning("link", link.trouble)
+            is_reached = True
             if word := _answer(said):
                 answers = Answers(unit, {_FIRST_LOOK: word})
                 self.found.append(answers)
@@ -120,7 +137,7 @@ class _Search:
         return None
 
     async def _ask(self, link: Fieldbus, unit: int, table: Table) -> BlockOutcome:
-        return await link.read(unit, Look(unit, table, 0, 1).block(), self.timeout_ms)
+        return await settled(link, unit, Look(unit, table, 0, 1).block(), self.timeout_ms)
 
 
 async def _search_all(search: _Search, urls: Sequence[str]) -> str | None:
@@ -128,7 +145,7 @@ async def _search_all(search: _Search, urls: Sequence[str]) -> str | None:
     fault: str | None = None
     for url in urls:
         search.url = url
-        async with opened(url, search.timeout_ms) as link:
+        async with opened(tool_link(url, search.timeout_ms)) as link:
             fault = await search.run(link)
         if search.found or fault:
             return fault

@@ -149,6 +149,12 @@ def _host(parts: SplitResult) -> str:
     host = parts.hostname
     if not host or any(not (letter.isalnum() or letter in "-._:%") for letter in host):
         raise BadUrl("the host is missing or no host name", f"write {parts.scheme}://HOST:PORT")
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        raise BadUrl(
+            "the host is no host name", "write 1 to 63 letters, digits and hyphens between its dots"
+        ) from None
     return f"[{host}]" if ":" in host else host
 
 

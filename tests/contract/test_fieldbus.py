@@ -357,6 +357,14 @@ async def test_a_hostile_peer_gets_no_value_believed(name: str) -> None:
             assert outcome.reason in reasons
 
 
+async def test_a_gateway_with_nobody_behind_it_is_asked_again_without_a_failure_of_the_link() -> None:
+    """Silence ends the connection; the next read waits for the new one instead of being refused."""
+    async with scripted(lambda _: b"") as (address, asked), link_to(address) as link:
+        outcomes = [await link.read(unit, block(count=1), TIMEOUT_MS) for unit in range(1, 9)]
+    assert outcomes == [BlockFailed("timeout")] * 8
+    assert [request[6] for request in asked] == [*range(1, 9)]
+
+
 async def test_requests_are_twelve_bytes_of_function_1_to_4_with_a_new_transaction_each() -> None:
     async with scripted(lambda r: frame(r, GOOD)) as (address, asked), link_to(address) as link:
         for table in Table:

@@ -272,6 +272,20 @@ async def test_scan_lists_the_units_that_answer_with_their_tables() -> None:
         assert silent.returncode == 1, "a gateway that says nobody answers is no unit"
 
 
+async def test_scan_finds_a_unit_behind_many_that_are_silent() -> None:
+    async with cabinet(9) as (bank, url):
+        for unit in range(1, 9):
+            bank.set_silent(unit, silent=True)
+        found = await asyncio.to_thread(agent, "scan", url, "--units", "1-9", "--timeout-ms", "500", "--json")
+    assert [unit["unit"] for unit in json.loads(found.stdout)["units"]] == [9]
+
+
+@pytest.mark.parametrize("units", ["1" * 5000, "1-9999999999", "256", "5-", ""])
+def test_units_that_no_link_has_are_bad_usage(units: str) -> None:
+    done = agent("scan", "modbus+tcp://127.0.0.1:1", "--units", units)
+    assert (done.returncode, " — write it like " in done.stderr) == (2, True)
+
+
 async def test_doctor_says_what_is_well_and_what_is_not(tmp_path: Path, mosquitto: Mosquitto) -> None:
     async with RegisterBankServer(RegisterBank([1])) as server:
         config = tmp_path / "agent.yaml"

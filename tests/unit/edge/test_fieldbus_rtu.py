@@ -19,6 +19,7 @@ from edge_agent.adapters.fieldbus_confirmed import CHANGING_MAX, ConfirmedLink
 from edge_agent.adapters.fieldbus_connection import Connection, Timing
 from edge_agent.adapters.fieldbus_framing import RtuFraming, crc
 from edge_agent.adapters.fieldbus_stream import StreamLink
+from edge_agent.app.looking import settled
 from edge_agent.domain.plan import ReadBlock, Table
 from edge_agent.domain.units import BlockId, DeviceId
 from edge_agent.ports import BlockFailed, BlockOk, BlockOutcome, Fieldbus
@@ -267,6 +268,17 @@ def test_a_block_that_always_changes_is_believed_once_the_line_has_proved_itself
     outcomes = run(lambda: reads(confirmed(device, is_dialled=False), [block(1)] * count))
     assert outcomes[:CHANGING_MAX] == [BlockFailed("unconfirmed")] * CHANGING_MAX
     assert all(isinstance(outcome, BlockOk) for outcome in outcomes[CHANGING_MAX:])
+
+
+def test_one_look_at_a_block_that_always_changes_gives_a_value() -> None:
+    """A free-running counter is what `scan`, `probe` and `doctor` meet first in many a device."""
+    device = Device(lambda: 10, counts=True)
+
+    async def main() -> list[BlockOutcome]:
+        return [await settled(confirmed(device, is_dialled=False), 1, block(1), TIMEOUT_MS)]
+
+    (outcome,) = run(main)
+    assert isinstance(outcome, BlockOk)
 
 
 def test_a_cancelled_read_puts_the_line_out_of_step() -> None:

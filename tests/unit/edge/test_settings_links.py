@@ -8,7 +8,7 @@ import pytest
 
 from edge_agent.configfile import Problem
 from edge_agent.settings import AgentSettings, load
-from edge_agent.settings.link import SerialLine, parse_link
+from edge_agent.settings.link import BadUrl, SerialLine, parse_broker, parse_link
 
 HEAD = """\
 site: changyi
@@ -61,6 +61,14 @@ def test_without_parity_a_second_stop_bit_takes_its_place(options: str, line: Se
 def test_links_over_ip_have_host_and_port(url: str, endpoint: tuple[str, int]) -> None:
     link = parse_link(url)
     assert (link.host, link.port) == endpoint
+
+
+@pytest.mark.parametrize("host", ["a" * 64, "a..b", ".a"])
+def test_a_host_that_no_resolver_takes_is_refused(host: str) -> None:
+    with pytest.raises(BadUrl, match="no host name"):
+        parse_link(f"modbus+tcp://{host}:502")
+    with pytest.raises(BadUrl, match="no host name"):
+        parse_broker(f"mqtt://{host}:1883")
 
 
 @pytest.mark.parametrize("url", ["modbus+tls://h", "modbus+rtuovertcp://h:4001", "modbus+rtu:///dev/ttyUSB0"])
