@@ -46,6 +46,8 @@ DRAIN_S: Final = 3.0
 
 _DRAIN_LOOK_S: Final = 0.02
 
+_OWN_LOOPS: Final = ("pump", "courier", "beat", "clock")
+
 FUNCTION_CODES: Final = tuple(table.function_code for table in Table)
 """1 to 4: there is nothing else to count."""
 
@@ -105,6 +107,7 @@ class Agent:
         self._schedules: dict[str, PollSchedule]
         self._pump: Pump
         self._courier: Courier
+        self._pulse = Pulse({})
 
     def observe(self, what: str, detail: dict[str, Json]) -> None:
         """Put a fact into the journal; only while running."""
@@ -114,8 +117,8 @@ class Agent:
         """Begin an epoch and work until `stop`, then drain. Raises `StoreBrokenError` when storage fails."""
         await self._begin()
         self._world.begun()
-        loops = [*self._schedules, "pump", "courier", "beat", "clock"]
-        pulse = Pulse(loops)
+        turns_ms = {name: schedule.read_max_ms for name, schedule in self._schedules.items()}
+        self._pulse = pulse = Pulse(turns_ms | dict.fromkeys(_OWN_LOOPS, 0))
         clock, pump, courier = self._world.clock, self._pump, self._courier
         async with asyncio.TaskGroup() as group:
             tasks = [
@@ -286,6 +289,7 @@ class Agent:
             polls=sum(counted.polls for counted in counters.values()),
             overruns=sum(counted.overruns for counted in counters.values()),
             requests=self._requests(),
+            beats=self._pulse.beats,
             devices=devices,
             clock=pump.pair.clock,
             clock_offset_ms=clock.offset_ms(),

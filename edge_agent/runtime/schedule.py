@@ -65,6 +65,12 @@ FULL_PROBE_SHARE: Final = 80
 RTU_PROBE_SHARE: Final = 5
 """On RTU framing the silent devices of a line use one part in this of its time."""
 
+READ_TIMES: Final = 2, 0
+"""A read takes at most so many timeouts, and so many ms more: it waits for a connection, then for the answer …"""
+
+RTU_READ_TIMES: Final = 7, 2000
+"""… and on RTU framing for two connections, two silences (each a timeout, and at most a second of noise) and three answers."""
+
 _PROBE_DUE_NS: Final = (PROBE_MAX_S - 1) * NS_PER_S
 """Probes are due a second before they must be out, for those whose turn comes first."""
 
@@ -109,6 +115,8 @@ class PollSchedule:
         self.group_count = sum(len(turn.groups) for turn in self._turns)
         self._is_rtu = any(plan.is_rtu_framed for plan in devices)
         self._silent_reasons = _RTU_SILENT_REASONS if self._is_rtu else _SILENT_REASONS
+        times, more_ms = RTU_READ_TIMES if self._is_rtu else READ_TIMES
+        self.read_max_ms = times * max((turn.device.timeout_ms for turn in self._turns), default=0) + more_ms
         self._silent = 0
         self._full_probe_at = now
         self._free_at = now

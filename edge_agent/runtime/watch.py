@@ -1,14 +1,15 @@
 """Watching ourselves: the wall clock, and whether every loop still advances.
 
 A wall clock that steps by more than a second against the monotonic one is said in an observation; it changes labels
-and nothing else. The supervisor's watchdog is told that all is well only when each loop has advanced since the last
-time: a hung thread is not alive.
+and nothing else. All is well only while each loop advances: a hung thread is not alive. A loop that waits for a device may
+take as long as its read may, and no longer. Supervisor (watchdog) and gateway (beats) are told so.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from edge_agent.domain.units import NS_PER_MS, NS_PER_S
@@ -25,23 +26,31 @@ WATCHDOG_PING_S: Final = 2.0
 
 
 class Pulse:
-    """Which loops have advanced since the last ping."""
+    """Which loops advance. `loops` with how long (ms) one turn of each may take of right, beyond a moment.
 
-    def __init__(self, loops: Iterable[str]) -> None:
-        self._loops = frozenset(loops)
+    `beats`: at how many looks all were alive.
+    """
+
+    def __init__(self, loops: Mapping[str, int]) -> None:
+        look_ms = WATCHDOG_PING_S * 1000
+        self._patience = {name: 1 + math.ceil(turn_ms / look_ms) for name, turn_ms in loops.items()}
+        self._missed = dict.fromkeys(loops, 0)
         self._advanced: set[str] = set()
+        self.beats = 0
 
     def advance(self, name: str) -> Callable[[], None]:
         """What a loop calls at each turn."""
-        assert name in self._loops
+        assert name in self._patience
         return lambda: self._advanced.add(name)
 
-    def take(self) -> bool:
-        """Whether all have advanced since this last said so."""
-        if self._advanced != self._loops:
-            return False
+    def look(self) -> bool:
+        """Whether all are alive: have advanced since the last look, or may yet take longer. Every `WATCHDOG_PING_S`."""
+        for name, missed in self._missed.items():
+            self._missed[name] = 0 if name in self._advanced else missed + 1
         self._advanced.clear()
-        return True
+        is_alive = all(missed <= self._patience[name] for name, missed in self._missed.items())
+        self.beats += is_alive
+        return is_alive
 
 
 def step_ms(before: WallPair, now: WallPair) -> int | None:
@@ -73,5 +82,5 @@ async def feed_watchdog(pulse: Pulse, notify: Callable[[str], None]) -> None:
     """Ping the supervisor for ever, as long as there is life."""
     while True:
         await asyncio.sleep(WATCHDOG_PING_S)
-        if pulse.take():
+        if pulse.look():
             notify("WATCHDOG=1")

@@ -85,7 +85,8 @@ class Health:
 
     `acked` is the furthest position the agent saw acked (None: none), `first` the oldest event still in its store.
     `rss_mb`, `clock_offset_ms` are integers or None when unknown; `outbox_pct` is 0–100. `requests` counts what was sent
-    since the start by Modbus function code, `"1"` to `"4"`.
+    since the start by Modbus function code, `"1"` to `"4"`. `beats` rises as long as all loops of the agent advance: it is
+    polling, however rarely a poll is due or ends (0: an agent that does not say).
     """
 
     online: bool
@@ -104,6 +105,7 @@ class Health:
     clock_offset_ms: int | None = None
     rss_mb: int | None = None
     requests: Mapping[str, int] = field(default_factory=dict)
+    beats: int = 0
 
 
 @dataclass(frozen=True, slots=True)

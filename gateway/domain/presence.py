@@ -1,8 +1,8 @@
 """Is an agent alive? Judged by beats whose counters rise, never by a retained flag.
 
 Theory of operation. A retained health may be days old and a last will may be lost, or be an older run's; so neither
-can make an agent present. An agent is *online* once a beat's poll counter has risen above an earlier beat's of the
-same run: that proves that it is polling now. It is *offline* when no beat has risen for 6 s, or at once by the last
+can make an agent present. An agent is *online* once a beat's counter of polls, or of its own looks at its loops (an agent may
+poll once a minute), has risen above an earlier beat's of the same run: that proves that it is polling now. It is *offline* when no beat has risen for 6 s, or at once by the last
 will of the run that is being heard: such news can only make things worse, which is safe. After 30 s its monitoring is
 lost.
 
@@ -66,7 +66,8 @@ def hear(known: Presence, health: Health, now_ms: int, *, retained: bool) -> Pre
     heard = replace(known, health=health, heard_ms=now_ms, online=known.online and is_same_run)
     if not retained:
         heard = replace(heard, load=note_beat(known.load, health, now_ms))
-    if before is not None and is_same_run and health.polls > before.polls and not retained:
+    is_risen = before is not None and (health.polls > before.polls or health.beats > before.beats)
+    if is_same_run and is_risen and not retained:
         return replace(heard, online=True, alive_ms=now_ms)
     return heard
 

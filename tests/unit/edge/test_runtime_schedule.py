@@ -438,6 +438,11 @@ def test_a_device_without_signals_is_never_read() -> None:
     assert line.times("d0") == []
 
 
+def test_how_long_one_read_may_take_follows_from_the_longest_timeout_and_the_framing() -> None:
+    assert PollSchedule(*plant([200], [200]), ms(0)).read_max_ms == 2 * TIMEOUT_MS
+    assert PollSchedule(*plant([200], url=RTU), ms(0)).read_max_ms == 7 * TIMEOUT_MS + 2000
+
+
 def test_the_parts_of_a_refused_block_are_asked_for_in_the_same_poll_and_in_its_place() -> None:
     line = Line(*plant([200, 200, 200]))
     line.step()

@@ -33,19 +33,40 @@ def test_a_suspended_machine_is_no_step() -> None:
     assert step_ms(pair(100, 5000), pair(7300, 12_200)) is None
 
 
-def test_the_watchdog_is_fed_only_when_every_loop_has_advanced() -> None:
-    pulse = Pulse(["poll a", "poll b", "pump"])
-    pulse.advance("poll a")()
-    pulse.advance("pump")()
-    assert not pulse.take()
-    pulse.advance("poll b")()
-    assert pulse.take()
-    assert not pulse.take(), "each ping needs new life"
+def looks(pulse: Pulse, *advancing: str, count: int = 1) -> list[bool]:
+    """What so many looks find while these loops advance and the others hang."""
+    found = []
+    for _ in range(count):
+        for name in advancing:
+            pulse.advance(name)()
+        found.append(pulse.look())
+    return found
+
+
+def test_a_loop_that_hangs_is_noticed_at_the_second_look() -> None:
+    pulse = Pulse({"poll a": 0, "poll b": 0, "pump": 0})
+    assert looks(pulse, "poll a", "poll b", "pump") == [True]
+    assert looks(pulse, "poll a", "pump", count=3) == [True, False, False]
+    assert looks(pulse, "poll a", "poll b", "pump") == [True]
+
+
+def test_a_loop_whose_reads_may_take_long_is_alive_for_as_long_as_that() -> None:
+    pulse = Pulse({"slow line": 9_000, "pump": 0})
+    assert looks(pulse, "pump", count=8) == [True] * 6 + [False] * 2
+    assert looks(pulse, "slow line", count=2) == [True, False]
+
+
+def test_beats_rise_only_with_life() -> None:
+    pulse = Pulse({"poll a": 0})
+    looks(pulse, "poll a", count=3)
+    assert pulse.beats == 3
+    looks(pulse, count=5)
+    assert pulse.beats == 4
 
 
 def test_a_loop_without_a_name_cannot_vouch() -> None:
     with pytest.raises(AssertionError):
-        Pulse(["pump"]).advance("bystander")
+        Pulse({"pump": 0}).advance("bystander")
 
 
 def test_a_step_is_whole_milliseconds() -> None:

@@ -41,6 +41,17 @@ def test_a_beat_that_does_not_rise_proves_nothing() -> None:
     assert not frozen.online
 
 
+def test_an_agent_that_polls_once_a_minute_is_there_as_long_as_it_finds_itself_alive() -> None:
+    presence = hear(Presence(0), beat(5, beats=1), 0, retained=False)
+    for look in range(2, 40):
+        presence = watch(hear(presence, beat(5, beats=look), 2000 * look, retained=False), 2000 * look)
+        assert presence.online
+    hung = 2000 * 39
+    for now in range(hung, hung + OFFLINE_MS + 1, 2000):
+        presence = watch(hear(presence, beat(5, beats=39), now, retained=False), now)
+    assert not presence.online
+
+
 def test_a_retained_beat_is_only_a_measure_for_the_next() -> None:
     twice = hear(hear(Presence(0), beat(5), 0, retained=True), beat(6), 10, retained=True)
     assert not twice.online
