@@ -238,7 +238,7 @@ class EdgeEngine:
         self._vouch(state)
         if supply is Supply.GOOD:
             self._apply(state, readings, device, now)
-            state.is_unproven = state.is_unproven and device.awaits_proof(state)
+            state.is_unproven = device.awaits_proof(state)
         if was_lost:
             self._arm_block(state)
         for index in state.watchers:

@@ -24,6 +24,9 @@ WRAPS_PER_S: Final = 1
 STEPS_LEAST: Final = 16
 """So many steps are believed however short the time: a burst between two polls."""
 
+RISE_MOST: Final = 100_000
+"""So many steps are believed over a time nobody knows (another boot): a door opened every minute for two months."""
+
 _WRAP_SHARE: Final = 4
 """A wrap never takes more than this part of the whole turn: most of the drops that do are restarts."""
 
@@ -43,7 +46,7 @@ def steps(before: int, now: int, modulus: int, elapsed_ns: int | None) -> int | 
     taken = (now - before) % modulus
     per_s, share = (RISES_PER_S, 1) if now >= before else (WRAPS_PER_S, _WRAP_SHARE)
     if elapsed_ns is None:
-        believed = modulus // 2 if now >= before else STEPS_LEAST
+        believed = min(RISE_MOST, modulus // 2) if now >= before else STEPS_LEAST
     else:
         believed = STEPS_LEAST + per_s * elapsed_ns // NS_PER_S
     return taken if taken <= min(believed, modulus // share) else None

@@ -12,7 +12,7 @@ the debouncing) after the last change of either. While a guard flutters without 
 but for one opening that may be on its way.
 
 The last tally and the balance are memory, put with every change: openings while the agent was down are found, and none
-is told twice. A tally that began anew (a restarted PLC) counts nothing, and is told as `counter_restarted`.
+is told twice. Memory of a tally that was wired elsewhere is none. A tally that began anew (a restarted PLC) counts nothing, and is told as `counter_restarted`.
 
 Source: the rule catalogue, G6 and the counters' rows (README, map of rules); the outside contract, `missed_opening`.
 """
@@ -29,7 +29,8 @@ from edge_agent.domain.guard import GuardWatch
 from edge_agent.domain.kleene import Tri
 from edge_agent.domain.node import Node
 from edge_agent.domain.occurrence import NS_PER_US
-from edge_agent.domain.quality import Supply
+from edge_agent.domain.plan import SignalPlan
+from edge_agent.domain.quality import Supply, trusted_until
 from edge_agent.domain.signal import Signal
 from edge_agent.domain.units import NS_PER_MS, MonoNs
 from edge_agent.wire.event import Json, Observation
@@ -53,9 +54,13 @@ LATCH: Final = "latch"
 
 @dataclass(frozen=True, slots=True)
 class _Memory:
-    """The tally as last read (`tally` None: never), what is not settled, and when: `at` as a label, `at_us` in `boot`."""
+    """The tally as last read (`tally` None: never), what is not settled, and when: `at` as a label, `at_us` in `boot`.
+
+    `wired` is what it was read from: another counter has another count.
+    """
 
     source: str
+    wired: str
     tally: int | None
     closed: bool | None
     balance: int
@@ -74,8 +79,10 @@ class OpeningTally(Node):
         "_findings",
         "_guard",
         "_inputs",
+        "_is_reading",
         "_kept",
         "_settle_ns",
+        "_silent_from",
         "_source",
         "_tally",
     )
@@ -92,9 +99,12 @@ class OpeningTally(Node):
         )
         self._settle_ns = (SETTLE_MS + debounce_ms) * NS_PER_MS
         kept = _recalled(memory)
-        if kept is None or kept.source != self._source:
-            kept = _Memory(self._source, None, None, 0, None, findings.start, 0, "")
+        wired = _wiring(tally.plan)
+        if kept is None or (kept.source, kept.wired) != (self._source, wired):
+            kept = _Memory(self._source, wired, None, None, 0, None, findings.start, 0, "")
         self._kept = kept
+        self._is_reading = False
+        self._silent_from = MonoNs(kept.at_us * NS_PER_US) if kept.boot == findings.boot else None
         self._active_at: MonoNs | None = None
         self._busy_from = MonoNs(0)
         if kept.balance:
@@ -126,7 +136,15 @@ class OpeningTally(Node):
         if self._kept is not before:
             self._findings.remember(self.key, plain(self._kept))
         self.watching = self._active_at is not None
+        if self._is_reading and tally is None:
+            self._silent_from = trusted_until([self._tally.block], now)
+        self._is_reading = tally is not None
         return False
+
+    @property
+    def _read_at(self) -> MonoNs | None:
+        """When the tally was read before, as what it was; None when nobody knows (another boot)."""
+        return self._tally.block.read_before if self._is_reading else self._silent_from
 
     def _act(self, now: MonoNs) -> None:
         if self._active_at is None:
@@ -140,9 +158,7 @@ class OpeningTally(Node):
             return 0
         if self._source == LATCH:
             return 1 if tally else 0
-        read_at = self._tally.block.read_before
-        if read_at is None and kept.boot == self._findings.boot:
-            read_at = MonoNs(kept.at_us * NS_PER_US)
+        read_at = self._read_at
         elapsed_ns = None if read_at is None else now - read_at
         taken = steps(kept.tally, tally, modulus_of(self._tally.plan), elapsed_ns)
         if taken is not None:
@@ -164,6 +180,7 @@ class OpeningTally(Node):
             label = self._findings.label(now)
             self._kept = _Memory(
                 self._source,
+                before.wired,
                 tally,
                 closed,
                 balance,
@@ -175,7 +192,7 @@ class OpeningTally(Node):
 
     def _keep_since(self, before: _Memory) -> None:
         """When the tally was last read as it had been: before this answer in this run, else when it was kept."""
-        read_at = self._tally.block.read_before
+        read_at = self._read_at
         since = before.at if read_at is None else self._findings.label(read_at)
         self._kept = _with(self._kept, balance=self._kept.balance, since=since)
 
@@ -210,7 +227,13 @@ class OpeningTally(Node):
 
 
 def _with(kept: _Memory, *, balance: int, since: str | None) -> _Memory:
-    return _Memory(kept.source, kept.tally, kept.closed, balance, since, kept.at, kept.at_us, kept.boot)
+    return _Memory(kept.source, kept.wired, kept.tally, kept.closed, balance, since, kept.at, kept.at_us, kept.boot)
+
+
+def _wiring(tally: SignalPlan) -> str:
+    coding = tally.coding
+    order = f"{coding.word_order} {coding.byte_order} {coding.mask}"
+    return f"{tally.device}/{tally.table}/{tally.number}.{tally.bit} {tally.type} {order}"
 
 
 def _recalled(memory: Json) -> _Memory | None:

@@ -14,7 +14,7 @@ from edge_agent.domain.opening import PATIENCE_MS
 from edge_agent.domain.plan import PLAIN, CellPlan, Coding, GuardPlan, SignalPlan, Table, ValueType
 from edge_agent.domain.units import NS_PER_S, SignalId
 from edge_agent.wire.event import Json, Observation
-from tests.unit.edge.rig import DOOR, MIXER, PLC, Layout, Rig, cell, ns
+from tests.unit.edge.rig import DOOR, MIXER, PLC, Layout, Rig, bits, cell, ns, words
 
 AFTERWARDS = 2400
 """Milliseconds in which everything has settled."""
@@ -212,6 +212,47 @@ def test_seen_and_missed_openings_add_up_to_what_the_plc_counted(story: list[tup
         rig.run(200 * polls, closed=1)
     rig.run(AFTERWARDS)
     assert sum(int(str(found)) for found in counts(rig)) == unseen
+
+
+def test_openings_while_the_counter_said_nothing_though_its_block_was_read_are_found() -> None:
+    rig = Rig(tallied(coding=Coding(sentinel=(0xFFFF,))))
+    rig.run(2000, mode=7)
+    rig.run(600_000, mode=0xFFFF)
+    rig.run(AFTERWARDS, mode=47)
+    assert missed(rig, "counter_restarted") == []
+    assert counts(rig) == [40]
+
+
+def test_after_another_boot_a_wide_counter_that_leapt_is_another_counter_and_told_in_numbers_that_events_hold() -> (
+    None
+):
+    plan = tallied()
+    wide = replace(plan.signals[-1], type=ValueType.UINT64, number=0)
+    blocks = tuple(replace(block, count=4) if block.id == 1 else block for block in plan.blocks)
+    rig = Rig(replace(plan, signals=(*plan.signals[:-1], wide), blocks=blocks))
+    for boot, high in (("boot-1", 0), ("boot-2", 0x4000)):
+        rig.restart(epoch=f"01RUN0000{high}", boot=boot)
+        for _ in range(12):
+            rig.engine.receive_block(rig.plan.blocks[1].id, words(high, 0, 0, 7), ns(rig.now_ms), ns(rig.now_ms))
+            rig.engine.receive_block(rig.plan.blocks[0].id, bits(1, 1, 0, 0, 1, 0), ns(rig.now_ms), ns(rig.now_ms))
+            rig.commit()
+            rig.now_ms += 200
+    assert counts(rig) == []
+    assert [item["now"] for item in missed(rig, "counter_restarted")] == [str((0x4000 << 48) + 7)]
+
+
+def test_another_counter_wired_to_the_guard_starts_with_a_new_baseline() -> None:
+    plan = tallied()
+    rig = Rig(plan)
+    rig.run(2000, mode=7)
+    moved = replace(plan.signals[-1], number=1)
+    rig.plan = replace(plan, signals=(*plan.signals[:-1], moved))
+    rig.set(heartbeat=19)
+    rig.restart(epoch="01RUN0000B", down_ms=5000)
+    rig.run(AFTERWARDS)
+    assert counts(rig) == []
+    rig.run(AFTERWARDS, heartbeat=20)
+    assert counts(rig) == [1]
 
 
 # The counter alone.

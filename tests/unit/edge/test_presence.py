@@ -168,3 +168,17 @@ def test_lost_monitoring_names_the_absent_module_with_its_registers() -> None:
     assert registers["plc1/hr/0"] == "ffff0000"
     assert [view.up for view in rig.engine.device_views(ns(rig.now_ms)) if view.device == PLC] == [False]
     assert rig.engine.machine_views()[0].machine == MIXER
+
+
+def test_a_first_reply_that_was_asked_for_before_the_proof_came_does_not_leave_its_door_unknown_for_ever() -> (
+    None
+):
+    rig = Rig(guarded())
+    rig.set(mode=IDENTITY)
+    rig.now_ms = 50
+    read(rig, 1)
+    rig.now_ms = 60
+    read(rig, 0, requested_ms=40)  # on its way already when the proof came
+    assert rig.door().state is GuardState.UNKNOWN
+    rig.run(1000)  # the same bytes again and again
+    assert rig.door().state is GuardState.CLOSED
