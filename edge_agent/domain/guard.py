@@ -132,6 +132,12 @@ class GuardWatch(Node):
         return self.plan.path
 
     @property
+    def opened_at(self) -> MonoNs | None:
+        """From when its not being closed counts; None while no channel says so."""
+        times = [item.since for item in self.channels if item.truth is False and item.since is not None]
+        return min(times, default=None)
+
+    @property
     def judged_by(self) -> tuple[Signal, ...]:
         """Everything that its state and its rules read."""
         read = (*self.inputs, *(signal for rule in self.judges for signal in rule.inputs))

@@ -5,6 +5,9 @@ adds nothing for the interval it touches and resets nothing, for at most `hold_g
 after that it starts anew. A source that is unknown already loses no replies: what is true in spite of it, is proven. It fires at the first true sample with sum ≥ t, so t = 0 is the first good sample.
 (One lost reply every 0.9 s would otherwise silence a 1 s rule for ever.)
 
+Debouncing ends between two samples, and both of them say that the condition is true: the time from there to the sample
+that accepts it is held already. (Waiting for whole polls twice would break the promise of worst-case detection.)
+
 The clock of a U-raise runs on time, not on samples: there may be none. Clearing runs on samples: only data that says
 "over" may end a violation.
 
@@ -21,8 +24,14 @@ from edge_agent.domain.signal import Signal
 from edge_agent.domain.units import NS_PER_MS, MonoNs
 
 
+def latest(*times: MonoNs | None) -> MonoNs | None:
+    """When the last of several conditions began; None where that of one is not known."""
+    known = [time for time in times if time is not None]
+    return max(known) if len(known) == len(times) else None
+
+
 class Held:
-    """HELD(c, t) over the samples of what some signals are read from; `first` is the first true sample, `sum_ns` the proven time since."""
+    """HELD(c, t) over the samples of what some signals are read from; `first` is when it began, `sum_ns` the proven time since."""
 
     __slots__ = ("_gap_ns", "_inputs", "_interrupted", "_last", "_need_ns", "first", "met_unknown", "sum_ns")
 
@@ -40,8 +49,11 @@ class Held:
         self._last: MonoNs | None = None
         self._interrupted = False
 
-    def step(self, condition: Tri, now: MonoNs, *, sampled: bool) -> bool:
-        """The condition as it stands now, `sampled` when a good reply brought it. Says whether it fires here."""
+    def step(self, condition: Tri, now: MonoNs, *, sampled: bool, begun: MonoNs | None = None) -> bool:
+        """The condition as it stands now, `sampled` when a good reply brought it. Says whether it fires here.
+
+        `begun` is from when a true one counts, where that is known (`Signal.since`).
+        """
         if condition is False:
             self.reset()
             return False
@@ -50,11 +62,16 @@ class Held:
             return False
         if not sampled:
             return False
-        self._add(now)
+        self._add(now, now if begun is None else min(begun, now))
         return self.sum_ns >= self._need_ns
 
-    def _add(self, now: MonoNs) -> None:
-        if self._last is not None:
+    def _add(self, now: MonoNs, begun: MonoNs) -> None:
+        if self._last is None:
+            blocks = blocks_of(self._inputs)
+            lost = any(block.is_overdue or block.missed_since(begun) for block in blocks)
+            self.first = now if lost else begun
+            self.sum_ns = now - self.first
+        else:
             last = self._last
             lost = self._interrupted or any(block.missed_since(last) for block in blocks_of(self._inputs))
             if not lost:

@@ -38,7 +38,10 @@ class _Memory:
 
 
 class MachineWatch(Node):
-    """Watches one machine; its rules (`judges`) read `moving` and `mode`."""
+    """Watches one machine; its rules (`judges`) read `moving` and `mode`.
+
+    `moving_from` is from when `moving` counts as it is; 0 before it was first known.
+    """
 
     __slots__ = (
         "_findings",
@@ -50,6 +53,7 @@ class MachineWatch(Node):
         "mode",
         "motion_inputs",
         "moving",
+        "moving_from",
         "plan",
     )
 
@@ -72,6 +76,7 @@ class MachineWatch(Node):
             was_moving=self.last_moving,
         )
         self.moving: Tri = None
+        self.moving_from = MonoNs(0)
         self.mode: str | None = None
 
     @property
@@ -100,6 +105,8 @@ class MachineWatch(Node):
         self.moving = self._motion.step(now)
         self.mode = self._mode_word()
         self.due = self._motion.due()
+        if self.moving is not was[0]:
+            self.moving_from = self._changed_at(now)
         if self.moving is not None:
             self.last_moving = self.moving
         if self.is_conflicting and not was[2]:
@@ -113,6 +120,17 @@ class MachineWatch(Node):
         quality = worst(signal.quality for signal in self.inputs)
         conflict = (Quality.CONFLICT,) if self.is_conflicting else ()
         return MachineView(self.plan.id, self.moving, self.mode, worst((quality, *conflict)))
+
+    def _changed_at(self, now: MonoNs) -> MonoNs:
+        """When `moving` changed: a start with what proves it, all else (coasting ends by itself) now."""
+        if self.moving is not True:
+            return now
+        return max((item.since for item in self.motion_inputs if item.since is not None), default=now)
+
+    @property
+    def mode_from(self) -> MonoNs | None:
+        """From when `mode` counts as it is; None where it cannot be read."""
+        return MonoNs(0) if self._mode_signal is None else self._mode_signal.since
 
     def _mode_word(self) -> str | None:
         value = None if self._mode_signal is None else self._mode_signal.value

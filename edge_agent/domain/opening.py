@@ -227,7 +227,9 @@ class OpeningTally(Node):
 
 
 def _with(kept: _Memory, *, balance: int, since: str | None) -> _Memory:
-    return _Memory(kept.source, kept.wired, kept.tally, kept.closed, balance, since, kept.at, kept.at_us, kept.boot)
+    return _Memory(
+        kept.source, kept.wired, kept.tally, kept.closed, balance, since, kept.at, kept.at_us, kept.boot
+    )
 
 
 def _wiring(tally: SignalPlan) -> str:

@@ -22,7 +22,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edge_agent.domain.findings import Findings
-from edge_agent.domain.held import ClearRun, Held, UnknownClock
+from edge_agent.domain.held import ClearRun, Held, UnknownClock, latest
 from edge_agent.domain.kleene import Tri
 from edge_agent.domain.machine import MachineWatch
 from edge_agent.domain.occurrence import Place
@@ -104,10 +104,12 @@ class BypassActive(Rule):
     def _judge(self, bypass: Tri, timing: _Timing, now: MonoNs, *, sampled: bool) -> None:
         plan, lower = self.plan, at_most(self.plan.priority, Priority.P2)
         moving = self._motion_in_auto()
-        in_motion = timing.in_motion.step(_while_bypassed(bypass, moving), now, sampled=sampled)
+        begun = self._begun()
+        is_moving = _while_bypassed(bypass, moving)
+        in_motion = timing.in_motion.step(is_moving, now, sampled=sampled, begun=begun)
         lacks_permit = _while_bypassed(bypass, self._lacks_permit(moving))
-        unpermitted = timing.unpermitted.step(lacks_permit, now, sampled=sampled)
-        too_long = timing.too_long.step(bypass, now, sampled=sampled)
+        unpermitted = timing.unpermitted.step(lacks_permit, now, sampled=sampled, begun=begun)
+        too_long = timing.too_long.step(bypass, now, sampled=sampled, begun=self._bypass.since)
         is_open_question = bypass is True and moving is None
         raise_at = timing.unknown.step(plan.unknown_delay_ms if is_open_question else None, now)
         clears = timing.clearing.step(bypass, now, sampled=sampled)
@@ -118,12 +120,18 @@ class BypassActive(Rule):
             held = timing.unpermitted if unpermitted else timing.too_long
             self._find(proven_by(held, lower, now), now)
         elif self.occurrence is None and raise_at is not None and now >= raise_at:
-            self._raise(Found(timing.unknown.since or now, 0, lower, Basis.UNKNOWN), now)
+            raise_from = now if timing.unknown.since is None else timing.unknown.since
+            self._raise(Found(raise_from, 0, lower, Basis.UNKNOWN), now)
         elif self.occurrence is not None and clears:
             self._clear(RETURNED_TO_NORMAL, now)
             self._timing = None
         self.due = raise_at if self.occurrence is None else None
         self.watching = self._is_timing(bypass)
+
+    def _begun(self) -> MonoNs | None:
+        """From when bypass, motion, mode and permits count as they are, the last of them."""
+        permits = (permit.since for permit in self._permits)
+        return latest(self._bypass.since, self._machine.moving_from, self._machine.mode_from, *permits)
 
     def _motion_in_auto(self) -> Tri:
         """Whether it moves in an auto-like mode; false in attended modes and where nothing tells motion."""

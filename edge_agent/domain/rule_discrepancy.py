@@ -16,7 +16,7 @@ Source: the rule catalogue, truth table R09 (README, map of rules); ISO 13849-1 
 from __future__ import annotations
 
 from edge_agent.domain.findings import Findings
-from edge_agent.domain.held import Held
+from edge_agent.domain.held import Held, latest
 from edge_agent.domain.kleene import Tri
 from edge_agent.domain.node import Node
 from edge_agent.domain.occurrence import Place
@@ -65,7 +65,8 @@ class ChannelDiscrepancy(Rule):
         if mismatch is True and self._held is None:
             self._held = Held(self.plan.on_delay_ms, self.plan.hold_gap_ms, self.inputs)
         held = self._held
-        fires = held is not None and held.step(mismatch, now, sampled=sampled)
+        begun = latest(*(channel.since for channel in self._channels))
+        fires = held is not None and held.step(mismatch, now, sampled=sampled, begun=begun)
         if mismatch is False:
             self._held = None
         self._account(now, known=mismatch is not None)

@@ -82,7 +82,7 @@ class EmergencyStop(Rule):
     def step(self, now: MonoNs, *, sampled: bool) -> bool:
         """Judge the button, then how long it has been left pressed."""
         pressed = negated(self._guard.closed)
-        fires = self._held.step(pressed, now, sampled=sampled)
+        fires = self._held.step(pressed, now, sampled=sampled, begun=self._guard.opened_at)
         clears = self._clearing.step(pressed, now, sampled=sampled)
         self._account(now, known=pressed is not None)
         self.due = None

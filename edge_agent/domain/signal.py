@@ -34,7 +34,11 @@ class Proof(Protocol):
 
 
 class Signal:
-    """The present state of one signal; `fell_at` is when it last went from true to false with nothing unknown between."""
+    """The present state of one signal; `fell_at` is when it last went from true to false with nothing unknown between.
+
+    `since` is from when its value counts: the sample that brought it, or the end of its debouncing, which may lie up to a
+    poll before the sample that accepted it; None where its block's content may not be used.
+    """
 
     __slots__ = (
         "_differs_since",
@@ -44,6 +48,7 @@ class Signal:
         "fell_at",
         "plan",
         "quality",
+        "since",
         "value",
     )
 
@@ -54,6 +59,7 @@ class Signal:
         self.value: Value = None
         self.quality = block.quality
         self.fell_at: MonoNs | None = None
+        self.since: MonoNs | None = None
         self._differs_since: MonoNs | None = None
         self._offered: Value = None
 
@@ -100,9 +106,14 @@ class Signal:
 
     def ripen(self, now: MonoNs) -> bool:
         """A further sample with the same content: accept it when it has differed long enough."""
-        if self._differs_since is None or now - self._differs_since < self._debounce_ns(self._offered):
+        if self._differs_since is None:
             return False
-        return self._become(self._offered, Quality.GOOD, now)
+        counts_from = MonoNs(self._differs_since + self._debounce_ns(self._offered))
+        if now < counts_from:
+            return False
+        changed = self._become(self._offered, Quality.GOOD, now)
+        self.since = counts_from
+        return changed
 
     def _debounce_ns(self, content: Value) -> int:
         coding = self.plan.coding
@@ -112,7 +123,7 @@ class Signal:
         """Its block's content may no longer be used. Says whether value or quality changed."""
         self._end_debouncing()
         changed = self.value is not None or quality is not self.quality
-        self.value, self.quality = None, quality
+        self.value, self.quality, self.since = None, quality, None
         return changed
 
     def move(self, block: BlockState) -> None:
@@ -128,7 +139,7 @@ class Signal:
             return False
         if value is False and self.value is True:
             self.fell_at = now
-        self.value, self.quality = value, quality
+        self.value, self.quality, self.since = value, quality, now
         return True
 
     def _end_debouncing(self) -> None:

@@ -168,7 +168,7 @@ def reset_on_loss(patch: pytest.MonkeyPatch) -> None:
     """A lost reply begins a held condition anew (B6)."""
     step = held.Held.step
 
-    def resetting(self: held.Held, condition: Tri, now: MonoNs, *, sampled: bool) -> bool:
+    def resetting(self: held.Held, condition: Tri, now: MonoNs, *, sampled: bool, **_begun: object) -> bool:
         if condition is None or any(signal.block.failure is not None for signal in self._inputs):
             self.reset()
         return step(self, condition, now, sampled=sampled)

@@ -233,8 +233,12 @@ def test_after_another_boot_a_wide_counter_that_leapt_is_another_counter_and_tol
     for boot, high in (("boot-1", 0), ("boot-2", 0x4000)):
         rig.restart(epoch=f"01RUN0000{high}", boot=boot)
         for _ in range(12):
-            rig.engine.receive_block(rig.plan.blocks[1].id, words(high, 0, 0, 7), ns(rig.now_ms), ns(rig.now_ms))
-            rig.engine.receive_block(rig.plan.blocks[0].id, bits(1, 1, 0, 0, 1, 0), ns(rig.now_ms), ns(rig.now_ms))
+            rig.engine.receive_block(
+                rig.plan.blocks[1].id, words(high, 0, 0, 7), ns(rig.now_ms), ns(rig.now_ms)
+            )
+            rig.engine.receive_block(
+                rig.plan.blocks[0].id, bits(1, 1, 0, 0, 1, 0), ns(rig.now_ms), ns(rig.now_ms)
+            )
             rig.commit()
             rig.now_ms += 200
     assert counts(rig) == []
