@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edge_agent.runtime.desk import paginate
-from edge_agent.wire.status import HEALTH_PAGE_MAX_BYTES, DeviceHealth, Health, encode_status
+from edge_agent.wire.status import HEALTH_PAGE_MAX_BYTES, DeviceHealth, Health, HealthPage, encode_status
 
 GREATEST = 2**53 - 1
 """The largest integer on the wire."""
@@ -16,7 +16,8 @@ def test_pages_hold_every_device_once_and_keep_their_size_with_the_largest_count
     health = Health(online=True, epoch="E" * 26, boot="b" * 36, devices=devices, requests=requests)
     head, pages = paginate(health)
     assert head.requests == requests
-    assert max(len(encode_status(page)) for page in (head, *pages)) <= HEALTH_PAGE_MAX_BYTES
-    told = [name for page in (head, *pages) for name in page.devices]
+    all_pages: list[Health | HealthPage] = [head, *pages]
+    assert max(len(encode_status(page)) for page in all_pages) <= HEALTH_PAGE_MAX_BYTES
+    told = [name for page in all_pages for name in page.devices]
     assert sorted(told) == sorted(devices)
     assert len(told) == len(devices)
