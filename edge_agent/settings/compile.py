@@ -195,6 +195,9 @@ class Compiler:
             blocks = self._blocks_of.get(name, [])
             poll_ms = max((block.poll_ms for block in blocks), default=device.poll_ms)
             stale = max((block.stale_ms for block in blocks), default=stale_ms(device))
+            if device.heartbeat is not None and (counter := self._heartbeats.get(name)) is not None:
+                stands_ms = device.heartbeat.stale_ms + self._points.signals[counter].poll_ms
+                stale = max(stale, stands_ms)
             found["", name] = judging.device_rules(spot, poll_ms, stale, overrides(device.rules))
         self.problems += judging.problems
         self.warnings += judging.warnings

@@ -85,6 +85,7 @@ class EncodingCheck:
             self.problems += self._mask_problems()
             self.problems += self._counter_problems()
             self.problems += self._code_problems()
+            self.problems += self._sentinel_problems()
         on, off = section.true_when, section.false_when
         if self._is_bit:
             invert = section.invert or (self._is_proof and _proves(0, on, off))
@@ -176,6 +177,9 @@ class EncodingCheck:
             if key in section.model_fields_set:
                 what = f"`{key}` has no meaning for a counter"
                 yield self._spot.problem(what, "remove it: each step is one", key, at_key=True)
+        if section.mask is not None and self._ones & (self._ones + 1):
+            what = f"{name} is a counter, and the bits of its `mask` must stand side by side"
+            yield self._spot.problem(what, "write a mask without gaps, such as 0xFF00", "mask")
         if section.counter_max is not None and section.counter_max >= 1 << self._width:
             what = f"`counter_max` is {section.counter_max}, but {self._width} bits hold no such value"
             yield self._spot.problem(what, f"write at most {(1 << self._width) - 1}", "counter_max")
@@ -190,13 +194,11 @@ class EncodingCheck:
         if self._kind in _FLOATS and (on or off):
             yield spot.problem("codes are whole numbers, not floats", "use a whole-number type", "type")
             return
-        least, most = self._range()
+        yield from self._impossible(self._on_key, on)
+        yield from self._impossible(self._off_key, off)
         for key, codes in ((self._on_key, on), (self._off_key, off)):
             for place, code in enumerate(codes):
-                if not least <= code <= most:
-                    what = f"`{key}`: {code} cannot be, the raw value is {least} to {most}"
-                    yield spot.problem(what, "correct it, or `type` and `mask`", key, place)
-                elif codes is off and code in on:
+                if codes is off and code in on:
                     what = f"`{key}`: {code} stands in `{self._on_key}` too"
                     yield spot.problem(what, "keep it in one of the two", key, place)
         if self._is_proof and (
@@ -211,9 +213,27 @@ class EncodingCheck:
             return -half, half - 1
         return 0, (1 << self._width) - 1
 
+    @property
+    def _ones(self) -> int:
+        """The raw value, read without a sign, whose bits are all 1; a mask may have gaps."""
+        mask = self._section.mask
+        return (1 << self._width) - 1 if mask is None else mask // (mask & -mask)
+
+    def _impossible(self, key: str, codes: tuple[int | str, ...]) -> Iterator[Problem]:
+        """Codes that this raw value never has."""
+        least, most = self._range()
+        for place, code in enumerate(codes):
+            if isinstance(code, int) and (not least <= code <= most or (least == 0 and code & ~self._ones)):
+                what = f"`{key}`: {code} cannot be, the raw value is {least} to {most}"
+                yield self._spot.problem(what, "correct it, or `type` and `mask`", key, place)
+
+    def _sentinel_problems(self) -> Iterator[Problem]:
+        if not self._is_bit and self._kind not in _FLOATS:
+            yield from self._impossible("sentinel", self._section.sentinel)
+
     def _sentinels(self) -> tuple[int, ...]:
         """Raw values; all ones of a signed type is −1, and of a float no number anyway."""
-        ones = -1 if self._kind.value.startswith("int") else (1 << self._width) - 1
+        ones = -1 if self._kind.value.startswith("int") else self._ones
         named = {ALL_ONES: ones, ALL_ZEROS: 0}
         return tuple(named[item] if isinstance(item, str) else item for item in self._section.sentinel)
 

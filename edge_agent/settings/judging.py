@@ -129,6 +129,8 @@ class Judging:
             if rule is None:
                 continue
             self._check_poll(spot.at(name.value), name, override, rule.on_delay_ms, poll_ms)
+            if name is RuleName.CHANNEL_DISCREPANCY:
+                self._check_debouncing(spot.at(name.value), inputs.channels, rule.on_delay_ms)
             rules.append(
                 replace(rule, detect_ms=poll_ms + debounce_ms + rule.on_delay_ms + poll_ms + ANSWER_MS)
             )
@@ -140,7 +142,7 @@ class Judging:
     ) -> tuple[RulePlan, ...]:
         """The rules of one device; not-good time starts to count when values are `stale_ms` old.
 
-        `poll_ms` and `stale_ms` are those of its slowest request.
+        `poll_ms` is that of its slowest request; `stale_ms` too, or that of a heartbeat that may stand for longer.
         """
         self.warn_unjudged(spot, overrides)
         name = RuleName.MONITORING_LOST
@@ -217,6 +219,14 @@ class Judging:
         else:
             what = f"{name.value}: polls every {poll_ms} ms are longer than its delay of {on_delay_ms} ms"
             self.warnings.append(spot.problem(what, f"poll every {on_delay_ms} ms or faster", at_key=True))
+
+    def _check_debouncing(self, spot: Spot, channels: tuple[SignalPlan, ...], on_delay_ms: int) -> None:
+        """Channels that move together must be accepted together."""
+        times = [(item.coding.debounce_on_ms, item.coding.debounce_off_ms) for item in channels]
+        apart_ms = max(max(edge) - min(edge) for edge in zip(*times, strict=True))
+        if apart_ms >= on_delay_ms:
+            what = f"the channels' debouncing differs by {apart_ms} ms: every opening or closing would look like a discrepancy"
+            self.warnings.append(spot.problem(what, "debounce both alike", at_key=True))
 
 
 def _reads(name: RuleName, inputs: GuardInputs) -> tuple[tuple[SignalPlan, ...], str]:

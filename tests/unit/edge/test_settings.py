@@ -11,6 +11,7 @@ import pytest
 
 from edge_agent.configfile import Document, parse
 from edge_agent.domain.birth import machine_model
+from edge_agent.domain.decode import compile_decoder
 from edge_agent.domain.plan import (
     DevicePlan,
     Endian,
@@ -217,7 +218,7 @@ def test_the_contracts_example_is_judged_by_these_rules_with_these_parameters(
             False,
             10_000,
             {"window_ms": 60_000},
-            12_250,
+            15_450,
         ),
     )
 
@@ -652,6 +653,29 @@ def test_masks_codes_sentinels_and_debouncing_reach_the_plan() -> None:
         20,
         0,
     )
+
+
+def test_all_ones_of_a_mask_with_holes_are_the_ones_of_its_bits() -> None:
+    text = machine(signals="belt_speed: {at: plc1/ir/5, mask: 0x0F0F, sentinel: [all_ones]}")
+    (belt,) = settings_of(text).plan.signals
+    assert compile_decoder(settings_of(text).plan.blocks[0], (belt,)).decode_all(b"\xff\xff") == [None]
+
+
+def test_lost_monitoring_of_a_heartbeat_that_may_stand_longer_than_values_stay_fresh_says_so() -> None:
+    text = machine().replace(
+        'plc1: {url: "modbus+tcp://192.0.2.10"}',
+        'plc1: {url: "modbus+tcp://192.0.2.10", heartbeat: {at: hr/0, stale_ms: 5000}}',
+    )
+    plc1, slow = settings_of(text).plan.devices.values()
+    assert plc1.rules[0].detect_ms == 5000 + 200 + 10_000 + 200 + 50
+    assert slow.rules[0].detect_ms == 3000 + 10_000 + 1000 + 50
+
+
+def test_channels_whose_debouncing_differs_by_their_discrepancy_time_are_warned_about() -> None:
+    guard = "kind: interlocked_door, channels: [{at: plc1/di/0, debounce_off_ms: %d}, {at: plc1/di/1, debounce_ms: 20}]"
+    assert not [what for what in warnings_of(machine(g=guard % 519)) if "debounc" in what]
+    (warning,) = [what for what in warnings_of(machine(g=guard % 520)) if "debounc" in what]
+    assert "every opening or closing would look like a discrepancy" in warning
 
 
 def test_the_debouncing_that_delays_detection_is_that_of_the_dangerous_change() -> None:
