@@ -13,10 +13,12 @@ import typer
 from edge_agent.app import probe as probing
 from edge_agent.app import scan as scanning
 from edge_agent.app.exits import Exit, complain, refuse
+from edge_agent.app.links import Reach
 from edge_agent.app.loading import Loading
 from edge_agent.app.looking import Look
 from edge_agent.app.release import version
 from edge_agent.domain.plan import Table
+from edge_agent.settings.settled import CertificateFiles
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 
@@ -28,6 +30,9 @@ Url = Annotated[
         show_default=False,
     ),
 ]
+CaFile = Annotated[Path | None, typer.Option(help="TLS: PEM of the authority; default: the system's.")]
+CertFile = Annotated[Path | None, typer.Option(help="TLS: PEM certificate to show.")]
+KeyFile = Annotated[Path | None, typer.Option(help="TLS: PEM key of that certificate.")]
 Unit = Annotated[int, typer.Option(min=0, max=255, help="Unit id.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print data as JSON.")]
 
@@ -148,23 +153,28 @@ def probe(
         float | None, typer.Option(help="A value that is known to stand at --start: in which type and order?")
     ] = None,
     tolerance: Annotated[float, typer.Option(min=0.0, help="How far --expect may be off.")] = 0.0,
+    ca_file: CaFile = None,
+    cert_file: CertFile = None,
+    key_file: KeyFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Print a device's raw registers, live: bits, numbers, and pairs of registers in all orders."""
     look = Look(unit, table, start, count or (FIND_COUNT if find_bit else SHOW_COUNT))
     is_live = sys.stdout.isatty() if watch is None else watch
     manner = probing.Manner(is_live, poll_ms, bits, as_json)
+    reach = Reach(url, CertificateFiles(ca_file, cert_file, key_file))
     if find_bit:
-        _end(lambda: probing.find_bit(url, look, as_json=as_json))
+        _end(lambda: probing.find_bit(reach, look, as_json=as_json))
     elif expect is not None:
-        _end(lambda: probing.expect(url, look, expect, tolerance, as_json=as_json))
+        _end(lambda: probing.expect(reach, look, expect, tolerance, as_json=as_json))
     else:
-        _end(lambda: probing.probe(url, look, manner))
+        _end(lambda: probing.probe(reach, look, manner))
 
 
 @app.command(epilog="Example: guardwatch-agent scan modbus+tcp://192.0.2.10 --units 1-32")
 def scan(
     url: Url,
+    *,
     units: Annotated[str, typer.Option(help="Which units to ask, such as 1-32 or 1,2,17.")] = scanning.UNITS,
     timeout_ms: Annotated[
         int, typer.Option(min=20, max=60_000, help="How long a unit may take.")
@@ -172,6 +182,9 @@ def scan(
     baud: Annotated[
         str | None, typer.Option(help="auto: try every usual speed and parity of a serial line.")
     ] = None,
+    ca_file: CaFile = None,
+    cert_file: CertFile = None,
+    key_file: KeyFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Print which units answer on a link, and which of their tables. Ctrl-C prints what was found so far."""
@@ -181,7 +194,11 @@ def scan(
         )
     _end(
         lambda: scanning.scan(
-            url, units=units, timeout_ms=timeout_ms, baud_auto=baud == "auto", as_json=as_json
+            Reach(url, CertificateFiles(ca_file, cert_file, key_file)),
+            units=units,
+            timeout_ms=timeout_ms,
+            baud_auto=baud == "auto",
+            as_json=as_json,
         )
     )
 

@@ -73,9 +73,9 @@ class Connection(asyncio.Protocol):
         for timer in (self._timer, self._silence):
             if timer is not None:
                 timer.cancel()
-        self._settle("link")
-        if not self.lost.done():
+        if not self.lost.done():  # first, so that who is told that the link is gone can ask it why
             self.lost.set_result(exc)
+        self._settle("link")
 
     @property
     def is_up(self) -> bool:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from edge_agent.adapters.fieldbus_confirmed import ConfirmedLink
@@ -73,9 +74,17 @@ def link_of(settings: AgentSettings, devices: Sequence[DevicePlan]) -> DeviceLin
     )
 
 
-def tool_link(url: str, timeout_max_ms: int) -> DeviceLink:
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How a verb without a configuration reaches a device."""
+
+    url: str
+    certificates: CertificateFiles = NO_CERTIFICATES
+
+
+def tool_link(reach: Reach, timeout_max_ms: int) -> DeviceLink:
     """The link of a verb that needs no configuration. Raises `BadUrl`, and OSError as `make_link`."""
-    return make_link(parse_link(url), timeout_max_ms=timeout_max_ms)
+    return make_link(parse_link(reach.url), timeout_max_ms=timeout_max_ms, certificates=reach.certificates)
 
 
 @asynccontextmanager

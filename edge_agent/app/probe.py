@@ -17,7 +17,7 @@ from typing import Final, TypeAlias
 
 from edge_agent.adapters.clock_system import SystemClock
 from edge_agent.app.exits import Exit, complain, refuse, say, say_json
-from edge_agent.app.links import DeviceLink, opened, tool_link
+from edge_agent.app.links import DeviceLink, Reach, opened, tool_link
 from edge_agent.app.looking import LOOK_TIMEOUT_MS, Look, meaning, settled
 from edge_agent.domain.bit_finder import BitFinder, Follower, Found
 from edge_agent.domain.plan import Endian, Table, ValueType
@@ -66,27 +66,27 @@ class Manner:
     as_json: bool
 
 
-def probe(url: str, look: Look, manner: Manner) -> Exit:
+def probe(reach: Reach, look: Look, manner: Manner) -> Exit:
     """Print raw items once, or until interrupted."""
-    return _with_link(url, look, lambda link: _show(link, look, manner, url))
+    return _with_link(reach, look, lambda link: _show(link, look, manner, reach.url))
 
 
-def find_bit(url: str, look: Look, *, as_json: bool) -> Exit:
+def find_bit(reach: Reach, look: Look, *, as_json: bool) -> Exit:
     """Name the bit of a guard that someone opens and closes three times."""
-    return _with_link(url, look, lambda link: _find(link, look, as_json=as_json))
+    return _with_link(reach, look, lambda link: _find(link, look, as_json=as_json))
 
 
-def expect(url: str, look: Look, value: float, tolerance: float, *, as_json: bool) -> Exit:
+def expect(reach: Reach, look: Look, value: float, tolerance: float, *, as_json: bool) -> Exit:
     """Say where and how `value` stands at, or near, the first address of `look`."""
     if look.table.is_bits:
         return refuse(f"a value stands in registers, not in {look.table.value} — use --table hr or ir")
     first = max(0, look.start - NEIGHBOURS)
     count = min(look.start + NEIGHBOURS + LONGEST, ADDRESSES) - first
     wide = Look(look.unit, look.table, first, min(count, block_limit(look.table)))
-    return _with_link(url, wide, lambda link: _search(link, wide, look, value, tolerance, as_json=as_json))
+    return _with_link(reach, wide, lambda link: _search(link, wide, look, value, tolerance, as_json=as_json))
 
 
-def _with_link(url: str, look: Look, work: Callable[[DeviceLink], Awaitable[Exit]]) -> Exit:
+def _with_link(reach: Reach, look: Look, work: Callable[[DeviceLink], Awaitable[Exit]]) -> Exit:
     limit = block_limit(look.table)
     if not 1 <= look.count <= limit or look.start + look.count > ADDRESSES:
         return refuse(
@@ -94,13 +94,15 @@ def _with_link(url: str, look: Look, work: Callable[[DeviceLink], Awaitable[Exit
         )
 
     async def run() -> Exit:
-        async with opened(tool_link(url, LOOK_TIMEOUT_MS)) as link:
+        async with opened(tool_link(reach, LOOK_TIMEOUT_MS)) as link:
             return await work(link)
 
     try:
         return asyncio.run(run())
     except BadUrl as bad:
-        return refuse(f"{url}: {bad.what} — {bad.mend}")
+        return refuse(f"{reach.url}: {bad.what} — {bad.mend}")
+    except OSError as error:
+        return refuse(f"{reach.url}: a certificate file cannot be used: {error} — check its path and form")
 
 
 async def _read(link: DeviceLink, look: Look) -> BlockOutcome:

@@ -11,13 +11,13 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from edge_agent.adapters.clock_system import SystemClock
 from edge_agent.adapters.fieldbus_stream import RECONNECT_MAX_S
 from edge_agent.app.exits import Exit, complain, refuse, say, say_json
-from edge_agent.app.links import DeviceLink, opened, tool_link
+from edge_agent.app.links import DeviceLink, Reach, opened, tool_link
 from edge_agent.app.looking import GATEWAY_SILENCE, Look, meaning, settled
 from edge_agent.domain.plan import Table
 from edge_agent.domain.units import NS_PER_S
@@ -75,25 +75,28 @@ def _unit(text: str) -> int | None:
     return int(text) if text.isdecimal() and len(text) <= 3 and int(text) <= UNIT_MAX else None
 
 
-def scan(url: str, *, units: str, timeout_ms: int, baud_auto: bool, as_json: bool) -> Exit:
+def scan(reach: Reach, *, units: str, timeout_ms: int, baud_auto: bool, as_json: bool) -> Exit:
     """Print the units that answer."""
+    url = reach.url
     wanted = parse_units(units)
     if wanted is None:
         return refuse(f'"{units}" is no list of units — write it like 1-32 or 1,2,17')
     try:
-        urls = _settings(url) if baud_auto else [url]
-        link = parse_link(urls[0])
+        tries = [replace(reach, url=item) for item in _settings(url)] if baud_auto else [reach]
+        link = parse_link(tries[0].url)
     except BadUrl as bad:
         return refuse(f"{url}: {bad.what} — {bad.mend}")
     if strangers := [unit for unit in wanted if unit not in link.units]:
         return refuse(
             f"unit {strangers[0]} cannot be on {link.scheme} — units are {link.units[0]} to {link.units[-1]}"
         )
-    search = _Search(wanted, timeout_ms, settings=len(urls))
+    search = _Search(wanted, timeout_ms, settings=len(tries))
     try:
-        fault = asyncio.run(_search_all(search, urls))
+        fault = asyncio.run(_search_all(search, tries))
     except BadUrl as bad:
         return refuse(f"{url}: {bad.what} — {bad.mend}")
+    except OSError as error:
+        return refuse(f"{url}: a certificate file cannot be used: {error} — check its path and form")
     except KeyboardInterrupt:
         search.progress.clear()
         _tell(search, as_json=as_json)
@@ -140,12 +143,12 @@ class _Search:
         return await settled(link, unit, Look(unit, table, 0, 1).block(), self.timeout_ms)
 
 
-async def _search_all(search: _Search, urls: Sequence[str]) -> str | None:
+async def _search_all(search: _Search, tries: Sequence[Reach]) -> str | None:
     """Try one setting after the other until somebody answers."""
     fault: str | None = None
-    for url in urls:
-        search.url = url
-        async with opened(tool_link(url, search.timeout_ms)) as link:
+    for reach in tries:
+        search.url = reach.url
+        async with opened(tool_link(reach, search.timeout_ms)) as link:
             fault = await search.run(link)
         if search.found or fault:
             return fault

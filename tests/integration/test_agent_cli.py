@@ -20,9 +20,11 @@ from edge_agent.domain.findings import Draft
 from edge_agent.domain.units import MonoNs, UtcNs
 from edge_agent.domain.wall import WallPair
 from edge_agent.wire.event import Observation
+from simulators.endpoint import Site, SpoiltEndpoint, Transport
 from simulators.modbus_server import RegisterBankServer
 from simulators.register_bank import Refusal, RegisterBank, Table
 from simulators.served import Served
+from tests.certificates import Authority
 from tests.integration.edge_rig import CONFIG, ROOT
 from tests.servers import Mosquitto
 
@@ -215,6 +217,28 @@ async def test_probe_prints_registers_as_bits_and_numbers_and_in_all_orders() ->
     assert (told["unit"], told["table"], told["items"]) == (1, "hr", {"0": 0x41C4, "1": 0})
     assert told["values"]["float32"]["0"]["ABCD"] == "24.5"
     assert told["values"]["uint32"]["0"]["CDAB"] == 0x41C4
+
+
+async def test_probe_and_scan_reach_a_device_that_wants_a_certificate(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    own = authority.sign("fitter")
+    files: list[str | Path] = ["--ca-file", authority.ca_file, "--cert-file", own.cert_file, "--key-file", own.key_file]
+    bank = RegisterBank([1])
+    bank.set_words(1, Table.HR, 0, [4711])
+    endpoint = SpoiltEndpoint(bank, Site(Transport.TLS, tls=authority.server_context()))
+    await endpoint.start()
+    try:
+        url = f"modbus+tls://{endpoint.place}"
+        shown = await asyncio.to_thread(agent, "probe", url, "--count", "1", *files)
+        assert "hr/0   4711" in shown.stdout
+        found = await asyncio.to_thread(agent, "scan", url, "--units", "1", *files)
+        assert "unit 1: hr answers" in found.stdout
+        bare = await asyncio.to_thread(agent, "probe", url, "--count", "1", "--ca-file", authority.ca_file)
+        assert (bare.returncode, "TLS refused" in bare.stderr) == (1, True), bare.stderr
+        lost = await asyncio.to_thread(agent, "probe", url, "--ca-file", tmp_path / "nowhere.pem")
+        assert (lost.returncode, "certificate file" in lost.stderr) == (2, True)
+    finally:
+        await endpoint.stop()
 
 
 async def test_probe_says_in_words_why_there_is_nothing_to_show() -> None:
