@@ -222,7 +222,14 @@ async def test_probe_prints_registers_as_bits_and_numbers_and_in_all_orders() ->
 async def test_probe_and_scan_reach_a_device_that_wants_a_certificate(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     own = authority.sign("fitter")
-    files: list[str | Path] = ["--ca-file", authority.ca_file, "--cert-file", own.cert_file, "--key-file", own.key_file]
+    files: list[str | Path] = [
+        "--ca-file",
+        authority.ca_file,
+        "--cert-file",
+        own.cert_file,
+        "--key-file",
+        own.key_file,
+    ]
     bank = RegisterBank([1])
     bank.set_words(1, Table.HR, 0, [4711])
     endpoint = SpoiltEndpoint(bank, Site(Transport.TLS, tls=authority.server_context()))
