@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -83,6 +84,7 @@ def _agent(
 @app.command(epilog="Example: guardwatch-agent run /etc/guardwatch/agent.yaml")
 def run(config: Config) -> None:
     """Read the plant, judge it and send what is found, until stopped (SIGTERM drains, SIGHUP reloads)."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # it waits until it can be answered
     loading = Loading(config)  # works while the rest is imported
     from edge_agent.app.running import run_agent  # noqa: PLC0415 — see above
 

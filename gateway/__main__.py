@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -69,6 +70,7 @@ def _gateway(
 @app.command(epilog="Example: guardwatch-gateway run /etc/guardwatch/gateway.yaml")
 def run(config: Config) -> None:
     """Run the gateway until stopped (SIGTERM drains, SIGHUP checks the configuration and starts anew)."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # it waits until it can be answered
     from gateway.app.running import run_gateway  # noqa: PLC0415 - the other verbs need no web framework
 
     _end(lambda: run_gateway(config))

@@ -80,6 +80,7 @@ def run_agent(config: Path, loading: Loading) -> Exit:
         _log.error("storage failed, ending: %s", group.exceptions[0])
         process.has_failed = True
     finally:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # whatever it asks for is done by what comes next
         world.outbox.close()
     if process.has_failed:
         return Exit.FAILED
@@ -97,6 +98,7 @@ class _Process:
         self._stop = asyncio.Event()
         self._agent: Agent | None = None
         self._checking: asyncio.Task[None] | None = None
+        self._is_told = False
         self.is_reload = False
         self.is_interrupted = False
         self.has_failed = False
@@ -107,6 +109,7 @@ class _Process:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end, number)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
         self._agent = Agent(
             settings.plan,
             world,
@@ -118,8 +121,9 @@ class _Process:
         await self._agent.run(self._stop)
 
     def _end(self, number: signal.Signals) -> None:
-        if self._stop.is_set():
+        if self._is_told:
             os._exit(Exit.INTERRUPTED)  # asked twice: whoever asks does not want to wait for a drain
+        self._is_told = True
         self.is_interrupted = number is signal.SIGINT
         self.is_reload = False
         self._stop.set()
@@ -129,7 +133,11 @@ class _Process:
             self._checking = asyncio.create_task(self._check(), name="check configuration")
 
     async def _check(self) -> None:
-        problems = await asyncio.to_thread(_problems, self._config)
+        loading = await asyncio.to_thread(Loading, self._config, check_only=True)
+        try:
+            problems = await asyncio.to_thread(_problems, loading)
+        finally:
+            loading.process.kill()  # a stop does not wait for it
         if self._agent is None or self._stop.is_set():
             return
         if problems:
@@ -142,10 +150,12 @@ class _Process:
         self._stop.set()
 
 
-def _problems(config: Path) -> tuple[str, ...]:
+def _problems(loading: Loading) -> tuple[str, ...]:
     """What is wrong with the configuration; that it could not be looked at is wrong, too."""
     try:
-        return Loading(config, check_only=True).wait().problems
+        return loading.wait().problems
+    except KeyboardInterrupt:
+        return ("interrupted",)  # Ctrl-C reaches both processes, and ends the agent in its own way
     except (LoadingFailedError, OSError) as error:
         return (str(error),)
 

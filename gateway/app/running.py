@@ -51,6 +51,7 @@ def run_gateway(config: Path) -> Exit:
     try:
         failure = _run_loop(process, settings, listener)
     finally:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # whatever it asks for is done by what comes next
         listener.close()
         if lock is not None:
             lock.close()
@@ -83,6 +84,7 @@ class _Process:
         self._stop = asyncio.Event()
         self._gateway: Gateway | None = None
         self._checking: asyncio.Task[None] | None = None
+        self._is_told = False
         self.is_reload = False
         self.is_interrupted = False
 
@@ -92,6 +94,7 @@ class _Process:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end, number)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
         if not settings.alerting.is_on:
             log.warning("alerting is off: the configuration has no routes, nobody is told of anything")
         async with AsyncExitStack() as stack:
@@ -100,9 +103,11 @@ class _Process:
             await self._gateway.run(listener, self._stop)
 
     def _end(self, number: signal.Signals) -> None:
-        if self._stop.is_set():
+        if self._is_told:
             os._exit(Exit.INTERRUPTED)  # asked twice: whoever asks does not want to wait for a drain
+        self._is_told = True
         self.is_interrupted = number is signal.SIGINT
+        self.is_reload = False
         self._stop.set()
 
     def _reload(self) -> None:

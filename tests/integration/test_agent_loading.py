@@ -70,3 +70,23 @@ def test_a_terminal_interrupt_ends_both_without_a_traceback(tmp_path: Path) -> N
         _, told = agent.communicate(timeout=30)
     assert "Traceback" not in told
     assert agent.returncode == 130
+
+
+def test_a_reload_that_is_asked_for_while_starting_is_kept_and_delays_no_stop(config: Path) -> None:
+    """Its check reads a pipe that nobody writes to: a file system that has gone away looks like that."""
+    text = config.read_text()
+    config.unlink()
+    os.mkfifo(config)
+    agent = subprocess.Popen(
+        [sys.executable, "-m", "edge_agent", "run", str(config)], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    with config.open("w") as pipe:
+        agent.send_signal(signal.SIGHUP)
+        config.unlink()
+        os.mkfifo(config)
+        pipe.write(text)
+    with config.open("w"):  # opens when the check has opened it, too: the agent runs, and has not forgotten
+        agent.send_signal(signal.SIGTERM)
+        _, told = agent.communicate(timeout=30)
+    assert "Traceback" not in told
+    assert agent.returncode == 0
