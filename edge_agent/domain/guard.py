@@ -132,9 +132,14 @@ class GuardWatch(Node):
         return self.plan.path
 
     @property
+    def open_channels(self) -> tuple[Signal, ...]:
+        """The channels that say so where it is not closed: each proves it by itself."""
+        return tuple(channel for channel in self.channels if channel.truth is False)
+
+    @property
     def opened_at(self) -> MonoNs | None:
         """From when its not being closed counts; None while no channel says so."""
-        times = [item.since for item in self.channels if item.truth is False and item.since is not None]
+        times = [item.since for item in self.open_channels if item.since is not None]
         return min(times, default=None)
 
     @property

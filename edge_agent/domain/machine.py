@@ -128,6 +128,16 @@ class MachineWatch(Node):
         return max((item.since for item in self.motion_inputs if item.since is not None), default=now)
 
     @property
+    def motion_proofs(self) -> tuple[Signal, ...]:
+        """The sources that prove by themselves that it moves."""
+        return self._motion.proofs
+
+    @property
+    def mode_inputs(self) -> tuple[Signal, ...]:
+        """What tells its mode."""
+        return () if self._mode_signal is None else (self._mode_signal,)
+
+    @property
     def mode_from(self) -> MonoNs | None:
         """From when `mode` counts as it is; None where it cannot be read."""
         return MonoNs(0) if self._mode_signal is None else self._mode_signal.since

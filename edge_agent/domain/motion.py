@@ -83,6 +83,18 @@ class Motion:
         self._judge_conflict(now)
         return any_of(sources) if sources else None
 
+    @property
+    def proofs(self) -> tuple[Signal, ...]:
+        """The sources that prove by themselves that it moves; while it coasts, what told that it ran."""
+        found = []
+        if self._running is not None and (self._running.truth is True or self._coasting is True):
+            found.append(self._running)
+        if self._speed is not None and self._fast:
+            found.append(self._speed)
+        if self._zero_speed is not None and self._zero_speed.truth is False:
+            found.append(self._zero_speed)
+        return tuple(found)
+
     def due(self) -> MonoNs | None:
         """When it changes by time alone."""
         times = [] if self._coast_until is None else [self._coast_until]

@@ -22,7 +22,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edge_agent.domain.findings import Findings
-from edge_agent.domain.held import ClearRun, Held, UnknownClock, latest
+from edge_agent.domain.held import ClearRun, Held, UnknownClock, each_of, latest, one_of
 from edge_agent.domain.kleene import Tri
 from edge_agent.domain.machine import MachineWatch
 from edge_agent.domain.occurrence import Place
@@ -106,9 +106,14 @@ class BypassActive(Rule):
         moving = self._motion_in_auto()
         begun = self._begun()
         is_moving = _while_bypassed(bypass, moving)
-        in_motion = timing.in_motion.step(is_moving, now, sampled=sampled, begun=begun)
+        grounds = each_of((self._bypass, *self._machine.mode_inputs)) + one_of(self._machine.motion_proofs)
+        in_motion = timing.in_motion.step(is_moving, now, sampled=sampled, begun=begun, grounds=grounds)
         lacks_permit = _while_bypassed(bypass, self._lacks_permit(moving))
-        unpermitted = timing.unpermitted.step(lacks_permit, now, sampled=sampled, begun=begun)
+        # Whatever motion and mode were in between: a bypass without permit is P2 at least.
+        grounds = each_of((self._bypass, *self._permits))
+        unpermitted = timing.unpermitted.step(
+            lacks_permit, now, sampled=sampled, begun=begun, grounds=grounds
+        )
         too_long = timing.too_long.step(bypass, now, sampled=sampled, begun=self._bypass.since)
         is_open_question = bypass is True and moving is None
         raise_at = timing.unknown.step(plan.unknown_delay_ms if is_open_question else None, now)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from edge_agent.domain.findings import Findings
 from edge_agent.domain.guard import GuardWatch
-from edge_agent.domain.held import ClearRun, Held
+from edge_agent.domain.held import ClearRun, Held, one_of
 from edge_agent.domain.kleene import Tri, negated
 from edge_agent.domain.occurrence import Occurrence, Place
 from edge_agent.domain.plan import RulePlan
@@ -82,7 +82,8 @@ class EmergencyStop(Rule):
     def step(self, now: MonoNs, *, sampled: bool) -> bool:
         """Judge the button, then how long it has been left pressed."""
         pressed = negated(self._guard.closed)
-        fires = self._held.step(pressed, now, sampled=sampled, begun=self._guard.opened_at)
+        guard, grounds = self._guard, one_of(self._guard.open_channels)
+        fires = self._held.step(pressed, now, sampled=sampled, begun=guard.opened_at, grounds=grounds)
         clears = self._clearing.step(pressed, now, sampled=sampled)
         self._account(now, known=pressed is not None)
         self.due = None

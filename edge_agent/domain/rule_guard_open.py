@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from edge_agent.domain.findings import Findings
 from edge_agent.domain.guard import GuardWatch
-from edge_agent.domain.held import ClearRun, Held, UnknownClock, latest
+from edge_agent.domain.held import ClearRun, Held, UnknownClock, latest, one_of
 from edge_agent.domain.kleene import Tri, all_of, negated
 from edge_agent.domain.machine import MachineWatch
 from edge_agent.domain.occurrence import Place
@@ -88,7 +88,8 @@ class GuardOpenMotion(Rule):
         self, result: Tri, delay_ms: int | None, timing: _Timing, now: MonoNs, *, sampled: bool
     ) -> None:
         begun = latest(self._guard.opened_at, self._machine.moving_from)
-        fires = timing.held.step(result, now, sampled=sampled, begun=begun)
+        grounds = one_of(self._guard.open_channels) + one_of(self._machine.motion_proofs)
+        fires = timing.held.step(result, now, sampled=sampled, begun=begun, grounds=grounds)
         raise_at = timing.unknown.step(delay_ms, now)
         clears = timing.clearing.step(result, now, sampled=sampled)
         self._account(now, known=result is not None)

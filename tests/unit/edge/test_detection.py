@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from edge_agent.domain.plan import RuleName
+from edge_agent.domain.plan import CellPlan, RuleName
+from edge_agent.domain.units import BlockId
 from edge_agent.wire.event import Priority, ViolationRaised
-from tests.unit.edge.rig import POLL_MS, R01, R09, R17, Layout, Rig, cell, rule
+from tests.unit.edge.rig import POLL_MS, R01, R09, R17, Layout, Rig, cell, ns, rule
 
 ANSWER_MS = 50
 
@@ -86,3 +88,55 @@ def test_a_machine_that_starts_with_the_door_open_has_its_whole_delay() -> None:
     assert rig.story("guard_open_motion") == []
     rig.run(POLL_MS)
     assert rig.story("guard_open_motion") == ["2400 +P1"]
+
+
+def apart(*, motion: tuple[str, ...] = ("running", "speed")) -> CellPlan:
+    """The cell with its speed read in a request of its own, and the door's second channel too."""
+    plan = cell(Layout(door_rules=(R01, R17), motion=motion))
+    blocks = list(plan.blocks)
+    for name in ("speed", "ch_b"):
+        signal = next(item for item in plan.signals if item.name == name)
+        home = next(index for index, block in enumerate(blocks) if signal.id in block.signals)
+        inside = tuple(item for item in blocks[home].signals if item != signal.id)
+        blocks[home] = replace(blocks[home], signals=inside)
+        blocks.append(replace(blocks[home], id=BlockId(len(blocks)), signals=(signal.id,)))
+    devices = {
+        device.id: replace(device, blocks=tuple(block.id for block in blocks if block.device == device.id))
+        for device in plan.devices.values()
+    }
+    return replace(plan, blocks=tuple(blocks), devices=devices)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "sources"),
+    [
+        ("guard_open_motion", {"closed": 0}, ("speed", "ch_b")),
+        ("bypass_active", {"bypass": 1}, ("speed", "ch_b")),
+        ("bypass_active", {"bypass": 1}, ("mode", "running")),
+    ],
+)
+def test_a_flaky_source_that_proves_nothing_more_does_not_delay_what_the_others_prove(
+    name: str, change: dict[str, int], sources: tuple[str, ...]
+) -> None:
+    rig = Rig(apart())
+    rig.run(2000, running=1, speed=90)
+    rig.poll()
+    changed_at = rig.now_ms
+    rig.set(**change)
+    flaky = {signal.id for signal in rig.plan.signals if signal.name in sources}
+    for poll in range(1, 40):
+        rig.now_ms += POLL_MS
+        for block in rig.plan.blocks:
+            if flaky.isdisjoint(block.signals) or poll % 9 == 0:
+                content = rig.plant.block(block)
+                rig.engine.receive_block(block.id, content, ns(rig.now_ms), ns(rig.now_ms))
+            else:
+                rig.engine.receive_failure(block.id, "timeout", ns(rig.now_ms))
+        rig.commit()
+    raised = [
+        draft.observed / 1e6 - changed_at
+        for draft in rig.drafts
+        if isinstance(draft.body, ViolationRaised) and draft.body.rule == name
+    ]
+    assert raised
+    assert raised[0] <= POLL_MS + 1000 + POLL_MS + ANSWER_MS
