@@ -125,7 +125,7 @@ class OpeningTally(Node):
         before = self._kept
         value, closed = self._tally.value, self._guard.closed
         tally = None if value is None or isinstance(value, str) else int(value)
-        taken = 0 if tally is None else self._taken(tally, now)
+        taken = 0 if tally is None else self._taken(tally, closed, now)
         seen = before.closed is True and closed is False
         if taken or seen:
             self._act(now)
@@ -151,13 +151,17 @@ class OpeningTally(Node):
             self._busy_from = now
         self._active_at = now
 
-    def _taken(self, tally: int, now: MonoNs) -> int:
-        """Openings that the tally has taken since it was last read; a baseline takes none."""
+    def _taken(self, tally: int, closed: Tri, now: MonoNs) -> int:
+        """Openings that the tally has taken since it was last read; a baseline takes none.
+
+        A latch that is cleared while the guard stands open goes on again, though nothing has been opened.
+        """
         kept = self._kept
         if kept.tally is None or tally == kept.tally:
             return 0
         if self._source == LATCH:
-            return 1 if tally else 0
+            stands_open = kept.closed is False and closed is False
+            return 1 if tally and not stands_open else 0
         read_at = self._read_at
         elapsed_ns = None if read_at is None else now - read_at
         taken = steps(kept.tally, tally, modulus_of(self._tally.plan), elapsed_ns)

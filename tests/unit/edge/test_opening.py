@@ -196,6 +196,19 @@ def test_a_latch_that_goes_on_with_a_seen_opening_is_none_and_one_found_set_is_n
     assert missed(rig) == []
 
 
+def test_a_latch_that_is_cleared_while_the_door_stands_open_and_goes_on_again_is_no_further_opening() -> None:
+    rig = Rig(tallied("opened_latch"))
+    rig.run(2000, mode=0)
+    rig.run(AFTERWARDS, mode=1, closed=0)
+    rig.run(200, mode=0)
+    rig.run(AFTERWARDS, mode=1)
+    rig.run(AFTERWARDS, closed=1)
+    assert missed(rig) == []
+    rig.run(AFTERWARDS, mode=0)
+    rig.run(AFTERWARDS, mode=1)
+    assert counts(rig) == [1]
+
+
 @given(st.lists(st.tuples(st.sampled_from(["seen", "unseen", "both"]), st.integers(1, 12)), max_size=12))
 @settings(max_examples=60, deadline=None)
 def test_seen_and_missed_openings_add_up_to_what_the_plc_counted(story: list[tuple[str, int]]) -> None:
