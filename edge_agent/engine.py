@@ -41,7 +41,7 @@ from edge_agent.domain.opening import OPENING_KEY_PREFIX
 from edge_agent.domain.plan import CellPlan, ReadBlock
 from edge_agent.domain.quality import SHORT, BadReason, BlockState, Supply
 from edge_agent.domain.readers import readers_of_block, readers_of_signals
-from edge_agent.domain.readsplit import split
+from edge_agent.domain.readsplit import pieces, split
 from edge_agent.domain.report import pack_report
 from edge_agent.domain.rule import REMOVED
 from edge_agent.domain.units import BlockId, GuardId, MachineId, MonoNs, SignalId
@@ -168,6 +168,10 @@ class EdgeEngine:
             if part.supply is not Supply.LOST:
                 self._arm_block(part)
         return parts
+
+    def pieces(self, block: BlockId) -> tuple[ReadBlock, ...]:
+        """What of `block` can be asked for alone, to see whether its device gives any of it."""
+        return pieces(self._blocks[block].plan, self._plan.signals)
 
     # What goes out.
 

@@ -2,7 +2,8 @@
 
 Theory of operation. A device answers exception 02 (illegal data address) when one address of a span is not there, or
 when the span is longer than it bears. Nothing says which, so the request is cut in two and each half stands on its own;
-a half that is refused again is cut again. The cut is in the largest gap between what must stay together (the planner's
+a half that is refused again is cut again. It is cut only while the device gives a piece of what it refuses (`pieces`): one
+that refuses everything is starting, or being loaded, and will give the whole again. The cut is in the largest gap between what must stay together (the planner's
 atoms: values of several registers, both channels of a guard), because unused addresses are the likeliest to be missing;
 where there is no gap, nearest to the middle. Each part reads exactly what its signals need, without the addresses that
 were read along.
@@ -66,9 +67,7 @@ def split(block: ReadBlock, signals: Sequence[SignalPlan], new_id: BlockId) -> t
     `signals` are the whole plan's. The first part keeps the id, a second one gets `new_id`. One part alone reads less
     than before, since the block read more than its signals need.
     """
-    clusters = _clusters(block, signals, COMPANY)
-    if len(clusters) == 1:
-        clusters = _clusters(block, signals, frozenset(CHANNEL_NAMES))
+    clusters = _finest(block, signals)
     if len(clusters) == 1:
         return (_part(block, signals, clusters, block.id),)
     cut = _cut(clusters)
@@ -76,6 +75,14 @@ def split(block: ReadBlock, signals: Sequence[SignalPlan], new_id: BlockId) -> t
         _part(block, signals, clusters[:cut], block.id),
         _part(block, signals, clusters[cut:], new_id),
     )
+
+
+def pieces(block: ReadBlock, signals: Sequence[SignalPlan]) -> tuple[ReadBlock, ...]:
+    """What of `block` can be asked for alone, the outermost first: addresses are missing at an end more often than within."""
+    clusters = _finest(block, signals)
+    order = sorted(range(len(clusters)), key=lambda place: min(place, len(clusters) - 1 - place))
+    found = (_part(block, signals, clusters[place : place + 1], block.id) for place in order)
+    return tuple(piece for piece in found if piece.count < block.count)
 
 
 def split_plan(plan: CellPlan, block: BlockId) -> CellPlan:
@@ -97,6 +104,12 @@ def split_refused(plan: CellPlan, spans: Iterable[RefusedSpan]) -> CellPlan:
         if found is not None:
             plan = split_plan(plan, found)
     return plan
+
+
+def _finest(block: ReadBlock, signals: Sequence[SignalPlan]) -> list[_Cluster]:
+    """What stays together; of a lone guard, its channels."""
+    clusters = _clusters(block, signals, COMPANY)
+    return clusters if len(clusters) > 1 else _clusters(block, signals, frozenset(CHANNEL_NAMES))
 
 
 def _clusters(block: ReadBlock, signals: Sequence[SignalPlan], company: frozenset[str]) -> list[_Cluster]:

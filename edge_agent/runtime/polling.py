@@ -2,8 +2,12 @@
 
 One loop for each connection, so a dead one slows no other. What a read brings goes to the `Intake`: an answer that
 says nothing new is taken on the spot and wakes nobody (the usual case, and the reason why a poll is cheap); everything
-else goes into the inbox, in order. A block whose address is refused is split, and its parts are asked for in its place;
-only what cannot be split any further has failed.
+else goes into the inbox, in order.
+
+A block whose address is refused may be too long, or lack an address; or its device refuses everything, since it is starting
+or its program is being loaded. So one piece of it is asked for, another in each poll. Is that refused too, the block has
+failed. Does the device give it, the block is asked for again, and refused again it is split for good: its parts are asked
+for in its place. All this within one poll.
 """
 
 from __future__ import annotations
@@ -41,6 +45,10 @@ class Intake(Protocol):
         """Take a good answer that says nothing new; False when it has to go through `accept`."""
         ...
 
+    def pieces(self, block: ReadBlock) -> Sequence[ReadBlock]:
+        """What of `block`, which was refused, can be asked for alone; nothing when there is nothing smaller."""
+        ...
+
     def split(self, block: ReadBlock) -> Sequence[ReadBlock]:
         """What to ask for instead of `block`, which was refused; nothing when there is nothing smaller."""
         ...
@@ -65,21 +73,39 @@ async def poll_line(
         block = turn.block.id
         outcome = await link.read(turn.device.unit, turn.block, turn.timeout_ms)
         now = clock.mono()
-        if isinstance(outcome, BlockFailed) and (parts := _parts(turn, outcome, intake)):
-            schedule.divide(turn, parts, started, now)
+        is_piece = turn.is_at_piece
+        if isinstance(outcome, BlockFailed) and _is_refused_in_part(
+            schedule, turn, outcome, intake, started, now
+        ):
             advance()
             continue
         skipped = schedule.finish(turn, outcome, started, now)
-        if not (isinstance(outcome, BlockOk) and intake.take_unchanged(block, outcome.data, started, now)):
+        if is_piece:
+            if isinstance(outcome, BlockFailed) and block not in skipped:
+                await intake.accept(Reply(block, outcome, started, now))
+        elif not (isinstance(outcome, BlockOk) and intake.take_unchanged(block, outcome.data, started, now)):
             await intake.accept(Reply(block, outcome, started, now))
         for other in skipped:
             await intake.accept(Reply(other, outcome, started, now))
         advance()
 
 
-def _parts(turn: Turn, outcome: BlockFailed, intake: Intake) -> Sequence[ReadBlock]:
-    """A refused address says nothing about the others of its block: they are asked for without it."""
-    return intake.split(turn.block) if outcome.reason == ILLEGAL_ADDRESS else ()
+def _is_refused_in_part(
+    schedule: PollSchedule, turn: Turn, outcome: BlockFailed, intake: Intake, started: MonoNs, now: MonoNs
+) -> bool:
+    """Whether less is asked for instead, in the same poll: a piece, or parts once the device has given a piece."""
+    if outcome.reason != ILLEGAL_ADDRESS or turn.is_at_piece or turn.is_silent:
+        return False
+    if turn.vouched is turn.block:
+        turn.end_doubt()
+        parts = intake.split(turn.block)
+        if parts:
+            schedule.divide(turn, parts, started, now)
+        return bool(parts)
+    pieces = intake.pieces(turn.block)
+    if pieces:
+        schedule.doubt(turn, pieces, started, now)
+    return bool(pieces)
 
 
 async def _sleep_until(turn: Turn, clock: Clock, advance: Callable[[], None]) -> None:

@@ -113,6 +113,10 @@ class Pump:
         self._on_split(block, parts)
         return parts
 
+    def pieces(self, block: ReadBlock) -> Sequence[ReadBlock]:
+        """What of `block`, which was refused, can be asked for alone."""
+        return self.engine.pieces(block.id)
+
     async def accept(self, reply: Reply) -> None:
         """Take in any reply; waits while the inbox is full."""
         while len(self._inbox) >= INBOX_MAX:

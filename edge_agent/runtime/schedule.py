@@ -143,8 +143,14 @@ class PollSchedule:
         skipped: Sequence[BlockId] = _NONE
         if not isinstance(outcome, BlockFailed):
             turn.note_answer(now - started)
-            self._hear(turn, now)
+            if turn.is_at_piece:
+                turn.vouch()
+                turn.arm(now)
+            else:
+                turn.end_doubt()
+                self._hear(turn, now)
         else:
+            turn.end_doubt()
             turn.errors += 1
             if outcome.reason.startswith(_ANSWER):
                 turn.note_answer(now - started)
@@ -157,22 +163,28 @@ class PollSchedule:
 
     def divide(self, turn: Turn, parts: Sequence[ReadBlock], started: MonoNs, now: MonoNs) -> None:
         """A turn is over with a refusal of its block, and `parts` are asked for instead, in the same poll."""
+        turn.divide(parts)
+        self._go_on(turn, started, now)
+
+    def doubt(self, turn: Turn, pieces: Sequence[ReadBlock], started: MonoNs, now: MonoNs) -> None:
+        """A turn is over with a refusal of its block, and one of its `pieces` is asked for, in the same poll."""
+        turn.doubt(pieces)
+        self._go_on(turn, started, now)
+
+    def counters(self) -> dict[DeviceId, PollCounters]:
+        """What became of each device's polls."""
+        return {turn.device.id: PollCounters(turn.polls, turn.errors, turn.overruns) for turn in self._turns}
+
+    def _go_on(self, turn: Turn, started: MonoNs, now: MonoNs) -> None:
+        """The poll goes on after a refusal, behind everyone who waits."""
         _, place, first = self._heap[0]
         assert turn is first, "turns end in the order in which they are given"
         self._free_at = now
         turn.request_due = MonoNs(started + turn.spacing_ns)
         turn.errors += 1
         turn.note_answer(now - started)
-        turn.divide(parts)
-        if turn.is_silent:
-            self._hear(turn, now)
-        else:
-            turn.arm(now)
+        turn.arm(now)
         heapreplace(self._heap, (turn.due, place, turn))
-
-    def counters(self) -> dict[DeviceId, PollCounters]:
-        """What became of each device's polls."""
-        return {turn.device.id: PollCounters(turn.polls, turn.errors, turn.overruns) for turn in self._turns}
 
     def _hear(self, turn: Turn, now: MonoNs) -> None:
         """It answered: on with the poll, or, after a silence, a full poll at once."""

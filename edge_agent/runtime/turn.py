@@ -64,12 +64,15 @@ class Turn:
         "groups",
         "is_silent",
         "overruns",
+        "piece",
+        "pieces_asked",
         "polls",
         "request_due",
         "slowest_ns",
         "smallest",
         "spacing_ns",
         "timeout_ms",
+        "vouched",
     )
 
     def __init__(self, device: DevicePlan, groups: list[PollGroup], start: MonoNs) -> None:
@@ -84,10 +87,34 @@ class Turn:
         self.request_due = start
         self.full_probe_at = start
         self.is_silent = False
+        self.piece: ReadBlock | None = None
+        self.vouched: ReadBlock | None = None
+        self.pieces_asked = 0
         self.slowest_ns = 0
         self.polls = 0
         self.errors = 0
         self.overruns = 0
+
+    @property
+    def is_at_piece(self) -> bool:
+        """Whether `block` is a piece of the group's next block, which was refused."""
+        return self.block is self.piece
+
+    def doubt(self, pieces: Sequence[ReadBlock]) -> None:
+        """`block` was refused: does the device give any of its `pieces`? One is asked for next, another the next time."""
+        self.piece = pieces[self.pieces_asked % len(pieces)]
+        self.pieces_asked += 1
+
+    def vouch(self) -> None:
+        """The piece was given: the whole is asked for again, and its refusal is believed."""
+        self.vouched, self.piece = self.group.blocks[self.group.next_block], None
+
+    def end_doubt(self) -> None:
+        """The piece was not given, or the whole was."""
+        if self.block is self.piece:
+            self.piece = None
+        elif self.block is self.vouched:
+            self.vouched = None
 
     def divide(self, parts: Sequence[ReadBlock]) -> None:
         """`block` was refused: from now on its `parts` are asked for in its place, in the poll that is under way too."""
@@ -96,6 +123,7 @@ class Turn:
                 place = group.blocks.index(self.block)
                 group.blocks[place : place + 1] = parts
         self.smallest = _smallest(self.groups)
+        self.pieces_asked = 0
 
     def note_answer(self, took_ns: int) -> None:
         """An answer took so long, be it a gateway's that the device gave it none."""
@@ -113,6 +141,9 @@ class Turn:
         """Of the groups that are due, the fastest; it may go between two blocks of a slower one."""
         if self.is_silent:
             self.block = self.smallest
+            return
+        if self.piece is not None:
+            self.block = self.piece
             return
         if len(self.groups) > 1:
             at = max(now, self.due)

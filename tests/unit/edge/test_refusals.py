@@ -66,10 +66,11 @@ class AgentRun:
     told: list[Mapping[str, Json]] = field(default_factory=list)
     guards: dict[str, GuardState] = field(default_factory=dict)
 
-    def run(self, seconds: float) -> None:
-        run_virtual(lambda: self._run(seconds))
+    def run(self, seconds: float, then: range | None = None) -> None:
+        """Run for so long; and as long again, if the device has other bits `then`."""
+        run_virtual(lambda: self._run(seconds, then))
 
-    async def _run(self, seconds: float) -> None:
+    async def _run(self, seconds: float, then: range | None) -> None:
         clock = NodeClock(virtual_loop(), "gw", 0)
         book = RefusalBook(self.plan, self.memory)
         pair = clock.pair()
@@ -108,6 +109,9 @@ class AgentRun:
         ]
         loops.append(asyncio.create_task(pump.run(sender, ReportPolicy(3600), lambda: None)))
         await asyncio.sleep(seconds)
+        if then is not None:
+            self.device.bits = then
+            await asyncio.sleep(seconds)
         for loop in loops:
             loop.cancel()
         await asyncio.gather(*loops, return_exceptions=True)
@@ -116,8 +120,9 @@ class AgentRun:
 def test_what_the_device_has_is_known_within_the_same_poll() -> None:
     run = AgentRun(Device(range(5)))  # the door's four bits and the E-stop; no permit
     run.run(0.4)
-    assert run.device.asked_bits[:3] == [(0, 6), (0, 4), (4, 2)]
-    assert set(run.device.asked_bits[3:]) == {(4, 1), (5, 1), (0, 4)}
+    asked = run.device.asked_bits
+    assert asked[:9] == [(0, 6), (0, 4), (0, 6), (0, 4), (4, 2), (4, 1), (4, 2), (4, 1), (5, 1)]
+    assert set(asked[9:]) == {(4, 1), (5, 1), (0, 4)}
     assert run.guards[DOOR] is not GuardState.UNKNOWN
     assert run.guards[ESTOP] is GuardState.CLOSED
 
@@ -152,11 +157,21 @@ def test_a_busy_device_is_asked_for_the_whole_until_it_answers() -> None:
         assert (run.told, REFUSALS_KEY in run.memory) == ([], False)
 
 
-def test_a_device_that_has_none_of_it_is_asked_down_to_what_belongs_together_and_no_further() -> None:
+def test_a_device_that_refuses_everything_while_it_starts_is_asked_for_the_whole_ever_after() -> None:
+    device = Device(range(0))
+    run = AgentRun(device)
+    run.run(10, then=range(6))
+    assert (run.told, REFUSALS_KEY in run.memory) == ([], False)
+    assert set(device.asked_bits[-12:]) == {(0, 6)}
+    assert run.guards[ESTOP] is GuardState.CLOSED
+
+
+def test_a_device_that_has_none_of_it_is_asked_for_one_piece_more_a_poll() -> None:
     run = AgentRun(Device(range(0)))
     run.run(10)
-    late = run.device.asked_bits[-12:]
-    assert set(late) == {(0, 2), (2, 1), (3, 1), (4, 1), (5, 1)}
+    late = run.device.asked_bits[-8:]
+    assert late.count((0, 6)) == 4
+    assert set(late) == {(0, 6), (0, 4), (4, 1), (5, 1)}
     assert run.guards.get(DOOR, GuardState.UNKNOWN) is GuardState.UNKNOWN
 
 

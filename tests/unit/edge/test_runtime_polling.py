@@ -44,14 +44,19 @@ class Intake:
     unchanged: list[tuple[BlockId, bytes, int]] = field(default_factory=list)
     accepted: list[Reply] = field(default_factory=list)
     parts: dict[BlockId, Sequence[ReadBlock]] = field(default_factory=dict)
+    splits: list[BlockId] = field(default_factory=list)
 
     def take_unchanged(self, block: BlockId, data: bytes, requested_at: MonoNs, now: MonoNs) -> bool:
         if not self.news:
             self.unchanged.append((block, data, (now - requested_at) // 1_000_000))
         return not self.news
 
+    def pieces(self, block: ReadBlock) -> Sequence[ReadBlock]:
+        return [part for part in self.parts.get(block.id, ()) if part != block]
+
     def split(self, block: ReadBlock) -> Sequence[ReadBlock]:
         parts = self.parts.get(block.id, ())
+        self.splits.append(block.id)
         return () if list(parts) == [block] else parts
 
     async def accept(self, reply: Reply) -> None:
@@ -118,6 +123,40 @@ def test_a_refused_address_has_failed_only_when_there_is_nothing_smaller_to_ask_
     poll(link, intake, 0.05, (devices, blocks))
     assert [asked for _, asked, _ in link.asked] == [0, 0]
     assert [(reply.block, reply.outcome) for reply in intake.accepted] == [(0, BlockFailed("exception:2"))]
+
+
+def test_each_block_has_failed_once_when_the_piece_of_a_refused_one_meets_silence() -> None:
+    devices, blocks = plant([100, 100])
+    piece = replace(blocks[0], count=1)
+
+    class Device(Link):
+        async def read(self, unit: int, block: ReadBlock, timeout_ms: int) -> BlockOutcome:
+            await super().read(unit, block, timeout_ms)
+            return BlockFailed("timeout" if block == piece else "exception:2")
+
+    intake = Intake(parts={BlockId(0): [piece]})
+    poll(Device(), intake, 0.05, (devices, blocks))
+    assert sorted((reply.block, reply.outcome) for reply in intake.accepted) == [
+        (0, BlockFailed("timeout")),
+        (1, BlockFailed("timeout")),
+    ]
+
+
+def test_a_fast_group_goes_between_and_the_refused_block_of_a_slow_one_is_split_all_the_same() -> None:
+    devices, blocks = plant([10, 1000])
+    fast, slow = blocks
+    piece = replace(slow, count=1)
+
+    class Device(Link):
+        async def read(self, unit: int, block: ReadBlock, timeout_ms: int) -> BlockOutcome:
+            await super().read(unit, block, timeout_ms)
+            await asyncio.sleep(0.01)
+            is_refused = block == slow or (block == fast and len(self.asked) % 2)
+            return BlockFailed("exception:2") if is_refused else BlockOk(b"\1")
+
+    device, intake = Device(), Intake(parts={slow.id: [piece]})
+    poll(device, intake, 5, (devices, blocks))
+    assert intake.splits == [slow.id]
 
 
 def test_only_a_refused_address_asks_for_smaller_parts() -> None:
