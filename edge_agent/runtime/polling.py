@@ -74,9 +74,9 @@ async def poll_line(
         outcome = await link.read(turn.device.unit, turn.block, turn.timeout_ms)
         now = clock.mono()
         is_piece = turn.is_at_piece
-        if isinstance(outcome, BlockFailed) and _is_refused_in_part(
-            schedule, turn, outcome, intake, started, now
-        ):
+        if isinstance(outcome, BlockFailed) and (less := _less(turn, outcome, intake)):
+            ask = schedule.divide if turn.is_vouched else schedule.doubt
+            ask(turn, less, started, now)
             advance()
             continue
         skipped = schedule.finish(turn, outcome, started, now)
@@ -90,22 +90,11 @@ async def poll_line(
         advance()
 
 
-def _is_refused_in_part(
-    schedule: PollSchedule, turn: Turn, outcome: BlockFailed, intake: Intake, started: MonoNs, now: MonoNs
-) -> bool:
-    """Whether less is asked for instead, in the same poll: a piece, or parts once the device has given a piece."""
+def _less(turn: Turn, outcome: BlockFailed, intake: Intake) -> Sequence[ReadBlock]:
+    """What is asked for instead, in the same poll: a piece, or parts once the device has given a piece."""
     if outcome.reason != ILLEGAL_ADDRESS or turn.is_at_piece or turn.is_silent:
-        return False
-    if turn.vouched is turn.block:
-        turn.end_doubt()
-        parts = intake.split(turn.block)
-        if parts:
-            schedule.divide(turn, parts, started, now)
-        return bool(parts)
-    pieces = intake.pieces(turn.block)
-    if pieces:
-        schedule.doubt(turn, pieces, started, now)
-    return bool(pieces)
+        return ()
+    return intake.split(turn.block) if turn.is_vouched else intake.pieces(turn.block)
 
 
 async def _sleep_until(turn: Turn, clock: Clock, advance: Callable[[], None]) -> None:

@@ -100,6 +100,11 @@ class Turn:
         """Whether `block` is a piece of the group's next block, which was refused."""
         return self.block is self.piece
 
+    @property
+    def is_vouched(self) -> bool:
+        """Whether the device has just given a piece of `block`."""
+        return self.block is self.vouched
+
     def doubt(self, pieces: Sequence[ReadBlock]) -> None:
         """`block` was refused: does the device give any of its `pieces`? One is asked for next, another the next time."""
         self.piece = pieces[self.pieces_asked % len(pieces)]
@@ -111,9 +116,9 @@ class Turn:
 
     def end_doubt(self) -> None:
         """The piece was not given, or the whole was."""
-        if self.block is self.piece:
+        if self.is_at_piece:
             self.piece = None
-        elif self.block is self.vouched:
+        elif self.is_vouched:
             self.vouched = None
 
     def divide(self, parts: Sequence[ReadBlock]) -> None:
@@ -124,6 +129,7 @@ class Turn:
                 group.blocks[place : place + 1] = parts
         self.smallest = _smallest(self.groups)
         self.pieces_asked = 0
+        self.end_doubt()
 
     def note_answer(self, took_ns: int) -> None:
         """An answer took so long, be it a gateway's that the device gave it none."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.app.links import opened, tool_link
+from edge_agent.app.links import Reach, opened, tool_link
 from edge_agent.configfile import Document, parse
 from edge_agent.domain.decode import Value, compile_decoder
 from edge_agent.domain.plan import CellPlan, ReadBlock, SignalPlan, ValueType
@@ -95,7 +95,7 @@ def signals_of(profile: str, names: Sequence[str], meaning: Meaning) -> list[Sig
 
 
 async def read_all(url: str, blocks: Sequence[ReadBlock]) -> list[bytes]:
-    async with opened(tool_link(url, PATIENT_MS)) as link:
+    async with opened(tool_link(Reach(url), PATIENT_MS)) as link:
         found = []
         for block in blocks:
             outcome = await link.read(1, block, PATIENT_MS)
