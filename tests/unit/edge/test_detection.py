@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypeAlias
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from edge_agent.domain.plan import CellPlan, RuleName
+from edge_agent.domain.plan import CellPlan, Coding, RuleName
 from edge_agent.domain.units import BlockId
 from edge_agent.wire.event import Priority, ViolationRaised
 from tests.unit.edge.rig import POLL_MS, R01, R09, R17, Layout, Rig, cell, ns, rule
@@ -140,3 +141,82 @@ def test_a_flaky_source_that_proves_nothing_more_does_not_delay_what_the_others_
     ]
     assert raised
     assert raised[0] <= POLL_MS + 1000 + POLL_MS + ANSWER_MS
+
+
+# Against an evaluator of its own: what was accepted when, and from when it counts.
+
+Accepted: TypeAlias = "list[tuple[float, float, int]]"
+"""(accepted at, counts from, value), in milliseconds."""
+
+
+def accepted(samples: list[tuple[float, int]], on_ms: int, off_ms: int) -> Accepted:
+    found: Accepted = []
+    differs_since: float | None = None
+    for at, value in samples:
+        if not found or value != found[-1][2]:
+            wait_ms = 0 if not found else on_ms if value else off_ms
+            differs_since = at if differs_since is None else differs_since
+            if at - differs_since >= wait_ms:
+                found.append((at, differs_since + wait_ms, value))
+                differs_since = None
+        else:
+            differs_since = None
+    return found
+
+
+def expected(door: Accepted, running: Accepted, samples: list[float], on_ms: int, off_ms: int) -> list[str]:
+    story: list[str] = []
+    begun: float | None = None
+    over: float | None = None
+    is_open = False
+    for at in samples:
+        states = [[item for item in signal if item[0] <= at] for signal in (door, running)]
+        if not all(states):
+            continue
+        (_, shut_from, closed), (_, runs_from, runs) = (signal[-1] for signal in states)
+        if runs and not closed:
+            begun, over = max(shut_from, runs_from) if begun is None else begun, None
+            if not is_open and at - begun >= on_ms:
+                is_open = True
+                story.append(f"{round(at)} +P1")
+        else:
+            begun, over = None, at if over is None else over
+            if is_open and at - over >= off_ms:
+                is_open = False
+                story.append(f"{round(at)} -returned_to_normal")
+    return story
+
+
+changes = st.lists(st.integers(1, 149), max_size=12, unique=True).map(
+    lambda tenths: [at * 100 for at in tenths]
+)
+"""When something turns over, in milliseconds."""
+
+
+@given(
+    st.tuples(changes, changes),
+    st.sampled_from([0, 300, 333, 1000]),
+    st.sampled_from([(0, 0), (0, 30), (50, 260), (700, 30), (260, 700)]),
+    st.tuples(polls, polls),
+)
+@settings(max_examples=60, deadline=None)
+def test_door_and_motion_at_rates_of_their_own_are_judged_as_an_independent_evaluator_says(
+    turns: tuple[list[int], list[int]], on_ms: int, debounce_ms: tuple[int, int], rates: tuple[int, int]
+) -> None:
+    r01 = replace(R01, on_delay_ms=on_ms)
+    plan = cell(Layout(door_rules=(r01,), door_signals=("ch_a",), estop=False, mode=False))
+    coding = Coding(debounce_on_ms=debounce_ms[0], debounce_off_ms=debounce_ms[1])
+    rig = Rig(replace(plan, signals=(replace(plan.signals[0], coding=coding), *plan.signals[1:])))
+    raw: tuple[list[tuple[float, int]], list[tuple[float, int]]] = ([], [])
+    for at in range(0, 18_000, 5):
+        rig.now_ms = at
+        values = [1 - sum(turn <= at for turn in turns[0]) % 2, sum(turn <= at for turn in turns[1]) % 2]
+        rig.set(closed=values[0], running=values[1])
+        for place, block in enumerate(rig.plan.blocks):
+            if (at - 5 * place) % rates[place] == 0:  # never both at once: one would come first
+                rig.engine.receive_block(block.id, rig.plant.block(block), ns(at), ns(at))
+                raw[place].append((at, values[place]))
+        rig.commit()
+    door, running = accepted(raw[0], *debounce_ms), accepted(raw[1], 0, 0)
+    samples = sorted({item[0] for signal in raw for item in signal})
+    assert rig.story("guard_open_motion") == expected(door, running, samples, on_ms, r01.off_delay_ms)
