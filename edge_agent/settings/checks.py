@@ -14,7 +14,7 @@ from edge_agent.domain.plan import GuardKind
 from edge_agent.domain.readplan import STALE_POLLS
 from edge_agent.settings.link import BadUrl, parse_link
 from edge_agent.settings.points import near_mend
-from edge_agent.settings.schema import DeviceSection
+from edge_agent.settings.schema import DeviceSection, HeartbeatSection
 from edge_agent.settings.signals import MOTION_SOURCES
 from edge_agent.settings.spot import Spot
 from edge_agent.settings.wiring import WiredGuard, WiredMachine, all_guards
@@ -68,11 +68,13 @@ def _time_problems(spot: Spot, device: DeviceSection) -> Iterator[Problem]:
     if stale <= device.timeout_ms:
         what = f"`timeout_ms` is {device.timeout_ms}, not below stale_ms of {stale}: one late reply would blind the guards"
         yield spot.problem(what, f"write less than {stale}", "timeout_ms")
-    heartbeat = device.heartbeat
-    beat_poll_ms = (heartbeat and heartbeat.poll_ms) or device.poll_ms
-    if heartbeat is not None and heartbeat.stale_ms < 2 * beat_poll_ms:
-        what = f"`heartbeat`: {heartbeat.stale_ms} ms are less than two polls of {beat_poll_ms} ms"
-        yield spot.problem(what, f"write at least {2 * beat_poll_ms}", "heartbeat", "stale_ms")
+
+
+def heartbeat_problems(spot: Spot, heartbeat: HeartbeatSection, poll_ms: int) -> Iterator[Problem]:
+    """A heartbeat that stands still between two readings of it; `poll_ms` is how often it is read."""
+    if heartbeat.stale_ms < 2 * poll_ms:
+        what = f"`heartbeat`: {heartbeat.stale_ms} ms are less than two polls of {poll_ms} ms"
+        yield spot.problem(what, f"write at least {2 * poll_ms}", "stale_ms")
 
 
 def machine_problems(

@@ -139,8 +139,10 @@ class Compiler:
                 if section is not None:
                     at = spot.at(signal)
                     index = self._points.add(at, section, signal, meaning, Owner(), device=DeviceId(name))
-                    if signal == "heartbeat" and index is not None:
+                    if device.heartbeat is section and index is not None:
                         self._heartbeats[name] = index
+                        poll_ms = self._points.signals[index].poll_ms
+                        self.problems += checks.heartbeat_problems(at, device.heartbeat, poll_ms)
             self._presence[name] = tuple(self._proofs(spot, DeviceId(name), device))
         for machine in self._machines.values():
             owner = Owner(MachineId(machine.id))

@@ -337,6 +337,14 @@ def test_a_point_brings_its_address_and_what_the_profile_says_of_it() -> None:
     assert mode.coding.map == {0: "auto", 1: "setup", 2: "maint", 3: "local"}
 
 
+def test_a_heartbeat_that_its_profile_reads_too_slowly_for_its_staleness_is_refused(tmp_path: Path) -> None:
+    own(tmp_path, f"  beat: {point('hr/9', 'poll_ms: 3000')}\n  a: {point('hr/0.0')}\n")
+    text = configuration("profile: own.yaml, heartbeat: {at: beat, stale_ms: 5000}", "{at: d/a}")
+    problems = compiled_or_not(text, str(tmp_path / "agent.yaml"))
+    assert isinstance(problems, list)
+    assert "`heartbeat`: 5000 ms are less than two polls of 3000 ms — write at least 6000" in problems[0]
+
+
 def test_what_the_plant_writes_goes_before_the_profile() -> None:
     settings = compiled(
         configuration(
