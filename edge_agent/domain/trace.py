@@ -30,8 +30,8 @@ LINE_MAX_CHARS = 64 * 1024
 ITEMS_MAX = 65_536
 """A Modbus table has no more."""
 
-T_MAX_MS = 2**53
-"""Milliseconds beyond this are no time anybody recorded."""
+T_MAX_MS = 250_000_000_000_000
+"""Milliseconds beyond this are no time anybody recorded; counted from 1970 it is a date yet (RFC 3339 ends with year 9999)."""
 
 _REASON = re.compile(r"timeout|link|short|exception:\d{1,3}|wrong_unit|wrong_function|bad_frame|unconfirmed")
 

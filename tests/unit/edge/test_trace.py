@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.domain.trace import TraceFailure, TraceProblem, TraceSample, read_trace
+from edge_agent.domain.trace import T_MAX_MS, TraceFailure, TraceProblem, TraceSample, read_trace
 from edge_agent.replay import PROBLEMS_MAX, TraceError, replay, trace_problems
 from tests.unit.edge.rig import Plant, Rig, bits, cell, ns, words
 
@@ -24,6 +24,10 @@ def line(t: float, device: str, table: str, start: int, **content: object) -> st
 
 def plc_bits(t: float, text: str) -> str:
     return line(t, "plc1", "di", 0, bits=text)
+
+
+def plc_words(t: float) -> str:
+    return line(t, "plc1", "hr", 0, words=[0, 0])
 
 
 def test_a_whole_block_becomes_one_sample() -> None:
@@ -83,6 +87,13 @@ def test_all_problems_are_told_at_once_up_to_a_limit() -> None:
     lines = [plc_bits(10, "110010"), plc_bits(5, "110010"), "nonsense"]
     assert [text.split(": ")[0] for text in trace_problems(cell(), lines, "a")] == ["a:2", "a:3"]
     assert len(trace_problems(cell(), ["?"] * 1000, "a")) == PROBLEMS_MAX
+
+
+def test_the_latest_time_of_a_trace_has_a_label_and_a_later_one_is_a_problem() -> None:
+    lines = [plc_bits(t, "010010") for t in (T_MAX_MS - 100, T_MAX_MS)]
+    assert any('"guard_changed"' in text for text in replay(cell(), [*lines, plc_words(T_MAX_MS)]))
+    [problem] = trace_problems(cell(), [plc_bits(T_MAX_MS + 1, "110010")], "a")
+    assert f"t is {T_MAX_MS + 1}" in problem
 
 
 def test_a_replay_stops_at_a_bad_line() -> None:
