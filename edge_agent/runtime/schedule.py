@@ -15,7 +15,7 @@ that lies behind everyone who waits now. Within a device, of the groups that are
 holds back a device, `pause_ms` keeps the connection still before a request to a device.
 
 **Silent devices.** A device that does not answer (or whose gateway says that it does not: exceptions 10 and 11) is not
-asked for its other blocks. From then on it is *probed* with its smallest block alone; the first answer, if only a
+asked for its other blocks, and is asked once more at its own pace. From then on it is *probed* with its smallest block alone; the first answer, if only a
 refusal, brings it back with a full poll at once. What a probe costs its neighbours depends on the framing.
 
     MBAP (TCP, TLS)  a late answer is told apart by its transaction id, so a probe need not wait for long: four times
@@ -61,6 +61,10 @@ PROBE_SHARE: Final = 40
 
 FULL_PROBE_SHARE: Final = 80
 """Probes with the whole timeout use one part in this of a connection's time."""
+
+RETRY_SHARE: Final = 5
+"""A device that has just failed is asked again at its own pace: noise loses an answer now and then, and values must not go
+stale for it. Such retries use one part in this of a connection's time, so that one that fails all the time has no more."""
 
 RTU_PROBE_SHARE: Final = 5
 """On RTU framing the silent devices of a line use one part in this of its time."""
@@ -119,6 +123,7 @@ class PollSchedule:
         self.read_max_ms = times * max((turn.device.timeout_ms for turn in self._turns), default=0) + more_ms
         self._silent = 0
         self._full_probe_at = now
+        self._retry_at = now
         self._free_at = now
 
     def next_turn(self, now: MonoNs) -> Turn:
@@ -206,14 +211,18 @@ class PollSchedule:
         """It is silent (still): when to probe it, and which of its blocks fail with this one."""
         turn.polls += 1
         skipped = turn.unasked(now)
+        is_retry = False
         if not turn.is_silent:
             turn.is_silent = True
             self._silent += 1
+            is_retry = now >= self._retry_at
+            if is_retry:
+                self._retry_at = MonoNs(now + (now - started) * RETRY_SHARE)
         elif turn.timeout_ms == turn.device.timeout_ms:
             turn.full_probe_at = now
             self._full_probe_at = MonoNs(now + (now - started) * FULL_PROBE_SHARE)
         pace_ns = min(turn.groups[0].poll_ns, _PROBE_DUE_NS)
-        if self._silent < len(self._turns):
+        if self._silent < len(self._turns) and not is_retry:
             share = RTU_PROBE_SHARE if self._is_rtu else PROBE_SHARE
             pace_ns = max(pace_ns, (now - started) * share * self._silent)
             if not self._is_rtu:

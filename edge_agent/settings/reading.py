@@ -59,8 +59,9 @@ def rtu_lines(devices: Mapping[str, DeviceSection], urls: Mapping[str, str]) -> 
 def connection_problems(
     document: Document, devices: Mapping[str, DeviceSection], urls: Mapping[str, str]
 ) -> Iterator[Problem]:
-    """Devices of one link that disagree on its connections, and serial lines that cannot have several."""
+    """Devices of one link that disagree on its connections or its speed, and serial lines that cannot have several."""
     first: dict[str, str] = {}
+    on_path: dict[str, str] = {}
     for name, url in urls.items():
         spot, wanted = Spot(document, ("devices", name)), devices[name].connections
         other = first.setdefault(url, name)
@@ -72,6 +73,12 @@ def connection_problems(
         if wanted > 1 and url.startswith(SERIAL + "://"):
             what = f"`connections` is {wanted}, but a serial line is one wire"
             yield spot.problem(what, "remove it", "connections")
+        if url.startswith(SERIAL + "://"):
+            path = url.partition("?")[0]
+            other = on_path.setdefault(path, name)
+            if urls[other] != url:
+                what = f"the same serial line is set differently at {other}: only one of them could open it"
+                yield spot.problem(what, "write the same baud, parity and stopbits at both", "url")
 
 
 def request_problems(

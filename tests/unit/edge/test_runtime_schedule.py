@@ -378,6 +378,30 @@ def test_a_dead_unit_on_rtu_framing_leaves_the_others_four_fifths() -> None:
     assert line.worst_gap_ms("d1", 5000) <= PROBE_MAX_S * 1000
 
 
+@pytest.mark.parametrize("url", [TCP, RTU])
+def test_one_lost_answer_makes_nobody_stale(url: str) -> None:
+    """Noise hits any line now and then: the device is asked again at its own pace, long before its values are unknown."""
+    line = Line(*plant([200] * 2, [200], [200], url=url))
+    line.run(5000)
+    line.faults["d0"] = TIMEOUT
+    while line.waited_ms == []:
+        line.step()
+    line.faults.clear()
+    line.run(20_000)
+    for device in ("d0", "d1", "d2"):
+        assert line.worst_gap_ms(device, 4000) <= 1500
+
+
+def test_a_device_that_fails_every_other_read_on_rtu_framing_leaves_the_others_most_of_the_line() -> None:
+    line = Line(*plant([200], [200], [200], url=RTU))
+    line.run(5000)
+    for _ in range(600):
+        is_next_bad = len(line.times("d1")) % 2
+        line.faults = {"d1": TIMEOUT} if is_next_bad else {}
+        line.step()
+    assert line.share_of_polls("d0", 200, 5000) >= 0.6
+
+
 def test_a_device_that_garbles_its_answers_on_rtu_framing_is_as_good_as_silent() -> None:
     """Each garbled answer costs the line its quiet; over TCP it costs nothing, and is a matter of one block."""
     garbled = BlockFailed("short")

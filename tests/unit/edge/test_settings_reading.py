@@ -189,3 +189,16 @@ def test_the_plan_says_what_each_request_costs_and_how_much_of_its_limit_a_devic
             "busy_pct": None,
         }
     ]
+
+
+def test_a_serial_line_has_one_speed() -> None:
+    """Two links would open it, and the second never could."""
+    line = "modbus+rtu:///dev/ttyUSB0?baud="
+    problems = result_of(
+        (DEVICE, DEVICE.replace("modbus+tcp://192.0.2.10", f"'{line}9600'")),
+        ("modbus+tcp://192.0.2.10\n    unit: 2", f"'{line}19200'\n    unit: 2"),
+    )
+    assert isinstance(problems, list)
+    assert any("10:10: the same serial line is set differently at plc1" in told for told in problems), (
+        problems
+    )
