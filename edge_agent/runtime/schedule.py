@@ -30,7 +30,8 @@ refusal, brings it back with a full poll at once. What a probe costs its neighbo
                      RTU_PROBE_SHARE of the line's time: neighbours keep four fifths. PROBE_MAX_S holds while the
                      timeouts of the silent devices, with the quiet after each, sum up to a second.
 
-Where no neighbour answers either, nobody suffers: each is probed at its own pace (at least every PROBE_MAX_S), and a
+Devices that fell silent one after the other, with no answer of anybody in between, were cut off together: with the first
+answer all of them are tried. Where no neighbour answers either, nobody suffers: each is probed at its own pace (at least every PROBE_MAX_S), and a
 link that comes back is polled fully with the first answer of each device.
 
 Sources: Modbus Messaging on TCP/IP 1.0b, 4.2 (transaction identifier); Modbus over Serial Line 1.02, 2.4 (turnaround);
@@ -124,6 +125,7 @@ class PollSchedule:
         self._silent = 0
         self._full_probe_at = now
         self._retry_at = now
+        self._fallen: list[Turn] = []
         self._free_at = now
 
     def next_turn(self, now: MonoNs) -> Turn:
@@ -164,6 +166,8 @@ class PollSchedule:
             else:
                 self._hear(turn, now)
         heapreplace(self._heap, (turn.due, place, turn))
+        if self._fallen and not turn.is_silent:
+            self._try_fallen(now)
         return skipped
 
     def divide(self, turn: Turn, parts: Sequence[ReadBlock], started: MonoNs, now: MonoNs) -> None:
@@ -215,6 +219,7 @@ class PollSchedule:
         if not turn.is_silent:
             turn.is_silent = True
             self._silent += 1
+            self._fallen.append(turn)
             is_retry = now >= self._retry_at
             if is_retry:
                 self._retry_at = MonoNs(now + (now - started) * RETRY_SHARE)
@@ -229,6 +234,16 @@ class PollSchedule:
                 pace_ns = min(pace_ns, _PROBE_DUE_NS)
         turn.due = max(MonoNs(started + pace_ns), turn.request_due, now)
         return skipped
+
+    def _try_fallen(self, now: MonoNs) -> None:
+        """Somebody answers again: whoever fell silent together since the last answer was cut off together, and is tried now."""
+        fallen, self._fallen = self._fallen, []
+        if len(fallen) > 1:
+            self._heap = [
+                (max(now, turn.request_due) if turn in fallen and turn.is_silent else due, place, turn)
+                for due, place, turn in self._heap
+            ]
+            heapify(self._heap)
 
     def _shorten(self, turn: Turn, now: MonoNs) -> None:
         """How long to wait for a device that is silent or has never answered, while neighbours wait for their turn."""

@@ -392,6 +392,16 @@ def test_one_lost_answer_makes_nobody_stale(url: str) -> None:
         assert line.worst_gap_ms(device, 4000) <= 1500
 
 
+def test_a_gap_of_the_whole_link_is_over_for_all_devices_with_the_first_answer_of_any() -> None:
+    line = Line(*plant(*[[200]] * 8))
+    line.run(5000)
+    line.faults = {f"d{index}": TIMEOUT for index in range(8)}
+    line.run(6200)
+    line.faults.clear()
+    line.run(20_000)
+    assert max(line.worst_gap_ms(f"d{index}", 4000) for index in range(8)) <= 2000
+
+
 def test_a_device_that_fails_every_other_read_on_rtu_framing_leaves_the_others_most_of_the_line() -> None:
     line = Line(*plant([200], [200], [200], url=RTU))
     line.run(5000)
