@@ -165,6 +165,25 @@ async def kill_some(plant: Edge, draw: random.Random) -> None:
             await asyncio.to_thread(plant.broker.start)
 
 
+async def test_an_agent_that_polls_every_ten_seconds_shows_in_every_beat_that_it_lives(
+    tmp_path: Path, mosquitto: Mosquitto
+) -> None:
+    async with edge(tmp_path, mosquitto) as plant:
+        config = plant.agent.config
+        config.write_text(config.read_text().replace("poll_ms: 50", "poll_ms: 10000").replace("200", "10000"))
+        await plant.started()
+
+        def has_beaten(times: int) -> bool:
+            health = plant.gateway.health
+            return health is not None and health.beats >= times
+
+        await wait_for(lambda: has_beaten(2), "beats")
+        await wait_for(lambda: has_beaten(4), "beats that rise")
+        health = plant.gateway.health
+        assert health is not None
+        assert health.polls < health.beats
+
+
 async def test_a_refused_configuration_leaves_the_running_one_and_says_so(
     tmp_path: Path, mosquitto: Mosquitto
 ) -> None:
