@@ -135,6 +135,18 @@ class EdgeEngine:
             state.requested_at = requested_at
         return True
 
+    def expect(self, block: BlockId, requested_at: MonoNs) -> None:
+        """A good reply asked for at `requested_at` has come and will be received next: until then its block is not lost.
+
+        After a stall of the shell: every deadline is overdue then, and the replies that waited come one after the other.
+        """
+        state = self._blocks[block]
+        state.expected_at = max(state.expected_at, requested_at)
+
+    def stale_ns(self, block: BlockId) -> int:
+        """How long after its request a reply to this block is believed."""
+        return self._blocks[block].stale_ns
+
     def receive_failure(self, block: BlockId, reason: BadReason, now: MonoNs) -> None:
         """A read that brought no sample: no reply, a refusal, a reply that cannot be believed."""
         self._advance(now)

@@ -2,7 +2,8 @@
 
 A request is answered by a body (unit id and PDU) or by the reason why there is none: `timeout`, `bad_frame`, `link`. One
 timer serves all requests of the connection: it is left running while answers come, and looks at the deadline in force
-when it fires, so that a request costs no timer of its own.
+when it fires, so that a request costs no timer of its own. When a deadline is over, the sockets are looked at once more:
+after a stall of the process the timer comes first, and the answer may have been there in time.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ class Connection(asyncio.Protocol):
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
+        self._late_for = 0.0
         self._silence: asyncio.TimerHandle | None = None
         self._noisy_at = 0.0
 
@@ -164,8 +166,13 @@ class Connection(asyncio.Protocol):
         self._timer = None
         if self._answer is None:
             return
-        if self._loop.time() < self._deadline:
+        now = self._loop.time()
+        if now < self._deadline:
             self._arm(self._deadline)
+            return
+        if self._late_for != self._deadline:
+            self._late_for = self._deadline
+            self._arm(now + CLOCK_STEP_S)
             return
         self._timeouts += 1
         is_mid_frame = self._framing.is_mid_frame

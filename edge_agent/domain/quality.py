@@ -62,14 +62,16 @@ def worst(qualities: Iterable[Quality]) -> Quality:
 class BlockState:
     """One block as last read; while `quiet`, an equal reply only moves `requested_at` (the hot path).
 
-    `has_proof`: a presence check is read here. `is_unvouched`: nobody can read its device's heartbeat. `is_unproven`: what
-    it holds was read before a presence check held. `read_before` is when it was asked for before the last
-    answer that was looked at; None for the first of a run.
+        `has_proof`: a presence check is read here. `is_unvouched`: nobody can read its device's heartbeat. `is_unproven`: what
+        it holds was read before a presence check held. `expected_at` is when the newest reply was asked for that is known to have
+    come, if it has yet to be received. `read_before` is when it was asked for before the last
+        answer that was looked at; None for the first of a run.
     """
 
     __slots__ = (
         "data",
         "debouncing",
+        "expected_at",
         "failed_at",
         "failure",
         "has_heartbeat",
@@ -92,6 +94,7 @@ class BlockState:
         self.key = _key(plan)
         self.stale_ns = plan.stale_ms * NS_PER_MS
         self.requested_at = start
+        self.expected_at = start
         self.data: bytes | None = None
         self.supply = Supply.PENDING
         self.trusted_until = start  # meaningful while the supply is not good
@@ -120,7 +123,7 @@ class BlockState:
     @property
     def stale_at(self) -> MonoNs:
         """When its content becomes unknown unless a younger reply comes."""
-        return MonoNs(self.requested_at + self.stale_ns)
+        return MonoNs(max(self.requested_at, self.expected_at) + self.stale_ns)
 
     @property
     def quality(self) -> Quality:

@@ -28,14 +28,27 @@ from edge_agent.ports import BlockOk, Clock, Committed, Loss, Outbox, StoreFull
 from edge_agent.runtime.polling import Reply
 from edge_agent.wire.event import Json, Observation
 
-INBOX_MAX: Final = 4096
-"""Replies waiting for the engine; links wait beyond it, so that a slow disk slows polling instead of filling memory."""
+INBOX_MAX: Final = 65_536
+"""Replies waiting for the engine, about 200 bytes each: half a minute of a thousand devices, thinned out. Links wait beyond it,
+so that a slow disk slows polling instead of filling memory."""
+
+THIN_FROM: Final = 1024
+"""Replies waiting from which on repetitions are thinned out …"""
+
+THIN_SHARE: Final = 4
+"""… to this many within the time after which they would be stale: as if the device were polled less often."""
 
 UNSTORED_MAX: Final = 5000
 """Findings held in memory while the disk is full: about 10 MB; what comes after is counted as lost."""
 
 COMMIT_EVENTS_MAX: Final = 1000
 """Findings after which a commit is made though replies wait: minting takes some kilobytes for each, and it is not given back."""
+
+STALL_S: Final = 0.05
+"""An alarm that rings so late says that the whole process stood still …"""
+
+LOOK_S: Final = 0.001
+"""… and that what came meanwhile is to be let in first: a sleep so short that the event loop looks at its sockets once."""
 
 NAP_S: Final = 1.0
 """The longest the pump sleeps: a due state report is seen within this, and the watchdog is told."""
@@ -87,9 +100,12 @@ class Pump:
         self._on_views = on_views
         self._on_split = on_split
         self._inbox: deque[Reply] = deque()
+        self._newest: dict[BlockId, Reply] = {}
+        self._has_stalled = False
         self._room = asyncio.Event()
         self._wake = asyncio.Event()
         self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at_s = 0.0
         self._unstored = _Unstored()
         self._idle_commit_at = MonoNs(0)
         self._retry_at = MonoNs(0)
@@ -119,11 +135,21 @@ class Pump:
 
     async def accept(self, reply: Reply) -> None:
         """Take in any reply; waits while the inbox is full."""
+        if len(self._inbox) >= THIN_FROM and self._is_repetition(reply):
+            return
         while len(self._inbox) >= INBOX_MAX:
             self._room.clear()
             await self._room.wait()
         self._inbox.append(reply)
+        self._newest[reply.block] = reply
         self._wake.set()
+
+    def _is_repetition(self, reply: Reply) -> bool:
+        """Whether an answer that says the same waits already, and is hardly older."""
+        waiting = self._newest.get(reply.block)
+        if waiting is None or not isinstance(reply.outcome, BlockOk) or reply.outcome != waiting.outcome:
+            return False
+        return reply.requested_at - waiting.requested_at < self.engine.stale_ns(reply.block) // THIN_SHARE
 
     def observe(self, what: str, detail: dict[str, Json]) -> None:
         """A fact for the journal that is not the engine's."""
@@ -144,6 +170,8 @@ class Pump:
         """Step for ever."""
         while True:
             await self._sleep()
+            if self._has_stalled:
+                await self._catch_up()
             if self.is_full and self._clock.mono() < self._retry_at:
                 self._feed(self._clock.mono())
             else:
@@ -169,6 +197,8 @@ class Pump:
         """Judge what waits, and what is due when nothing does; False when it stopped at `found_max` findings."""
         while self._inbox and (found_max is None or self.engine.found_count < found_max):
             reply = self._inbox.popleft()
+            if self._newest[reply.block] is reply:
+                del self._newest[reply.block]
             match reply.outcome:
                 case BlockOk(data):
                     self.engine.receive_block(reply.block, data, reply.requested_at, reply.received_at)
@@ -240,6 +270,14 @@ class Pump:
             await self._wake.wait()
         self._wake.clear()
 
+    async def _catch_up(self) -> None:
+        """The process stood still: what has been answered meanwhile is not lost because we are late to hear of it."""
+        self._has_stalled = False
+        await asyncio.sleep(LOOK_S)
+        for reply in self._inbox:
+            if isinstance(reply.outcome, BlockOk):
+                self.engine.expect(reply.block, reply.requested_at)
+
     def _set_alarm(self) -> None:
         """Be woken by the engine's deadline. An alarm set for earlier stays: it finds nothing, and is set anew."""
         loop = asyncio.get_running_loop()
@@ -249,11 +287,13 @@ class Pump:
             wait_s = min(NAP_S, max(0, deadline - self._clock.mono()) / NS_PER_S)
         at_s = loop.time() + wait_s
         if self._alarm is not None:
-            if self._alarm.when() <= at_s:
+            if self._alarm_at_s <= at_s:
                 return
             self._alarm.cancel()
+        self._alarm_at_s = at_s
         self._alarm = loop.call_at(at_s, self._ring)
 
     def _ring(self) -> None:
+        self._has_stalled = asyncio.get_running_loop().time() - self._alarm_at_s > STALL_S
         self._alarm = None
         self._wake.set()

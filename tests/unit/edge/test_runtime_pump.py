@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+
+import pytest
 
 from edge_agent.adapters.minting import Run
 from edge_agent.adapters.signing import SigningKey
@@ -15,7 +18,16 @@ from edge_agent.domain.plan import ReadBlock
 from edge_agent.domain.units import NS_PER_MS, MonoNs, UtcNs
 from edge_agent.domain.wall import WallPair
 from edge_agent.engine import EdgeEngine
-from edge_agent.ports import BlockFailed, BlockOk, Committed, Loss, Reading, StoreFull, StoreStatus
+from edge_agent.ports import (
+    BlockFailed,
+    BlockOk,
+    BlockOutcome,
+    Committed,
+    Loss,
+    Reading,
+    StoreFull,
+    StoreStatus,
+)
 from edge_agent.runtime import pump as pump_module
 from edge_agent.runtime.polling import Reply
 from edge_agent.runtime.pump import Pump
@@ -29,6 +41,7 @@ from edge_agent.wire.event import (
     Quality,
     StateReport,
 )
+from tests.simulation.virtual_loop import run_virtual, virtual_loop
 from tests.unit.edge.rig import DOOR, Layout, Plant, cell
 
 
@@ -263,3 +276,58 @@ async def test_a_block_that_cannot_be_split_gives_nothing_to_ask_for_instead() -
     channels, _ = bench.pump.split(door)
     assert bench.pump.split(channels) == ()
     assert len(bench.split) == 2
+
+
+async def test_repetitions_are_thinned_out_while_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pump_module, "THIN_FROM", 3)
+    bench = Bench()
+    await bench.poll()
+    block, said = bench.cell.blocks[0], BlockOk(bench.plant.block(bench.cell.blocks[0]))
+
+    async def hear(at_ms: int, outcome: BlockOutcome = said) -> None:
+        at = MonoNs(at_ms * NS_PER_MS)
+        await bench.pump.accept(Reply(block.id, outcome, at, at))
+
+    for at_ms in range(200, 10_200, 100):
+        await hear(at_ms)
+    assert 20 < len(bench.pump._inbox) < 30, "four in each two seconds after which it is stale"
+    waiting = len(bench.pump._inbox)
+    await hear(10_200, BlockFailed("timeout"))
+    assert len(bench.pump._inbox) == waiting + 1, "a failure is no repetition"
+    bench.clock.now_ms = 10_200
+    for other in bench.cell.blocks[1:]:
+        await bench.pump.accept(Reply(other.id, BlockFailed("timeout"), MonoNs(0), bench.clock.mono()))
+    await bench.step()
+    assert Quality.GOOD in {view.quality for view in bench.pump.engine.guard_views()}, "and nothing is stale"
+
+
+@dataclass
+class LoopClock(HandClock):
+    """The virtual loop's time."""
+
+    def mono(self) -> MonoNs:
+        return MonoNs(virtual_loop().now_ns)
+
+
+async def qualities_after_a_stall(*, asked_ms: int) -> set[Quality]:
+    """The process stands still from 0.1 s to 2.05 s; what was asked for at `asked_ms` is in the kernel then."""
+    bench, loop = Bench(clock=LoopClock()), virtual_loop()
+    running = asyncio.create_task(bench.pump.run(bench.sender, bench.reports, lambda: None))
+    await bench.poll()
+    await asyncio.sleep(0.1)
+    loop.now_ns = 2_050 * NS_PER_MS
+    await asyncio.sleep(0.0005)
+    for block in bench.cell.blocks:
+        outcome = BlockOk(bench.plant.block(block))
+        await bench.pump.accept(Reply(block.id, outcome, MonoNs(asked_ms * NS_PER_MS), bench.clock.mono()))
+    await asyncio.sleep(0.01)
+    running.cancel()
+    return {view.quality for view in bench.views}
+
+
+def test_an_answer_that_waited_through_a_stall_is_not_lost() -> None:
+    assert run_virtual(lambda: qualities_after_a_stall(asked_ms=90)) == {Quality.GOOD}
+
+
+def test_an_answer_that_a_stall_made_too_old_is_lost() -> None:
+    assert Quality.STALE in run_virtual(lambda: qualities_after_a_stall(asked_ms=40))
