@@ -107,6 +107,11 @@ class EdgeEngine:
         """Occurrences minted from now on carry this epoch (after an epoch fork)."""
         self._findings.epoch = epoch
 
+    def begin(self, now: MonoNs) -> None:
+        """Polling begins: the time in which nobody complains of a block without an answer counts from here."""
+        for state in self._pending:
+            state.expected_at = now
+
     def receive_block(self, block: BlockId, data: bytes, requested_at: MonoNs, now: MonoNs) -> None:
         """A good reply: `data` was asked for at `requested_at` and has come at `now`.
 
@@ -136,9 +141,9 @@ class EdgeEngine:
         return True
 
     def expect(self, block: BlockId, requested_at: MonoNs) -> None:
-        """A good reply asked for at `requested_at` has come and will be received next: until then its block is not lost.
+        """A good reply asked for at `requested_at` has come and waits: while that is young enough, its block is not lost.
 
-        After a stall of the shell: every deadline is overdue then, and the replies that waited come one after the other.
+        For a shell that is late: deadlines are overdue then, and the replies are received one after the other.
         """
         state = self._blocks[block]
         state.expected_at = max(state.expected_at, requested_at)

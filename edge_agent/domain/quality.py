@@ -62,10 +62,10 @@ def worst(qualities: Iterable[Quality]) -> Quality:
 class BlockState:
     """One block as last read; while `quiet`, an equal reply only moves `requested_at` (the hot path).
 
-        `has_proof`: a presence check is read here. `is_unvouched`: nobody can read its device's heartbeat. `is_unproven`: what
-        it holds was read before a presence check held. `expected_at` is when the newest reply was asked for that is known to have
-    come, if it has yet to be received. `read_before` is when it was asked for before the last
-        answer that was looked at; None for the first of a run.
+    `has_proof`: a presence check is read here. `is_unvouched`: nobody can read its device's heartbeat. `is_unproven`: what
+    it holds was read before a presence check held. `expected_at` is when a reply was asked for that has come and waits to
+    be received, or when polling began. `read_before` is when it was asked for before the last answer that was looked at;
+    None for the first of a run.
     """
 
     __slots__ = (

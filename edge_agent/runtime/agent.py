@@ -117,6 +117,7 @@ class Agent:
         """Begin an epoch and work until `stop`, then drain. Raises `StoreBrokenError` when storage fails."""
         await self._begin()
         self._world.begun()
+        self._begin_polling()
         turns_ms = {name: schedule.read_max_ms for name, schedule in self._schedules.items()}
         self._pulse = pulse = Pulse(turns_ms | dict.fromkeys(_OWN_LOOPS, 0))
         clock, pump, courier = self._world.clock, self._pump, self._courier
@@ -154,7 +155,6 @@ class Agent:
         remembered = stored.recall()
         self._refusals = RefusalBook(self._plan, remembered)
         plan = self._refusals.plan
-        self._schedules = line_schedules(plan, pair.mono)
         engine = EdgeEngine(
             plan,
             epoch=self._epoch,
@@ -192,6 +192,12 @@ class Agent:
             self._pump.remember(memory)
         self._acked = await world.outbox.set_acked(sender.acked, sender.ever_acked)
         self._desk.put_views(engine.guard_views(), pair.label(pair.mono), self._seq)
+
+    def _begin_polling(self) -> None:
+        """From now on: to build the judges of a large plant takes longer than it is given to answer for the first time."""
+        now = self._world.clock.mono()
+        self._pump.engine.begin(now)
+        self._schedules = line_schedules(self._refusals.plan, now)
 
     async def _begin_epoch(self, pair: WallPair) -> Committed:
         begun = await self._world.outbox.begin_epoch(pair)

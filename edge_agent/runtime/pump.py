@@ -29,13 +29,13 @@ from edge_agent.runtime.polling import Reply
 from edge_agent.wire.event import Json, Observation
 
 INBOX_MAX: Final = 65_536
-"""Replies waiting for the engine, about 200 bytes each: half a minute of a thousand devices, thinned out. Links wait beyond it,
+"""Replies waiting for the engine, about 200 bytes each: a minute of a thousand devices, thinned out. Links wait beyond it,
 so that a slow disk slows polling instead of filling memory."""
 
 THIN_FROM: Final = 1024
 """Replies waiting from which on repetitions are thinned out …"""
 
-THIN_SHARE: Final = 4
+THIN_SHARE: Final = 2
 """… to this many within the time after which they would be stale: as if the device were polled less often."""
 
 UNSTORED_MAX: Final = 5000
@@ -135,8 +135,10 @@ class Pump:
 
     async def accept(self, reply: Reply) -> None:
         """Take in any reply; waits while the inbox is full."""
-        if len(self._inbox) >= THIN_FROM and self._is_repetition(reply):
-            return
+        if len(self._inbox) >= THIN_FROM and isinstance(reply.outcome, BlockOk):
+            self.engine.expect(reply.block, reply.requested_at)
+            if self._is_repetition(reply):
+                return
         while len(self._inbox) >= INBOX_MAX:
             self._room.clear()
             await self._room.wait()
@@ -147,7 +149,7 @@ class Pump:
     def _is_repetition(self, reply: Reply) -> bool:
         """Whether an answer that says the same waits already, and is hardly older."""
         waiting = self._newest.get(reply.block)
-        if waiting is None or not isinstance(reply.outcome, BlockOk) or reply.outcome != waiting.outcome:
+        if waiting is None or reply.outcome != waiting.outcome:
             return False
         return reply.requested_at - waiting.requested_at < self.engine.stale_ns(reply.block) // THIN_SHARE
 
