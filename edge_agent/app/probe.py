@@ -34,6 +34,9 @@ FIND_POLL_MS: Final = 50
 FIND_LIMIT_S: Final = 180
 """`--find-bit` gives up after this: three openings take half a minute."""
 
+FIND_FAILURES_MAX: Final = 5
+"""Failed looks in a row that end `--find-bit`: noise on a line spoils one or two."""
+
 DEBOUNCE_STEP_MS: Final = 10
 """Suggested debounce times are rounded up to this."""
 
@@ -230,13 +233,14 @@ async def _find(link: DeviceLink, look: Look, *, as_json: bool) -> Exit:
             f"watching unit {look.unit}, {look.table.value}/{look.start} to {look.start + look.count - 1}; Ctrl-C ends",
         ]
     )
-    finder, clock, told = BitFinder(OPENINGS), SystemClock(), 0
+    finder, clock, told, failures = BitFinder(OPENINGS), SystemClock(), 0, 0
     end = clock.mono() + FIND_LIMIT_S * NS_PER_S
     while (now := clock.mono()) < end:
         outcome = await _read(link, look)
         if isinstance(outcome, BlockOk):
             finder.feed(look.table, look.start, outcome.data, clock.mono())
-        elif outcome.reason != "timeout":
+            failures = 0
+        elif (failures := failures + 1) == FIND_FAILURES_MAX:
             complain([meaning(outcome.reason, link.trouble)])
             return Exit.FAILED
         if (found := finder.found(now)) is not None:

@@ -249,7 +249,11 @@ class Agent:
         self._desk.greet(self._epoch, health, self._pump.pair.label(self._world.clock.mono()), self._seq)
 
     async def _beat(self, advance: Callable[[], None]) -> None:
-        """Health every two seconds, a share of the guard states every one."""
+        """Health every two seconds, a share of the guard states every one.
+
+        A beat vouches for what is shown: none is given while judging lags behind reading, and the gateway, which misses
+        it, shows unknown.
+        """
         period_s = HEALTH_PERIOD_MS / 1000
         loop = asyncio.get_running_loop()
         due_s = loop.time()
@@ -260,7 +264,8 @@ class Agent:
                 self._courier.poke()
                 due_s = max(due_s + 1.0, loop.time())
                 await asyncio.sleep(due_s - loop.time())
-            self._desk.put_health(await self._health())
+            if not self._pump.is_behind(self._world.clock.mono()):
+                self._desk.put_health(await self._health())
             self._courier.poke()
             if cleared := self._desk.take_cleared():
                 self._pump.remember(cleared)

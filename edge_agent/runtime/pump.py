@@ -50,6 +50,9 @@ STALL_S: Final = 0.05
 LOOK_S: Final = 0.001
 """… and that what came meanwhile is to be let in first: a sleep so short that the event loop looks at its sockets once."""
 
+BEHIND_NS: Final = 2 * NS_PER_S
+"""When what came so long ago has still to be judged, what is shown is not how it is: no heartbeat vouches for it."""
+
 NAP_S: Final = 1.0
 """The longest the pump sleeps: a due state report is seen within this, and the watchdog is told."""
 
@@ -152,6 +155,10 @@ class Pump:
         if waiting is None or reply.outcome != waiting.outcome:
             return False
         return reply.requested_at - waiting.requested_at < self.engine.stale_ns(reply.block) // THIN_SHARE
+
+    def is_behind(self, now: MonoNs) -> bool:
+        """Whether judging lags so far behind reading that what is shown must not be vouched for."""
+        return bool(self._inbox) and now - self._inbox[0].received_at > BEHIND_NS
 
     def observe(self, what: str, detail: dict[str, Json]) -> None:
         """A fact for the journal that is not the engine's."""

@@ -70,8 +70,8 @@ def connection_problems(
                 f"`connections` is {wanted} here and {devices[other].connections} at {other}, on the same url"
             )
             yield spot.problem(what, "write the same number at both", "connections", at_key=True)
-        if wanted > 1 and url.startswith(SERIAL + "://"):
-            what = f"`connections` is {wanted}, but a serial line is one wire"
+        if wanted > 1 and url.partition("://")[0] in RTU_FRAMED:
+            what = f"`connections` is {wanted}, but a line on RTU framing is one wire"
             yield spot.problem(what, "remove it", "connections")
         if url.startswith(SERIAL + "://"):
             path = url.partition("?")[0]

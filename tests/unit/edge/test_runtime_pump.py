@@ -301,6 +301,18 @@ async def test_repetitions_are_thinned_out_while_many_wait(monkeypatch: pytest.M
     assert Quality.GOOD in {view.quality for view in bench.pump.engine.guard_views()}, "and nothing is stale"
 
 
+async def test_what_is_shown_is_vouched_for_only_while_judging_keeps_up_with_reading() -> None:
+    """A guard's opening may be among what waits: a beat would say that it is still closed."""
+    bench = Bench()
+    await bench.poll()
+    asked = bench.clock.mono()
+    await bench.pump.accept(Reply(bench.cell.blocks[0].id, BlockFailed("timeout"), asked, asked))
+    assert not bench.pump.is_behind(MonoNs(asked + 2_000 * NS_PER_MS))
+    assert bench.pump.is_behind(MonoNs(asked + 2_001 * NS_PER_MS))
+    await bench.step()
+    assert not bench.pump.is_behind(MonoNs(asked + 60_000 * NS_PER_MS)), "nothing waits"
+
+
 @dataclass
 class LoopClock(HandClock):
     """The virtual loop's time."""

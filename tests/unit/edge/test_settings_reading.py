@@ -153,6 +153,14 @@ def test_what_a_device_cannot_do_is_refused_at_its_place(edit: tuple[str, str], 
     assert " — " in problem
 
 
+def test_what_lies_behind_rtu_framing_is_one_wire() -> None:
+    one = DEVICE.replace("modbus+tcp://192.0.2.10", "modbus+rtuovertcp://192.0.2.10:4001\n    connections: 2")
+    other = ("192.0.2.10\n    unit: 2", "192.0.2.11\n    unit: 2")
+    problems = result_of((DEVICE, one), other)
+    assert isinstance(problems, list)
+    assert any("but a line on RTU framing is one wire" in problem for problem in problems)
+
+
 def test_a_poll_as_long_as_the_time_allowed_for_stopping_is_warned_about() -> None:
     result = result_of(with_device("poll_ms: 1000"))
     assert isinstance(result, AgentSettings)
