@@ -1,4 +1,4 @@
-"""`python -m tests.bench [NAME …] [--seconds N]`: run the named benchmarks, or all, and print one table each."""
+"""`python -m tests.bench [NAME …] [--seconds N] [--rows N …]`: run the named benchmarks, or all, and print one table each."""
 
 from __future__ import annotations
 
@@ -24,11 +24,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", choices=[[], *known], help=", ".join(known))
     parser.add_argument("--seconds", type=float, default=acquisition.WINDOW_S, help="window of a row")
+    parser.add_argument(
+        "--rows",
+        type=int,
+        nargs="+",
+        metavar="N",
+        choices=range(len(acquisition.ROWS)),
+        help="of acquisition, from 0: all",
+    )
     options = parser.parse_args()
     for name in options.names or known:
         print(f"== {name}", flush=True)
         if name == ACQUISITION:
-            acquisition.run(options.seconds)
+            rows = options.rows or range(len(acquisition.ROWS))
+            acquisition.run(options.seconds, [acquisition.ROWS[row] for row in rows])
         else:
             BENCHMARKS[name]()
 

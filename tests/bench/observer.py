@@ -87,6 +87,12 @@ class Observer:
         """Whether the agent's stream has caught up with what happens."""
         return 0 <= self._backlog <= BACKLOG_MAX
 
+    def progress(self) -> str:
+        """How far the start has come: the events that wait, and the guards that were told."""
+        return (
+            f"{max(0, self._backlog)} events wait, polls {self._counts.polls}, guards told {len(self._told)}"
+        )
+
     def counts(self) -> Counts:
         """The counts of the newest health."""
         return self._counts
