@@ -11,7 +11,7 @@ The `Fieldbus` port has no write method on purpose: this product never changes a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -74,7 +74,7 @@ class Fieldbus(Protocol):
         """Requests sent since the start, by Modbus function code."""
         ...
 
-    async def read(self, unit: int, block: ReadBlock, timeout_ms: int) -> BlockOutcome:
+    def read(self, unit: int, block: ReadBlock, timeout_ms: int) -> Awaitable[BlockOutcome]:
         """Read one block. Never raises for anything a peer or a network can do."""
         ...
 

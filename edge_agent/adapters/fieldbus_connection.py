@@ -1,7 +1,8 @@
 """One connection to one endpoint: bytes in, at most one answer awaited. Used once.
 
-A request is answered by a body (unit id and PDU) or by the reason why there is none: `timeout`, `bad_frame`, `link`. One
-timer serves all requests of the connection: it is left running while answers come, and looks at the deadline in force
+A request ends in the outcome that its answer is, or in the reason why there is none: `timeout`, `bad_frame`, `link`. The
+answer's future is the only thing made for a request, besides the bytes: whoever reads a thousand devices waits for it
+directly. One timer serves all requests of the connection: it is left running while answers come, and looks at the deadline in force
 when it fires, so that a request costs no timer of its own. When a deadline is over, the sockets are looked at once more:
 after a stall of the process the timer comes first, and the answer may have been there in time.
 """
@@ -10,19 +11,17 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Final, TypeAlias, cast
+from typing import Final, cast
 
 from edge_agent.adapters.fieldbus_framing import Fed, Framing
 from edge_agent.adapters.fieldbus_request import Request
+from edge_agent.ports import BlockFailed, BlockOutcome
 
 CLOCK_STEP_S: Final = 0.001
 """An event loop's timer may fire this much early: uvloop counts in milliseconds."""
 
 NOISE_MAX_S: Final = 1.0
 """What comes may prolong a silence by so much in one read; the next one goes on with it. The watchdog wants every loop to turn."""
-
-Answer: TypeAlias = bytes | str
-"""The body of an answer, or why there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +53,8 @@ class Connection(asyncio.Protocol):
         self._framing = framing
         self._timing = timing
         self._transport: asyncio.Transport | None = None
-        self._answer: asyncio.Future[Answer] | None = None
+        self._request: Request | None = None
+        self._answer: asyncio.Future[BlockOutcome] | None = None
         self._timeouts = 0
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -77,17 +77,18 @@ class Connection(asyncio.Protocol):
                 timer.cancel()
         if not self.lost.done():  # first, so that who is told that the link is gone can ask it why
             self.lost.set_result(exc)
-        self._settle("link")
+        self._fail("link")
 
     @property
     def is_up(self) -> bool:
         """Whether a request can be sent."""
         return self._transport is not None and not self._transport.is_closing()
 
-    def ask(self, request: Request, timeout_s: float) -> asyncio.Future[Answer]:
-        """Send one request; the future always gets an answer, at the latest at the timeout."""
+    def ask(self, request: Request, timeout_s: float) -> asyncio.Future[BlockOutcome]:
+        """Send one request; the future always gets an outcome, at the latest at the timeout."""
         assert self._transport is not None
         loop = self._loop
+        self._request = request
         self._answer = answer = loop.create_future()
         self._transport.write(self._framing.begin(request))
         self._noisy_at = now = loop.time()
@@ -107,7 +108,7 @@ class Connection(asyncio.Protocol):
         elif fed is Fed.SILENCE and self._answer is not None:
             self._await_silence()
         elif fed is Fed.BROKEN:
-            self._settle("bad_frame")
+            self._fail("bad_frame")
             self.abort()
 
     def abort(self) -> None:
@@ -115,7 +116,7 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self.was_aborted = True
             self._transport.abort()
-        self._settle("link")
+        self._fail("link")
 
     def redial(self) -> None:
         """Close, to be connected anew at once."""
@@ -139,7 +140,8 @@ class Connection(asyncio.Protocol):
     def _believe(self, body: bytes) -> None:
         self.has_answered = True
         self._timeouts = 0
-        self._settle(body)
+        if self._request is not None:
+            self._settle(self._request.judge(body))
 
     def _await_silence(self) -> None:
         if self._silence is not None:
@@ -154,7 +156,7 @@ class Connection(asyncio.Protocol):
         if isinstance(body, bytes):
             self._believe(body)
         else:
-            self._settle("bad_frame")
+            self._fail("bad_frame")
 
     def _arm(self, at: float) -> None:
         if self._timer is not None:
@@ -177,14 +179,18 @@ class Connection(asyncio.Protocol):
         self._timeouts += 1
         is_mid_frame = self._framing.is_mid_frame
         is_useless = self._framing.give_up()
-        self._settle("bad_frame" if is_mid_frame else "timeout")
+        self._fail("bad_frame" if is_mid_frame else "timeout")
         if is_useless or self._timeouts == self._timing.silent_max:
             self.redial()
 
-    def _settle(self, answer: Answer) -> None:
+    def _fail(self, reason: str) -> None:
+        """There is no answer, for this reason."""
+        self._settle(BlockFailed(reason))
+
+    def _settle(self, outcome: BlockOutcome) -> None:
         if self._silence is not None:
             self._silence.cancel()
             self._silence = None
         awaited, self._answer = self._answer, None
         if awaited is not None and not awaited.done():
-            awaited.set_result(answer)
+            awaited.set_result(outcome)

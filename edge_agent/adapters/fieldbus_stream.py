@@ -23,7 +23,7 @@ import asyncio
 import contextlib
 import logging
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import Final, Protocol
 
@@ -94,23 +94,31 @@ class StreamLink:
         connection = self._connection
         return None if connection is not None and connection.has_answered else self._trouble
 
-    async def read(self, unit: int, block: ReadBlock, timeout_ms: int) -> BlockOutcome:
+    def read(self, unit: int, block: ReadBlock, timeout_ms: int) -> Awaitable[BlockOutcome]:
         """Read one block; every failure is an outcome (see the module)."""
         connection = self._connection
         if connection is None or not connection.is_up:
-            connection = await self.connected(timeout_ms)
-            if connection is None:
-                return BlockFailed("link")
-        return await self.ask(connection, unit, block, timeout_ms=timeout_ms)
+            return self._connect_and_read(unit, block, timeout_ms)
+        return self._ask(connection, unit, block, timeout_ms)
 
     async def ask(self, connection: Connection, unit: int, block: ReadBlock, timeout_ms: int) -> BlockOutcome:
         """One request on this connection; `link` when it is not up any more."""
         if not connection.is_up:
             return BlockFailed("link")
+        return await self._ask(connection, unit, block, timeout_ms)
+
+    async def _connect_and_read(self, unit: int, block: ReadBlock, timeout_ms: int) -> BlockOutcome:
+        connection = await self.connected(timeout_ms)
+        return (
+            BlockFailed("link") if connection is None else await self.ask(connection, unit, block, timeout_ms)
+        )
+
+    def _ask(
+        self, connection: Connection, unit: int, block: ReadBlock, timeout_ms: int
+    ) -> asyncio.Future[BlockOutcome]:
         request = self._cache.get((unit, id(block))) or self._encode(unit, block)
         self._counts[request.function] += 1
-        answer = await connection.ask(request, timeout_ms / 1000)
-        return BlockFailed(answer) if isinstance(answer, str) else request.judge(answer)
+        return connection.ask(request, timeout_ms / 1000)
 
     async def connected(self, timeout_ms: int) -> Connection | None:
         """The connection; waits for an attempt that is being made, and not for the next one."""

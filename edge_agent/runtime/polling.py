@@ -66,10 +66,10 @@ async def poll_line(
     while True:
         turn = schedule.next_turn(now)
         if turn.due > now:
-            await _sleep_until(turn, clock, advance)
+            started = await _sleep_until(turn, now, clock, advance)
         else:
             await asyncio.sleep(0)  # a link that fails at once must not starve the other loops
-        started = clock.mono()
+            started = clock.mono()
         block = turn.block.id
         outcome = await link.read(turn.device.unit, turn.block, turn.timeout_ms)
         now = clock.mono()
@@ -97,8 +97,11 @@ def _less(turn: Turn, outcome: BlockFailed, intake: Intake) -> Sequence[ReadBloc
     return intake.split(turn.block) if turn.is_vouched else intake.pieces(turn.block)
 
 
-async def _sleep_until(turn: Turn, clock: Clock, advance: Callable[[], None]) -> None:
-    """Sleep whole milliseconds, rounded up: timers have no finer ones, and waking early means sleeping again and again."""
-    while (wait_ns := turn.due - clock.mono()) > 0:
+async def _sleep_until(turn: Turn, now: MonoNs, clock: Clock, advance: Callable[[], None]) -> MonoNs:
+    """Sleep whole milliseconds, rounded up: timers have no finer ones, and waking early means sleeping again. When it woke."""
+    while (wait_ns := turn.due - now) > 0:
         await asyncio.sleep(min(-(-wait_ns // NS_PER_MS), _NAP_MS) / 1000)
-        advance()
+        now = clock.mono()
+        if now < turn.due:
+            advance()
+    return now

@@ -203,7 +203,7 @@ async def test_a_pulled_adapter_is_noticed_long_before_the_timeout_and_opened_ag
     async with plant_on(Transport.RTU, tmp_path) as plant, plant.linked() as link:
         good = await link.read(1, block(), PATIENT_MS)
         plant.bank.set_silent(1, silent=True)
-        reading = asyncio.create_task(link.read(1, block(), 60_000))
+        reading = asyncio.ensure_future(link.read(1, block(), 60_000))
         await asyncio.sleep(0)
         async with asyncio.timeout(20):
             await plant.endpoint.stop()

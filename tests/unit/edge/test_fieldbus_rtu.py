@@ -287,7 +287,7 @@ def test_a_cancelled_read_puts_the_line_out_of_step() -> None:
     async def main() -> list[BlockOutcome]:
         link = confirmed(device, is_dialled=False)
         outcomes = [await link.read(1, block(1), TIMEOUT_MS)]
-        reading = asyncio.create_task(link.read(1, block(2), TIMEOUT_MS))
+        reading = asyncio.ensure_future(link.read(1, block(2), TIMEOUT_MS))
         await asyncio.sleep(0.05)
         reading.cancel()
         outcomes.append(await link.read(1, block(3), TIMEOUT_MS))
