@@ -5,14 +5,20 @@ Everything here reads: function codes 1 to 4, one request in flight, and never f
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from edge_agent.adapters.fieldbus_confirmed import CHANGING_MAX
+from edge_agent.app.links import DeviceLink
 from edge_agent.domain.plan import ReadBlock, Table
 from edge_agent.domain.units import BlockId, DeviceId
-from edge_agent.ports import BlockFailed, BlockOutcome, Fieldbus
+from edge_agent.ports import BlockFailed, BlockOutcome
+
+WORDS_S: Final = 0.02
+WORDS_LOOKS: Final = 25
+"""How long, in looks of `WORDS_S`, the end of a connection may take to be understood; a TLS goodbye takes some messages."""
 
 LOOK_TIMEOUT_MS: Final = 2000
 """A person at a cabinet waits this long for a device that may sit behind a slow gateway."""
@@ -46,13 +52,21 @@ def meaning(reason: str, trouble: str | None = None) -> str:
     return _MEANINGS.get(reason, reason)
 
 
-async def settled(link: Fieldbus, unit: int, block: ReadBlock, timeout_ms: int) -> BlockOutcome:
-    """One read, made again while a line on RTU framing must yet be proved: values that change all the time take some rounds."""
+async def settled(link: DeviceLink, unit: int, block: ReadBlock, timeout_ms: int) -> BlockOutcome:
+    """One read, made again while a line on RTU framing must yet be proved: values that change all the time take some rounds.
+
+    A connection that is gone is given a moment to say why: it is told before the link has looked at what ended it.
+    """
+    outcome = await link.read(unit, block, timeout_ms)
     for _ in range(CHANGING_MAX):
-        outcome = await link.read(unit, block, timeout_ms)
         if outcome != BlockFailed("unconfirmed"):
-            return outcome
-    return await link.read(unit, block, timeout_ms)
+            break
+        outcome = await link.read(unit, block, timeout_ms)
+    for _ in range(WORDS_LOOKS):
+        if outcome != BlockFailed("link") or link.trouble is not None:
+            break
+        await asyncio.sleep(WORDS_S)
+    return outcome
 
 
 @dataclass(frozen=True, slots=True)

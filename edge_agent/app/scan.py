@@ -21,7 +21,7 @@ from edge_agent.app.links import DeviceLink, Reach, opened, tool_link
 from edge_agent.app.looking import GATEWAY_SILENCE, Look, meaning, settled
 from edge_agent.domain.plan import Table
 from edge_agent.domain.units import NS_PER_S
-from edge_agent.ports import BlockFailed, BlockOk, BlockOutcome, Fieldbus
+from edge_agent.ports import BlockFailed, BlockOk, BlockOutcome
 from edge_agent.settings.link import BAUDS, PARITIES, SERIAL, BadUrl, parse_link
 from edge_agent.wire.event import Json
 
@@ -139,7 +139,7 @@ class _Search:
             self.progress.advance(f"unit {unit}", len(self.found))
         return None
 
-    async def _ask(self, link: Fieldbus, unit: int, table: Table) -> BlockOutcome:
+    async def _ask(self, link: DeviceLink, unit: int, table: Table) -> BlockOutcome:
         return await settled(link, unit, Look(unit, table, 0, 1).block(), self.timeout_ms)
 
 

@@ -117,7 +117,7 @@ def bare(device: Device) -> Fieldbus:
     return StreamLink(Port(device), RtuFraming(), Timing(silence_s=SILENCE_S))
 
 
-def confirmed(device: Device, *, is_dialled: bool) -> Fieldbus:
+def confirmed(device: Device, *, is_dialled: bool) -> ConfirmedLink:
     stream = StreamLink(Port(device), RtuFraming(), Timing(silence_s=SILENCE_S))
     return ConfirmedLink(stream, quiet_s=TIMEOUT_MS / 1000, is_dialled=is_dialled)
 
