@@ -265,6 +265,7 @@ def _detail(rule: GatewayRule, presence: Presence) -> Mapping[str, Json]:
         case GatewayRule.STORE_FILLING if health is not None:
             return {"outbox_pct": health.outbox_pct}
         case GatewayRule.POLL_OVERRUN:
-            return {"polls": presence.load.polls, "overruns": presence.load.overruns}
+            load = presence.load
+            return {"polls": load.polls, "overruns": load.overruns, "devices": [*load.late_devices]}
         case _:
             return {"epoch": presence.epoch}

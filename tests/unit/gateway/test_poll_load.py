@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edge_agent.wire.status import Health
+from edge_agent.wire.status import DeviceHealth, Health
 from gateway.domain.poll_load import WINDOW_MS, PollLoad, is_overrunning, note_beat
 
 
@@ -57,3 +57,35 @@ def test_a_minute_without_a_beat_begins_anew() -> None:
 def test_what_is_kept_is_the_window_and_no_more() -> None:
     load = beats(1000, 7)
     assert (len(load.beats), load.polls, load.overruns) == (31, 3000, 210)
+
+
+def of_devices(late: int, others: int, polls_each: int = 10) -> PollLoad:
+    """A minute of one device with `late` overruns in all, among `others` that keep up."""
+    load = PollLoad()
+    for n in range(31):
+        polls = polls_each * n
+        slow = DeviceHealth(up=True, age_ms=10, polls=polls, errors=0, overruns=late * n // 30)
+        well = DeviceHealth(up=True, age_ms=10, polls=polls, errors=0)
+        devices = {"slow": slow, **{f"d{k}": well for k in range(others)}}
+        total = Health(
+            online=True,
+            epoch="E",
+            boot="b",
+            polls=polls * (others + 1),
+            overruns=slow.overruns,
+            devices=devices,
+        )
+        load = note_beat(load, total, n * 2000)
+    return load
+
+
+def test_one_bus_that_cannot_keep_up_is_not_made_good_by_many_that_can() -> None:
+    load = of_devices(150, others=40)
+    assert is_overrunning(load, was_overrunning=False)
+    assert load.late_devices == ["slow"]
+    assert not is_overrunning(of_devices(10, others=40), was_overrunning=False)
+
+
+def test_a_hiccup_of_a_device_that_is_polled_seldom_is_no_finding() -> None:
+    assert not is_overrunning(of_devices(2, others=40, polls_each=1), was_overrunning=False)
+    assert is_overrunning(of_devices(6, others=40, polls_each=1), was_overrunning=False)
