@@ -181,7 +181,7 @@ def _connect_world(settings: AgentSettings, clock: SystemClock, store: EventStor
         links=links,
         rss_mb=rss_mb,
         notify=Supervisor(os.environ).notify,
-        begun=_keep_what_stays,
+        lasting=_keep_what_stays,
     )
 
 

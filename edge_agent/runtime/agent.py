@@ -69,7 +69,8 @@ class Stored:
 class World:
     """The adapters of one agent. `links` by the names that `schedule.lines` gives them; the last three are the process's own.
 
-    `begun` is called once, when everything stands that lives as long as the run.
+    `lasting` is called when what stands will live as long as the run: before the first poll, and once every guard's first
+    state is known.
     """
 
     clock: Clock
@@ -78,7 +79,7 @@ class World:
     links: Mapping[str, Fieldbus]
     rss_mb: Callable[[], int | None]
     notify: Callable[[str], None]
-    begun: Callable[[], None] = lambda: None
+    lasting: Callable[[], None] = lambda: None
 
 
 class Agent:
@@ -116,7 +117,7 @@ class Agent:
     async def run(self, stop: asyncio.Event) -> None:
         """Begin an epoch and work until `stop`, then drain. Raises `StoreBrokenError` when storage fails."""
         await self._begin()
-        self._world.begun()
+        self._world.lasting()
         self._begin_polling()
         turns_ms = {name: schedule.read_max_ms for name, schedule in self._schedules.items()}
         self._pulse = pulse = Pulse(turns_ms | dict.fromkeys(_OWN_LOOPS, 0))
@@ -257,6 +258,7 @@ class Agent:
         period_s = HEALTH_PERIOD_MS / 1000
         loop = asyncio.get_running_loop()
         due_s = loop.time()
+        is_new = True
         while True:
             for _ in range(int(period_s)):
                 if not self._pump.is_full:  # else what is shown is older than what is known: let it expire
@@ -266,6 +268,9 @@ class Agent:
                 await asyncio.sleep(due_s - loop.time())
             if not self._pump.is_behind(self._world.clock.mono()):
                 self._desk.put_health(await self._health())
+                if is_new and self._pump.engine.is_settled:
+                    is_new = False
+                    self._world.lasting()
             self._courier.poke()
             if cleared := self._desk.take_cleared():
                 self._pump.remember(cleared)
