@@ -37,7 +37,7 @@ _FieldKey: TypeAlias = tuple[int, bool, ValueType, int | None, Coding]
 """What a reader depends on: the place in the block, whether items are bits, and what the content means."""
 _Footprint: TypeAlias = tuple[tuple[int, int], ...]
 
-_FORMATS: Final = {
+FORMATS: Final = {
     ValueType.UINT16: ">H",
     ValueType.INT16: ">h",
     ValueType.UINT32: ">I",
@@ -47,6 +47,7 @@ _FORMATS: Final = {
     ValueType.INT64: ">q",
     ValueType.FLOAT64: ">d",
 }
+"""How `struct` reads each type, its bytes put in order before (Modbus Application Protocol 1.1b3, 4.2)."""
 
 
 _WHOLE_MAX: Final = 2.0**53
@@ -183,7 +184,7 @@ def _bit_reader(signal: SignalPlan, byte: int, mask: int) -> _Reader:
 
 def _raw_reader(signal: SignalPlan, order: tuple[int, ...]) -> _Raw:
     """The value before any meaning: all of the item, or the masked field of it."""
-    unpack, pick, mask = struct.Struct(_FORMATS[signal.type]).unpack, itemgetter(*order), signal.coding.mask
+    unpack, pick, mask = struct.Struct(FORMATS[signal.type]).unpack, itemgetter(*order), signal.coding.mask
 
     def whole(data: bytes) -> int | float:
         raw: int | float = unpack(bytes(pick(data)))[0]

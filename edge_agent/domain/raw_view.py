@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from edge_agent.domain.decode import FORMATS
 from edge_agent.domain.plan import Endian, ValueType
 
 NEIGHBOURS: Final = 2
@@ -31,17 +32,6 @@ NAMES: Final = {
     (Endian.LITTLE, Endian.LITTLE): "DCBA",
 }
 """The usual names of (word order, byte order)."""
-
-_FORMATS: Final = {
-    ValueType.UINT16: ">H",
-    ValueType.INT16: ">h",
-    ValueType.UINT32: ">I",
-    ValueType.INT32: ">i",
-    ValueType.FLOAT32: ">f",
-    ValueType.UINT64: ">Q",
-    ValueType.INT64: ">q",
-    ValueType.FLOAT64: ">d",
-}
 
 _ZERO_TOLERANCE: Final = 1e-9
 
@@ -84,7 +74,7 @@ def interpret(words: Sequence[int], kind: ValueType, word_order: Endian, byte_or
     """The value of these registers (as many as `kind` spans) in this order; a float may be NaN or infinite."""
     ordered = words if word_order is Endian.BIG else list(reversed(words))
     raw = b"".join(word.to_bytes(2, byte_order.value) for word in ordered)
-    value: int | float = struct.unpack(_FORMATS[kind], raw)[0]
+    value: int | float = struct.unpack(FORMATS[kind], raw)[0]
     return value
 
 
@@ -100,7 +90,7 @@ def search(words: Sequence[int], asked: int, value: float, tolerance: float) -> 
     found: list[Sighting] = []
     for offset in sorted(range(-NEIGHBOURS, NEIGHBOURS + 1), key=abs):
         at = asked + offset
-        for kind in _FORMATS:
+        for kind in FORMATS:
             if not 0 <= at <= len(words) - kind.registers:
                 continue
             part = words[at : at + kind.registers]
