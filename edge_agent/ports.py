@@ -127,6 +127,14 @@ class StoreStatus:
     outbox_pct: int
 
 
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """`first` is the place at which the chain begins now; `is_more`: another step would find something to do."""
+
+    first: int
+    is_more: bool
+
+
 class Outbox(Protocol):
     """The agent's store: outbox, evidence ledger and memory, changed together or not at all."""
 
@@ -154,6 +162,10 @@ class Outbox(Protocol):
 
     async def status(self) -> StoreStatus:
         """What health says about the store."""
+        ...
+
+    async def prune(self, acked: int, pair: WallPair) -> Pruned:
+        """Delete some of what is too old or too much and was acked; `acked` is how far the receiver is known to be."""
         ...
 
     async def stop_clean(self, pair: WallPair) -> Committed | StoreFull:

@@ -15,13 +15,15 @@ import sqlite3
 from pathlib import Path
 from typing import Final
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+"""2: with `cut`, so that chains may be pruned. A store of version 1 can be pruned from its next checkpoint on."""
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS event (
     n INTEGER PRIMARY KEY, epoch TEXT NOT NULL, seq INTEGER NOT NULL, hash TEXT NOT NULL, payload BLOB NOT NULL,
     UNIQUE (epoch, seq)
 ) STRICT;
+CREATE TABLE IF NOT EXISTS cut (n INTEGER PRIMARY KEY, at TEXT NOT NULL, synced INTEGER NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS epoch (epoch TEXT PRIMARY KEY, first_n INTEGER NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS memory (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS gone (first_n INTEGER PRIMARY KEY, last_n INTEGER NOT NULL) STRICT;
@@ -41,14 +43,19 @@ class StoreRefusedError(Exception):
     """The store cannot be used by this agent; the text says why, and how to mend it."""
 
 
-def primary_code(error: sqlite3.Error) -> int:
+def _primary_code(error: sqlite3.Error) -> int:
     """SQLite's result code without its extension (the low byte), 0 when the error has none."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def is_damage(error: sqlite3.Error) -> bool:
     """Whether the file itself is spoilt."""
-    return primary_code(error) in _DAMAGE_CODES
+    return _primary_code(error) in _DAMAGE_CODES
+
+
+def is_full(error: sqlite3.Error) -> bool:
+    """Whether there was no room on the disk."""
+    return _primary_code(error) == sqlite3.SQLITE_FULL
 
 
 class FileLock:
@@ -132,7 +139,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         if version < SCHEMA_VERSION:
             database.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version={SCHEMA_VERSION};COMMIT;")
         database.execute("SELECT * FROM event ORDER BY n DESC LIMIT 1").fetchone()
-        for table in ("epoch", "memory", "gone", "fact"):
+        for table in ("cut", "epoch", "memory", "gone", "fact"):
             database.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608 — names from the line above
     except BaseException:
         database.close()

@@ -47,10 +47,12 @@ def read_end(path: Path) -> StoreEnd | None:
 
 
 def read_entries(path: Path) -> Iterator[Entry]:
-    """Every stored payload in chain order. Raises `StoreUnreadableError`."""
+    """Every stored payload in chain order, from where the chain begins on. Raises `StoreUnreadableError`."""
     place = 0
     try:
         with closing(_open(path)) as database:
+            first = database.execute("SELECT value FROM fact WHERE key='first'").fetchone()
+            place = int(first[0]) - 1 if first else 0
             while True:
                 query = "SELECT n, payload FROM event WHERE n > ? ORDER BY n LIMIT ?"
                 rows = database.execute(query, (place, _PAGE)).fetchall()

@@ -6,10 +6,11 @@ was committed). One connection, used by one thread at a time, does all of it; an
 lock, another site or agent by the identity bound at creation.
 
     store ─┬─ event    n │ epoch seq │ hash │ payload     the payload is what travels, byte for byte
+           ├─ cut      n │ at synced                      the checkpoints: where a pruned chain may begin
            ├─ epoch    epoch │ first_n                    every epoch this store ever had
            ├─ memory   key │ JSON                         what the engine and the runtime remember
            ├─ gone     first_n last_n                     places found unreadable: never sent, named in health
-           └─ fact     key │ value                        identity, acked, clean stop, pending overflow
+           └─ fact     key │ value                        identity, first, acked, clean stop, pending overflow
 
 What goes wrong, and what comes of it:
 
@@ -20,7 +21,8 @@ What goes wrong, and what comes of it:
     any other I/O error `StoreBrokenError`: unknown what is on disk; the process ends and the next one reads
 
 Never-acked events fill the store up to `size_max_mb`. What does not fit gets no `seq`: it is counted in `fact`, and
-an `outbox_overflow` says so in room kept free for it, as soon as events fit again.
+an `outbox_overflow` says so in room kept free for it, as soon as events fit again. Acked events are pruned
+(`store_pruning`).
 
 Sources: the delivery protocol §1, §2; the outside contract, sections 3 and 6.
 """
@@ -37,23 +39,17 @@ from pathlib import Path
 from typing import Final
 
 from edge_agent.adapters.minting import Head, Minter, Run, is_p1_raise
-from edge_agent.adapters.store_file import (
-    Ballast,
-    FileLock,
-    StoreRefusedError,
-    is_damage,
-    open_connection,
-    primary_code,
-)
-from edge_agent.adapters.store_tables import KeyedTexts, join_losses, span_ranges
+from edge_agent.adapters.store_file import Ballast, FileLock, StoreRefusedError, is_full, open_connection
+from edge_agent.adapters.store_pruning import CHECKPOINT_SHARE, Bounds, Pruner
+from edge_agent.adapters.store_rows import EventRows, event_bytes
+from edge_agent.adapters.store_tables import KeyedTexts, join_losses, span_ranges, transaction
 from edge_agent.adapters.ulid import mint_ulid
-from edge_agent.domain.delivery import NOT_PLACED, Match, Placed, Span, spans
+from edge_agent.domain.delivery import NOT_PLACED, Match, Placed, Span, skip_spans, spans
 from edge_agent.domain.findings import Draft
 from edge_agent.domain.units import NS_PER_S, MonoNs, UtcNs
-from edge_agent.domain.wall import WallPair, parse_rfc3339
-from edge_agent.ports import Committed, Loss, Reading, StoreBrokenError, StoreFull, StoreStatus
+from edge_agent.domain.wall import WallPair
+from edge_agent.ports import Committed, Loss, Pruned, Reading, StoreBrokenError, StoreFull, StoreStatus
 from edge_agent.wire.chain import seed_hash
-from edge_agent.wire.codec import DecodeError, decode
 from edge_agent.wire.event import (
     AgentStarted,
     Body,
@@ -66,8 +62,6 @@ from edge_agent.wire.event import (
 )
 
 CHECKPOINT_PERIOD_NS: Final = 3600 * NS_PER_S  # the outside contract, section 6
-_ROW_BYTES: Final = 200
-"""What a row costs beside its payload: keys, hash, index entry, page overhead."""
 
 _RESERVED_BYTES: Final = 64 * 1024
 """Kept free below `size_max_mb` for `agent_started`, checkpoints and the record of an overflow."""
@@ -112,8 +106,11 @@ class EventStore:
             raise
         self._acked = int(self._facts.get("acked", "0"))
         self._ever_acked = int(self._facts.get("ever_acked", "0"))
-        self._unacked_bytes = self._count_bytes(self._ever_acked + 1, None)
-        self._head = self._read_head()
+        self._rows = EventRows(self._db)
+        self._pruner = Pruner(self._db, self._rows, self._facts, size_max_mb * _MIB)
+        self._unacked_bytes = self._rows.count_bytes(self._ever_acked + 1)
+        self._unsealed_bytes = self._rows.count_bytes(self._pruner.last_cut)
+        self._head = self._rows.head()
         self._checkpoint_at: MonoNs | None = None  # None: the next commit holds one
         self._has_begun = False
         if self._ballast:
@@ -123,6 +120,11 @@ class EventStore:
     def acked(self) -> int:
         """The furthest place kept as acked, 0 for none."""
         return self._acked
+
+    @property
+    def first(self) -> int:
+        """The place at which the chain begins: 1 until something is pruned."""
+        return self._pruner.first
 
     @property
     def tail(self) -> int:
@@ -164,8 +166,8 @@ class EventStore:
     ) -> Committed | StoreFull:
         """Mint and store the drafts, in this order, and the memory that goes with them, or nothing at all.
 
-        A checkpoint follows in the same transaction when one of them raises a P1, or an hour has passed. Drafts that
-        find the store full are counted instead (the module says how).
+        A checkpoint follows in the same transaction when one of them raises a P1, or an hour or a 16th of the store
+        has passed without. Drafts that find the store full are counted instead (the module says how).
         """
         assert self._head is not None, "no epoch has begun"
         bodies = [(draft.observed, draft.body) for draft in drafts]
@@ -189,7 +191,7 @@ class EventStore:
         return self._write(self._head, [], {}, pair, {"clean_stop": "1"})
 
     def place(self, position: Position) -> Placed:
-        """How a position lies in this store's chain. Damaged rows are unknown."""
+        """How a position lies in this store's chain. What is damaged or pruned is unknown."""
         row = self._db.execute("SELECT first_n FROM epoch WHERE epoch=?", (position.epoch,)).fetchone()
         if row is None or position.seq < 1:
             return NOT_PLACED
@@ -198,21 +200,21 @@ class EventStore:
         end: int = self.tail if after is None else after - 1
         if n > end:
             return Placed(Match.BEYOND, end)
-        try:
-            found = self._db.execute("SELECT hash FROM event WHERE n=?", (n,)).fetchone()
-        except sqlite3.DatabaseError as error:
-            self._demand_damage(error)
-            return NOT_PLACED
+        found = self._kept(n)
         if found is None:
             return NOT_PLACED
-        return Placed(Match.HELD if found[0] == position.hash else Match.OTHER_HASH, n)
+        return Placed(Match.HELD if found.hash == position.hash else Match.OTHER_HASH, n)
 
     def read(self, places: Sequence[int]) -> Reading:
-        """The stored bytes at these ascending places, each verified by its hash; the rest is gone from now on."""
+        """The stored bytes at these ascending places, each verified by its hash.
+
+        What cannot be read is gone from now on; what was pruned meanwhile is neither.
+        """
+        kept = [place for place in places if place >= self.first]
         payloads: dict[int, bytes] = {}
-        for span in spans(places):
-            payloads |= self._read_span(span)
-        damaged = spans(place for place in places if place not in payloads)
+        for span in spans(kept):
+            payloads |= self._rows.read(span)
+        damaged = spans(place for place in kept if place not in payloads)
         if damaged:
             with self._transaction():
                 rows = [(span.first, span.last) for span in damaged]
@@ -221,30 +223,40 @@ class EventStore:
 
     def set_acked(self, acked: int, ever_acked: int) -> Position | None:
         """Keep how far the receiver has got. A full disk is no reason to fail here: it is only progress."""
+        ever_acked = max(ever_acked, self._ever_acked)
         if (acked, ever_acked) != (self._acked, self._ever_acked):
             try:
                 with self._transaction():
                     self._facts.put({"acked": str(acked), "ever_acked": str(ever_acked)})
             except _DiskFullError:
-                return self._position(self._acked)
-            self._unacked_bytes -= self._count_bytes(self._ever_acked + 1, ever_acked)
+                return self._kept(self._acked)
+            self._unacked_bytes -= self._rows.count_bytes(self._ever_acked + 1, ever_acked)
             self._acked, self._ever_acked = acked, ever_acked
         if self._ballast:
             self._ballast.fill()
-        return self._position(acked)
+        return self._kept(acked)
 
     def status(self) -> StoreStatus:
         """What health says about the store."""
-        row = self._db.execute("SELECT epoch, seq, hash FROM event ORDER BY n LIMIT 1").fetchone()
         starts = self._db.execute("SELECT epoch, first_n FROM epoch ORDER BY first_n").fetchall()
-        gone = tuple(item for span in self.gone for item in span_ranges(span, starts, self.tail))
+        lost = self.gone
+        gone = tuple(item for span in lost for item in span_ranges(span, starts, self.tail))
         pct = min(100, self._unacked_bytes * 100 // self._limit_bytes)
-        return StoreStatus(Position(*row) if row else None, gone, pct)
+        return StoreStatus(self._rows.position(skip_spans(self.first, lost)), gone, pct)
+
+    def prune(self, acked: int, pair: WallPair) -> Pruned:
+        """A step of pruning (`store_pruning`); `acked` is how far the receiver is known to have got by now."""
+        bounds = Bounds(min(acked, self._acked), self._ever_acked, self.tail)
+        return Pruned(is_more=self._pruner.step(bounds, pair), first=self.first)
 
     def close(self) -> None:
         """Close the file and let others in. Committed is committed: nothing is written here."""
         self._db.close()
         self._release()
+
+    def _kept(self, n: int) -> Position | None:
+        """What stands at place `n` of the chain as it is now."""
+        return self._rows.position(n) if n >= self.first else None
 
     def _release(self) -> None:
         if self._lock is not None:
@@ -291,29 +303,30 @@ class EventStore:
         if events:
             self._head = head
             self._damage = None
-            self._unacked_bytes += sum(len(event.payload) + _ROW_BYTES for event in events)
+            added_bytes = sum(map(event_bytes, events))
+            self._unacked_bytes += added_bytes
+            self._unsealed_bytes += added_bytes
             if isinstance(events[-1].body, Checkpoint):
                 self._checkpoint_at = pair.mono
+                self._unsealed_bytes = 0
         return Committed(first, self.tail, tuple(events))
 
     def _store(
         self, first: int, events: list[Event], memory: Mapping[str, Json], facts: Mapping[str, str | None]
     ) -> None:
         with self._transaction():
-            rows = [
-                (n, event.epoch, event.seq, event.hash, event.payload)
-                for n, event in enumerate(events, first)
-            ]
-            self._db.executemany("INSERT INTO event VALUES (?, ?, ?, ?, ?)", rows)
-            if rows:
-                self._facts.put({"end": json.dumps([rows[-1][0], rows[-1][3]])})
+            self._rows.insert(first, events)
+            if events:
+                self._facts.put({"end": json.dumps([first + len(events) - 1, events[-1].hash])})
             begun = [(event.epoch, n) for n, event in enumerate(events, first) if event.seq == 1]
             self._db.executemany("INSERT INTO epoch VALUES (?, ?)", begun)
             self._memory.put({key: _text(value) for key, value in memory.items()})
             self._facts.put(facts)
 
     def _is_checkpoint_due(self, now: MonoNs) -> bool:
-        return self._checkpoint_at is None or now - self._checkpoint_at >= CHECKPOINT_PERIOD_NS
+        if self._checkpoint_at is None or now - self._checkpoint_at >= CHECKPOINT_PERIOD_NS:
+            return True
+        return self._unsealed_bytes >= self._limit_bytes // CHECKPOINT_SHARE
 
     def _overflow(self, loss: Loss | None, pair: WallPair) -> OutboxOverflow | None:
         """What could not be stored up to now: the kept record and `loss` together."""
@@ -323,75 +336,15 @@ class EventStore:
             return OutboxOverflow(dropped, since, until) if kept else None
         return OutboxOverflow(dropped + loss.dropped, since or pair.label(loss.since), pair.label(loss.until))
 
-    def _read_span(self, span: Span) -> dict[int, bytes]:
-        query = "SELECT n, epoch, seq, hash, payload FROM event WHERE n BETWEEN ? AND ?"
-        try:
-            rows = self._db.execute(query, (span.first, span.last)).fetchall()
-        except sqlite3.DatabaseError as error:
-            self._demand_damage(error)
-            if span.first == span.last:
-                return {}
-            middle = (span.first + span.last) // 2
-            return self._read_span(Span(span.first, middle)) | self._read_span(Span(middle + 1, span.last))
-        return {n: payload for n, *key, payload in rows if _is_sound(key, payload)}
-
-    def _read_head(self) -> Head | None:
-        row = self._db.execute(
-            "SELECT n, epoch, seq, hash, payload FROM event ORDER BY n DESC LIMIT 1"
-        ).fetchone()
-        if row is None:
-            return None
-        n, epoch, seq, digest, payload = row
-        last = decode(payload)
-        at = UtcNs(0) if isinstance(last, DecodeError) else parse_rfc3339(last.at)
-        return Head(n, epoch, seq, digest, at)
-
-    def _position(self, n: int) -> Position | None:
-        try:
-            row = self._db.execute("SELECT epoch, seq, hash FROM event WHERE n=?", (n,)).fetchone()
-        except sqlite3.DatabaseError as error:
-            self._demand_damage(error)
-            return None
-        return Position(*row) if row else None
-
-    def _count_bytes(self, first: int, last: int | None) -> int:
-        query = "SELECT coalesce(sum(length(payload) + ?), 0) FROM event WHERE n BETWEEN ? AND ?"
-        try:
-            (total,) = self._db.execute(query, (_ROW_BYTES, first, last or 1 << 62)).fetchone()
-        except sqlite3.DatabaseError as error:
-            self._demand_damage(error)
-            return 0
-        return int(total)
-
-    @staticmethod
-    def _demand_damage(error: sqlite3.DatabaseError) -> None:
-        """Damage is expected and answered; any other failure of storage ends the process."""
-        if not is_damage(error):
-            raise StoreBrokenError(f"the store failed: {error}") from error
-
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         try:
-            self._db.execute("BEGIN IMMEDIATE")
-            yield
-            self._db.execute("COMMIT")
+            with transaction(self._db):
+                yield
         except sqlite3.Error as error:
-            self._roll_back()
-            if primary_code(error) == sqlite3.SQLITE_FULL:
+            if is_full(error):
                 raise _DiskFullError from error
             raise StoreBrokenError(f"the store failed: {error}") from error
-        except BaseException:
-            self._roll_back()
-            raise
-
-    def _roll_back(self) -> None:
-        if self._db.in_transaction:
-            self._db.execute("ROLLBACK")
-
-
-def _is_sound(key: Sequence[str | int], payload: bytes) -> bool:
-    event = decode(payload)
-    return isinstance(event, Event) and [event.epoch, event.seq, event.hash] == list(key)
 
 
 def _text(value: Json) -> str | None:

@@ -1,13 +1,27 @@
-"""Small parts of the store: tables of text by key, losses joined, places told as keys."""
+"""Small parts of the store: transactions, tables of text by key, losses joined, places told as keys."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from edge_agent.domain.delivery import Span
 from edge_agent.ports import Loss
 from edge_agent.wire.status import GoneRange
+
+
+@contextmanager
+def transaction(database: sqlite3.Connection) -> Iterator[None]:
+    """All of the statements within, or none. Raises what SQLite says."""
+    try:
+        database.execute("BEGIN IMMEDIATE")
+        yield
+        database.execute("COMMIT")
+    except BaseException:
+        if database.in_transaction:
+            database.execute("ROLLBACK")
+        raise
 
 
 class KeyedTexts:

@@ -16,7 +16,7 @@ from edge_agent.adapters.store_sqlite import EventStore
 from edge_agent.domain.delivery import Placed
 from edge_agent.domain.findings import Draft
 from edge_agent.domain.wall import WallPair
-from edge_agent.ports import Committed, Loss, Reading, StoreBrokenError, StoreFull, StoreStatus
+from edge_agent.ports import Committed, Loss, Pruned, Reading, StoreBrokenError, StoreFull, StoreStatus
 from edge_agent.wire.event import Json, Position
 
 _Answer = TypeVar("_Answer")
@@ -54,6 +54,10 @@ class ThreadedStore:
     async def status(self) -> StoreStatus:
         """See `EventStore.status`."""
         return await self._ask(self._store.status)
+
+    async def prune(self, acked: int, pair: WallPair) -> Pruned:
+        """See `EventStore.prune`."""
+        return await self._ask(lambda: self._store.prune(acked, pair))
 
     async def stop_clean(self, pair: WallPair) -> Committed | StoreFull:
         """See `EventStore.stop_clean`."""

@@ -73,7 +73,7 @@ def run_agent(config: Path, loading: Loading) -> Exit:
         world = _connect_world(settings, clock, store)
     except OSError as error:
         return refuse(f"{config}: a certificate file of a device cannot be used: {error}")
-    stored = Stored(store.tail, store.acked, tuple(store.gone), lambda: store.memory)
+    stored = Stored(store.first, store.tail, store.acked, tuple(store.gone), lambda: store.memory)
     try:
         _run_loop(lambda: process.run(settings, world, stored, key))
     except* StoreBrokenError as group:

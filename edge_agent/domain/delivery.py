@@ -23,7 +23,7 @@ Without progress the sender goes back to `acked` after 2, 4, … 30 s; at once a
 somebody listens again after an event that nobody heard (MQTT 5 says so in its PUBACK: a gateway that was away for a
 moment is not kept waiting for the next of those pauses); never because an equal ack came again, so that late
 duplicates cannot start a storm. Places that can no longer be read
-(`gone`) are skipped and not counted. In broker mode PUBACKs, which come in order, do what acks do.
+(`gone`) or were pruned are skipped and not counted. In broker mode PUBACKs, which come in order, do what acks do.
 """
 
 from __future__ import annotations
@@ -175,9 +175,14 @@ class Sender:
         """The store goes on in another epoch (after a fork)."""
         self._epoch = epoch
 
+    def prune(self, first: int) -> None:
+        """The chain begins at place `first` now: what lay before it is sent no more."""
+        self._first = first
+        self._gone = [gone for gone in self._gone if gone.last >= first]
+
     def lose(self, span: Span) -> None:
         """The events of this span cannot be read any more: skip them from now on."""
-        assert self._first <= span.first <= span.last
+        assert span.first <= span.last
         self._gone.append(span)
         self._gone.sort(key=lambda gone: gone.first)
 
@@ -288,16 +293,13 @@ class Sender:
         self._resend_after_ns = RESEND_FIRST_NS
 
     def _count_ahead(self) -> int:
-        """Sent and not yet acked, without what is gone."""
-        low, high = self._acked + 1, self._next - 1
+        """Sent and not yet acked, without what is gone or pruned."""
+        low, high = max(self._acked + 1, self._first), self._next - 1
         lost = sum(max(0, min(gone.last, high) - max(gone.first, low) + 1) for gone in self._gone)
-        return high - low + 1 - lost
+        return max(0, high - low + 1 - lost)
 
     def _skip_gone(self, place: int) -> int:
-        for gone in self._gone:
-            if gone.first <= place <= gone.last:
-                place = gone.last + 1
-        return max(place, self._first)
+        return skip_spans(max(place, self._first), self._gone)
 
 
 class ReportPolicy:
@@ -327,6 +329,14 @@ class ReportPolicy:
         is_time = self._is_wanted or (self._again_at is not None and now >= self._again_at)
         is_pending = self._last_part > sender.acked
         return is_time and is_settled and not is_pending and outbox_pct <= REPORT_OUTBOX_MAX_PCT
+
+
+def skip_spans(place: int, ascending: Iterable[Span]) -> int:
+    """The first place at or after `place` that none of these spans covers."""
+    for span in ascending:
+        if span.first <= place <= span.last:
+            place = span.last + 1
+    return place
 
 
 def spans(places: Iterable[int]) -> list[Span]:

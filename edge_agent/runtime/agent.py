@@ -33,6 +33,7 @@ from edge_agent.ports import (
 from edge_agent.runtime.courier import Courier
 from edge_agent.runtime.desk import Desk, stale_topics
 from edge_agent.runtime.polling import poll_line
+from edge_agent.runtime.pruning import prune_for_ever
 from edge_agent.runtime.pump import Pump
 from edge_agent.runtime.refusals import RefusalBook, told_split
 from edge_agent.runtime.schedule import PollCounters, PollSchedule, line_schedules
@@ -46,7 +47,7 @@ DRAIN_S: Final = 3.0
 
 _DRAIN_LOOK_S: Final = 0.02
 
-_OWN_LOOPS: Final = ("pump", "courier", "beat", "clock")
+_OWN_LOOPS: Final = ("pump", "courier", "beat", "clock", "pruning")
 
 FUNCTION_CODES: Final = tuple(table.function_code for table in Table)
 """1 to 4: there is nothing else to count."""
@@ -59,6 +60,7 @@ class Stored:
     `recall` reads it when it is needed, at the start of a run: of a large plant it is tens of megabytes.
     """
 
+    first: int
     tail: int
     acked: int
     gone: tuple[Span, ...]
@@ -141,6 +143,8 @@ class Agent:
                     name="clock",
                 )
             )
+            pruning = prune_for_ever(self._world.outbox, courier.sender, clock, pulse.advance("pruning"))
+            tasks.append(group.create_task(pruning, name="pruning"))
             tasks.append(group.create_task(feed_watchdog(pulse, self._world.notify), name="watchdog"))
             self._world.uplink.open(self._will(), courier.report)
             self._world.notify("READY=1")
@@ -164,7 +168,7 @@ class Agent:
             wall=pair,
             memory=remembered,
         )
-        sender = Sender(self._mode, self._epoch, tail=begun.tail, acked=stored.acked)
+        sender = Sender(self._mode, self._epoch, first=stored.first, tail=begun.tail, acked=stored.acked)
         for span in stored.gone:
             sender.lose(span)
         self._courier = Courier(

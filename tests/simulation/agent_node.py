@@ -241,7 +241,7 @@ class AgentNode:
             rss_mb=lambda: 50,
             notify=lambda _state: None,
         )
-        stored = Stored(store.tail, store.acked, tuple(store.gone), lambda: store.memory)
+        stored = Stored(store.first, store.tail, store.acked, tuple(store.gone), lambda: store.memory)
         self.agent = Agent(
             self.plan,
             world,

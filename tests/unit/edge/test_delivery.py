@@ -69,6 +69,27 @@ def test_sends_at_most_256_beyond_acked_and_what_is_gone_does_not_count() -> Non
     assert sender.take_sends(s(0.1)) == list(range(357, 367))
 
 
+def test_goes_back_to_first_where_what_follows_acked_was_pruned_and_is_not_held_up_by_it() -> None:
+    sender = Sender(DeliveryMode.GATEWAY, EPOCH, first=1001, tail=2000, acked=2000)
+    sender.connect(1000, s(0))
+    assert sender.receive_ack(NOTHING_HELD, NOT_PLACED, s(0)) is AckOutcome.BACK
+    assert (sender.acked, sender.ever_acked) == (0, 2000)
+    assert sender.take_sends(s(0)) == list(range(1001, 1001 + EVENTS_AHEAD_MAX))
+    sender.receive_ack(ack(EPOCH, 1100), Placed(Match.HELD, 1100), s(0.1))
+    assert sender.take_sends(s(0.1)) == list(range(1257, 1357))
+
+
+def test_what_is_pruned_while_it_is_sent_again_is_skipped_and_its_damage_forgotten() -> None:
+    sender = sending(2000)
+    sender.lose(Span(5, 5))
+    assert sender.take_sends(s(0))[-1] == 257
+    sender.prune(301)
+    sender.lose(Span(300, 300))
+    assert sender.take_sends(s(0)) == list(range(301, 557))
+    sender.handle_timer(s(2))
+    assert sender.take_sends(s(2))[0] == 301
+
+
 def test_counts_every_publish_against_the_receive_maximum() -> None:
     sender = sending(100, receive_maximum=5)
     sender.count_publish()

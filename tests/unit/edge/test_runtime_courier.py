@@ -98,7 +98,7 @@ class Bench:
         await self.courier.step()
 
     async def ack(self, place: int, digest: str | None = None, *, reset: bool = False) -> None:
-        position = self.store._position(place)
+        position = self.store._kept(place)
         assert position is not None
         ack = Ack(self.store.epoch, position.epoch, position.seq, digest or position.hash, reset)
         await self.hear(AckArrived(encode_status(ack)))
@@ -122,6 +122,16 @@ async def test_health_goes_first_then_birth_then_events_after_the_wait(bench: Be
     bench.clock.now_ms += 1000
     await bench.courier.step()
     assert bench.uplink.places() == [1, 2, 3]
+
+
+async def test_what_is_pruned_on_its_way_to_be_read_is_not_sent_and_not_called_damaged(bench: Bench) -> None:
+    bench.commit(20)
+    bench.courier._cache.clear()
+    bench.store._pruner.first = 15  # in the store's own thread, after the sender has named what it sends
+    await bench.connect(receive_maximum=100)
+    assert bench.uplink.places() == list(range(15, 22))
+    assert bench.damage == []
+    assert bench.sender.free_slots == 100 - len(bench.uplink.published)
 
 
 async def test_old_events_are_read_back_and_live_ones_queue_behind(bench: Bench) -> None:

@@ -24,6 +24,7 @@ from edge_agent.ports import (
     BlockOutcome,
     Committed,
     Loss,
+    Pruned,
     Reading,
     StoreFull,
     StoreStatus,
@@ -92,6 +93,9 @@ class DirectOutbox:
 
     async def status(self) -> StoreStatus:
         return self._store.status()
+
+    async def prune(self, acked: int, pair: WallPair) -> Pruned:
+        return self._store.prune(acked, pair)
 
     async def stop_clean(self, pair: WallPair) -> Committed | StoreFull:
         return self._store.stop_clean(pair)

@@ -1,0 +1,127 @@
+"""Pruning: what the receiver holds leaves the store, oldest first and a little at a time.
+
+Theory of operation. The kept chain begins with a checkpoint, whose signature vouches for all that stood before it, so
+whoever verifies a pruned chain sees that its beginning was not cut by somebody else. `cut` lists the checkpoints. A
+step moves `first` to one of them, or, when that left rows behind, deletes up to `PRUNE_ROWS_MAX` of these, so that no
+commit waits long for its turn:
+
+    step ─┬─ rows before `first` are left ─▶ delete some of them
+          ├─ by age:   not behind, both clocks synchronised ─▶ `first` = the last checkpoint older than `KEEP_NS`
+          ├─ by size:  the file holds more than `size_max_mb` ─▶ `first` = the last checkpoint within a 16th, or the next
+          └─ nothing to do
+
+By age only what is acked goes, and nothing while anything is un-acked: a gateway that was away, or lost its journal,
+finds the window as it was. By size everything goes that was acked once, wherever the ack stands now; the rest is the
+outbox, which has a limit of its own. A label is no age unless both it and the clock that it is compared with were
+synchronised: a clock that jumps by years prunes nothing.
+
+The file does not shrink: SQLite uses freed pages again, so that it never grows beyond what it once had to hold, which
+is `size_max_mb` and what is never acked. What cannot be read cannot be deleted either; pruning stands still before it.
+
+Source: the delivery protocol §2.5; reliability invariant I-4.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from typing import Final
+
+from edge_agent.adapters.store_file import is_damage, is_full
+from edge_agent.adapters.store_rows import EventRows
+from edge_agent.adapters.store_tables import KeyedTexts, transaction
+from edge_agent.domain.delivery import Span
+from edge_agent.domain.units import NS_PER_S, UtcNs
+from edge_agent.domain.wall import WallPair, rfc3339
+
+KEEP_NS: Final = 7 * 86_400 * NS_PER_S
+"""The replay window: so long acked events are kept for a gateway that lost its journal."""
+
+PRUNE_ROWS_MAX: Final = 256
+"""Rows deleted in one step: milliseconds, also when each is as large as an event may be (48 KiB)."""
+
+CHECKPOINT_SHARE: Final = 16
+"""A checkpoint is made at least once in this part of `size_max_mb`: pruning by size takes no more than that at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The places up to which may be pruned: `acked` by age, `ever_acked` by size; `tail` is the last."""
+
+    acked: int
+    ever_acked: int
+    tail: int
+
+
+class Pruner:
+    """Prunes one store. `first` is the place at which its chain begins."""
+
+    def __init__(
+        self, database: sqlite3.Connection, rows: EventRows, facts: KeyedTexts, size_max_bytes: int
+    ) -> None:
+        self._db = database
+        self._rows = rows
+        self._facts = facts
+        self._size_max_bytes = size_max_bytes
+        self.first = int(facts.get("first", "1"))
+
+    @property
+    def last_cut(self) -> int:
+        """The place of the last checkpoint, or of the chain's beginning."""
+        return self._ask("SELECT max(n) FROM cut") or self.first
+
+    def step(self, bounds: Bounds, pair: WallPair) -> bool:
+        """Do a little of what there is to do; False when there was nothing, or it cannot be done."""
+        try:
+            oldest = self._ask("SELECT min(n) FROM event")
+            if oldest is None:
+                return False
+            first = self.first if oldest < self.first else self._choose(bounds, pair)
+            if first is not None:
+                self._cut(first, oldest)
+        except sqlite3.Error as error:
+            if is_damage(error) or is_full(error):
+                return False
+            raise
+        return first is not None
+
+    def _cut(self, first: int, oldest: int) -> None:
+        """Let the chain begin at `first`, and delete some of what lies before it."""
+        is_sound = first == self.first or self._rows.read(Span(first, first))
+        with transaction(self._db):
+            if not is_sound:
+                self._db.execute("DELETE FROM cut WHERE n = ?", (first,))
+                return
+            self._db.execute("DELETE FROM event WHERE n < ?", (min(first, oldest + PRUNE_ROWS_MAX),))
+            if first != self.first:
+                self._facts.put({"first": str(first)})
+                self._db.execute("DELETE FROM cut WHERE n < ?", (first,))
+                self._db.execute("DELETE FROM gone WHERE last_n < ?", (first,))
+        self.first = first
+
+    def _choose(self, bounds: Bounds, pair: WallPair) -> int | None:
+        """Where the chain is to begin, None where it begins now."""
+        if pair.synced and bounds.acked == bounds.tail:
+            query = "SELECT max(n) FROM cut WHERE synced AND n > ? AND n <= ? AND at <= ?"
+            oldest_kept = rfc3339(UtcNs(pair.utc - KEEP_NS))
+            by_age = self._ask(query, self.first, bounds.acked, oldest_kept)
+            if by_age is not None:
+                return by_age
+        if self._used_bytes() <= self._size_max_bytes:
+            return None
+        soon = self.first + (bounds.ever_acked - self.first) // CHECKPOINT_SHARE
+        return self._ask("SELECT max(n) FROM cut WHERE n > ? AND n <= ?", self.first, soon) or self._ask(
+            "SELECT min(n) FROM cut WHERE n > ? AND n <= ?", self.first, bounds.ever_acked
+        )
+
+    def _used_bytes(self) -> int:
+        """What the file holds, without the pages that are free to be used again."""
+        used = self._pragma("page_count") - self._pragma("freelist_count")
+        return used * self._pragma("page_size")
+
+    def _pragma(self, name: str) -> int:
+        return int(self._db.execute(f"PRAGMA {name}").fetchone()[0])
+
+    def _ask(self, query: str, *values: int | str) -> int | None:
+        found: int | None = self._db.execute(query, values).fetchone()[0]
+        return found

@@ -1,0 +1,309 @@
+"""Pruning: what was acked leaves the store by age and by size, and what is left is still a chain that verifies."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from edge_agent.adapters.signing import is_signed
+from edge_agent.adapters.store_file import IN_MEMORY
+from edge_agent.adapters.store_pruning import CHECKPOINT_SHARE, KEEP_NS, PRUNE_ROWS_MAX
+from edge_agent.adapters.store_reading import read_entries
+from edge_agent.adapters.store_sqlite import CHECKPOINT_PERIOD_NS, EventStore
+from edge_agent.domain.delivery import NOT_PLACED, Match, Span
+from edge_agent.domain.units import NS_PER_S
+from edge_agent.domain.verification import Verdict, verify_chain
+from edge_agent.wire.codec import decode
+from edge_agent.wire.event import Checkpoint, Event, Position
+from edge_agent.wire.status import GoneRange
+from tests.contract.test_store import KEY, Bench, done, fact, p1, pair, tamper
+
+HOUR_S = CHECKPOINT_PERIOD_NS / NS_PER_S
+WEEK_S = KEEP_NS / NS_PER_S
+MIB = 1024 * 1024
+
+
+@pytest.fixture(params=["memory", "file"])
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
+    return Bench(IN_MEMORY if request.param == "memory" else tmp_path / "gw.db")
+
+
+@pytest.fixture
+def on_disk(tmp_path: Path) -> Bench:
+    return Bench(tmp_path / "gw.db")
+
+
+def hourly(store: EventStore, hours: int, start_h: int = 0, *, events: int = 3, synced: bool = True) -> None:
+    """So many hours of history: events, then the checkpoint of the hour."""
+    for hour in range(start_h, start_h + hours):
+        at = hour * HOUR_S
+        done(store.commit([fact(at=at, n=n) for n in range(events)], {}, pair(at, synced=synced)))
+    done(store.commit([], {}, pair((start_h + hours) * HOUR_S, synced=synced)))
+
+
+def flood(store: EventStore, mib: float) -> None:
+    """So much, in events of 4 kB, four to a commit."""
+    for _ in range(round(mib * 64)):
+        done(store.commit([fact(text="x" * 3900) for _ in range(4)], {}, pair(1)))
+
+
+def ack_all(store: EventStore) -> None:
+    store.set_acked(store.tail, store.tail)
+
+
+def prune(store: EventStore, at: float = 0, *, acked: int | None = None, synced: bool = True) -> int:
+    """Steps until there is nothing to do; the count of those that did something."""
+    steps = 0
+    while store.prune(store.tail if acked is None else acked, pair(at, synced=synced)).is_more:
+        steps += 1
+    return steps
+
+
+def rows(store: EventStore) -> list[int]:
+    return [n for (n,) in store._db.execute("SELECT n FROM event ORDER BY n")]
+
+
+def used_bytes(store: EventStore) -> int:
+    """What the file holds, as SQLite tells it."""
+    pages, free, size = (
+        store._db.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("page_count", "freelist_count", "page_size")
+    )
+    return int(size * (pages - free))
+
+
+def verdict(path: Path) -> Verdict:
+    return verify_chain(read_entries(path), lambda message, mark: is_signed(KEY.public_key, message, mark))
+
+
+def test_acked_events_older_than_seven_days_go_and_the_chain_begins_with_a_signed_checkpoint(
+    on_disk: Bench,
+) -> None:
+    store = on_disk.begun()
+    hourly(store, 10)
+    ack_all(store)
+    prune(store, WEEK_S + 5.5 * HOUR_S)
+    first = store.status().first
+    assert first is not None
+    event = decode(store.read([store.first]).payloads[store.first])
+    assert isinstance(event, Event)
+    assert isinstance(event.body, Checkpoint)
+    assert event.position == first
+    assert event.mono_ms == 5 * HOUR_S * 1000, "the last checkpoint that is a week old"
+    assert rows(store) == list(range(store.first, store.tail + 1))
+    assert (verdict(on_disk.path).flaw, verdict(on_disk.path).entries) == (None, len(rows(store)))
+    store.close()
+    store = on_disk.open()
+    assert store.first == rows(store)[0] > 1, "and so it is remembered"
+
+
+def test_nothing_goes_before_its_time(bench: Bench) -> None:
+    store = bench.begun()
+    hourly(store, 10)
+    ack_all(store)
+    assert prune(store, WEEK_S + 0.99 * HOUR_S) == 0
+    assert store.first == 1
+
+
+def test_by_age_nothing_goes_while_anything_is_not_acked(bench: Bench) -> None:
+    """A gateway that was away, or lost its journal, finds the replay window as it was."""
+    store = bench.begun()
+    hourly(store, 10)
+    store.set_acked(store.tail - 1, store.tail - 1)
+    assert prune(store, 2 * WEEK_S) == 0
+    ack_all(store)
+    assert prune(store, 2 * WEEK_S, acked=3) == 0, "the ack went back a moment ago"
+    store.set_acked(3, store.tail)
+    assert prune(store, 2 * WEEK_S, acked=3) == 0, "and was kept"
+    ack_all(store)
+    assert prune(store, 2 * WEEK_S) > 0
+
+
+@pytest.mark.parametrize(("then", "now"), [(False, True), (True, False)])
+def test_what_a_clock_says_that_is_not_synchronised_is_no_age(bench: Bench, then: bool, now: bool) -> None:
+    store = bench.begun()
+    hourly(store, 10, synced=then)
+    ack_all(store)
+    assert prune(store, 50 * WEEK_S, synced=now) == 0
+
+
+def test_above_the_size_the_oldest_acked_events_go_and_the_file_stops_growing(on_disk: Bench) -> None:
+    store = on_disk.open(size_max_mb=1)
+    done(store.begin_epoch(pair(0)))
+    for _ in range(6):
+        flood(store, 0.5)
+        ack_all(store)
+        prune(store)
+        assert used_bytes(store) <= MIB
+    assert used_bytes(store) > MIB * (1 - 3 / CHECKPOINT_SHARE), "and no more than that"
+    store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert on_disk.path.stat().st_size < 1.7 * MIB, "freed pages are used again"
+    assert verdict(on_disk.path).flaw is None
+
+
+def test_what_was_never_acked_stays_whatever_the_size(bench: Bench) -> None:
+    store = bench.open(size_max_mb=1)
+    done(store.begin_epoch(pair(0)))
+    flood(store, 0.5)
+    ack_all(store)
+    acked = store.tail
+    flood(store, 0.9)
+    prune(store)
+    assert 1 < store.first <= acked
+    assert rows(store)[-1] == store.tail
+    assert used_bytes(store) > MIB
+    assert prune(store) == 0
+
+
+def test_what_was_acked_once_stays_prunable_by_size_when_the_ack_goes_back(bench: Bench) -> None:
+    store = bench.open(size_max_mb=1)
+    done(store.begin_epoch(pair(0)))
+    flood(store, 1.5)
+    ack_all(store)
+    store.set_acked(5, store.tail)
+    prune(store, acked=5)
+    assert store.first > 5
+    assert used_bytes(store) <= MIB
+    assert store.set_acked(5, store.tail) is None, "health cannot show what is no more"
+
+
+def test_a_restart_forgets_neither_what_was_acked_once_nor_where_the_chain_begins(on_disk: Bench) -> None:
+    store = on_disk.open(size_max_mb=1)
+    done(store.begin_epoch(pair(0)))
+    flood(store, 1.5)
+    ack_all(store)
+    store.set_acked(0, store.tail)
+    store.close()
+    store = on_disk.open(size_max_mb=1)
+    store.set_acked(0, 0)
+    assert store.status().outbox_pct == 0
+    prune(store, acked=0)
+    assert store.first > 1
+    first = store.first
+    store.close()
+    store = on_disk.open(size_max_mb=1)
+    assert store.first == first
+    flood(store, 0.1)
+    ack_all(store)
+    flood(store, 0.1)
+    assert store.status().outbox_pct > 5, "what was acked was counted off once"
+
+
+def test_a_step_deletes_no_more_than_its_share_and_the_chain_is_whole_between_two(on_disk: Bench) -> None:
+    store = on_disk.begun()
+    hourly(store, 1, events=5 * PRUNE_ROWS_MAX)
+    ack_all(store)
+    before = len(rows(store))
+    while store.prune(store.tail, pair(2 * WEEK_S)).is_more:
+        assert before - len(rows(store)) <= PRUNE_ROWS_MAX
+        before = len(rows(store))
+        assert verdict(on_disk.path).flaw is None
+    assert rows(store)[0] == store.first
+
+
+def test_a_kill_between_two_steps_leaves_the_rest_to_the_next_run(on_disk: Bench) -> None:
+    store = on_disk.begun()
+    hourly(store, 1, events=3 * PRUNE_ROWS_MAX)
+    ack_all(store)
+    assert store.prune(store.tail, pair(2 * WEEK_S)).is_more
+    store.close()
+    store = on_disk.begun(2 * WEEK_S)
+    assert rows(store)[0] < store.first
+    prune(store, 2 * WEEK_S, acked=0)
+    assert rows(store)[0] == store.first
+    assert verdict(on_disk.path).flaw is None
+
+
+def test_what_was_pruned_is_neither_placed_nor_read_nor_called_damaged(bench: Bench) -> None:
+    store = bench.begun()
+    hourly(store, 1, events=2 * PRUNE_ROWS_MAX)
+    still_there = PRUNE_ROWS_MAX + 20
+    old = store.set_acked(still_there, still_there)
+    assert old is not None
+    ack_all(store)
+    assert store.prune(store.tail, pair(2 * WEEK_S)).is_more
+    assert still_there in rows(store)
+    assert store.place(old) == NOT_PLACED
+    reading = store.read([store.first - 1, store.first])
+    assert (list(reading.payloads), reading.damaged) == ([store.first], ())
+    assert store.set_acked(still_there, store.tail) is None
+
+
+def test_epochs_are_remembered_after_their_events_are_gone(on_disk: Bench) -> None:
+    """So that positions of later epochs are still found, and those of the pruned are known to lie before."""
+    store = on_disk.begun()
+    former = store.epoch
+    hourly(store, 2)
+    store.close()
+    store = on_disk.begun(3 * HOUR_S)
+    hourly(store, 3, 3)
+    ack_all(store)
+    prune(store, 2 * WEEK_S)
+    first = store.status().first
+    assert first is not None
+    assert first.epoch == store.epoch
+    placed = store.place(first)
+    assert (placed.match, placed.n) == (Match.HELD, store.first)
+    assert store.place(Position(former, 1, "0" * 64)) == NOT_PLACED
+
+
+def test_damage_that_was_pruned_is_forgotten_and_verifies_again(on_disk: Bench) -> None:
+    store = on_disk.begun()
+    hourly(store, 4)
+    tamper(on_disk.path, "UPDATE event SET payload = CAST('x' AS BLOB) WHERE n IN (3, ?)", store.tail - 1)
+    assert store.read(list(range(1, store.tail + 1))).damaged == (
+        Span(3, 3),
+        Span(store.tail - 1, store.tail - 1),
+    )
+    ack_all(store)
+    prune(store, WEEK_S + 2 * HOUR_S)
+    seq = store.tail - 1
+    assert store.first > 3
+    assert store.status().gone == (GoneRange(store.epoch, seq, seq),)
+
+
+def test_a_checkpoint_that_cannot_be_read_begins_no_chain(bench: Bench) -> None:
+    store = bench.begun()
+    hourly(store, 3)
+    ack_all(store)
+    (damaged,) = store._db.execute("SELECT max(n) FROM cut WHERE n < ?", (store.tail,)).fetchone()
+    store._db.execute("UPDATE event SET payload = CAST('x' AS BLOB) WHERE n = ?", (damaged,))
+    prune(store, WEEK_S + 2 * HOUR_S)
+    assert 1 < store.first < damaged
+
+
+def test_health_never_shows_a_damaged_event_as_the_first(bench: Bench) -> None:
+    """A gateway would wait for it for ever."""
+    store = bench.begun()
+    done(store.commit([fact(), fact()], {}, pair(1)))
+    store._db.execute("UPDATE event SET payload = CAST('x' AS BLOB) WHERE n IN (1, 2)")
+    store.read([1, 2, 3])
+    first = store.status().first
+    assert first is not None
+    assert first.seq == 3
+
+
+def test_pages_that_cannot_be_read_stop_pruning_and_nothing_else(on_disk: Bench) -> None:
+    store = on_disk.begun()
+    hourly(store, 2, events=400)
+    store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    ack_all(store)
+    store.close()
+    size = on_disk.path.stat().st_size
+    with on_disk.path.open("r+b") as file:
+        file.seek(size // 2)
+        file.write(os.urandom(size // 4))
+    store = on_disk.begun(2 * WEEK_S)
+    ack_all(store)
+    prune(store, 2 * WEEK_S)
+    assert done(store.commit([p1(2 * WEEK_S)], {}, pair(2 * WEEK_S))).events
+
+
+def test_a_flood_brings_checkpoints_so_that_size_never_takes_the_whole_window(bench: Bench) -> None:
+    store = bench.open(size_max_mb=1)
+    done(store.begin_epoch(pair(0)))
+    flood(store, 0.9)
+    (cuts,) = store._db.execute("SELECT count(*) FROM cut").fetchone()
+    assert cuts >= CHECKPOINT_SHARE * 0.6
