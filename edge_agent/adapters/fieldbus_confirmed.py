@@ -14,10 +14,12 @@ until the line has been quiet for `quiet_s`, the longest timeout of its units: t
 rid of its answer. The read that failed waits for that itself, so that the time is its device's, not its neighbours'. The next read
 is provisional: it is made twice and believed only if both answers are equal byte for byte, else it is `unconfirmed`, and
 all begins again. So the first answer after a timeout by itself opens and closes nothing. Where the block has more than one
-item, one of the two reads leaves the last out: a pair of answers that are later still has other lengths, and as the shorter one
-is first in every other round and leaves out another number in each, not even the pair of the round before fits. A unit that failed is *doubted* beyond that, until a
-provisional read of its own has confirmed it: its answer may be later than timeout and silence together, and arrive when
-the line is long in step with the others. (A device answers in order; one that did not could still deceive.)
+item, the first of the two reads leaves out the last ones, a different number each time, and the whole is asked for only after that
+was answered. So before the whole of a late round can be taken for another's, its shorter one must be: one that was asked for
+rounds ago, with the same length, while the answers of the rounds between, each of another length, fitted none. A unit that
+failed is *doubted* beyond the silence, until a provisional read of its own has confirmed it: its answer may be later than
+timeout and silence together, and arrive when the line is long in step with the others. (A device answers in order; one that
+did not could still deceive.)
 
 A block that changes all the time never gives two equal answers. After `CHANGING_MAX` such rounds in a row, each of two requests,
 two good answers and then silence, the count of answers has proved what their content could not: the next read is
@@ -29,6 +31,7 @@ request sent, only after it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from functools import partial
@@ -60,7 +63,7 @@ class ConfirmedLink:
         self._is_dialled = is_dialled
         self._in_step: Connection | None = None
         self._doubted: dict[int, int] = {}
-        self._rounds = 0
+        self._rounds: Counter[int] = Counter()
 
     @property
     def requests(self) -> Mapping[int, int]:
@@ -85,7 +88,7 @@ class ConfirmedLink:
         self._doubted.setdefault(unit, 0)
         connection.is_disturbed = False
         ask = partial(self._stream.ask, connection, unit, timeout_ms=timeout_ms)
-        outcome = await (ask(block) if is_sure else self._read_twice(ask, connection, block))
+        outcome = await (ask(block) if is_sure else self._read_twice(ask, connection, unit, block))
         if is_answer(outcome):
             self._in_step = connection
             del self._doubted[unit]
@@ -98,21 +101,19 @@ class ConfirmedLink:
         """Close the connection and stop reconnecting."""
         await self._stream.close()
 
-    async def _read_twice(self, ask: _Ask, connection: Connection, block: ReadBlock) -> BlockOutcome:
+    async def _read_twice(
+        self, ask: _Ask, connection: Connection, unit: int, block: ReadBlock
+    ) -> BlockOutcome:
         """The outcome of a provisional read."""
-        self._rounds += 1
-        is_short_first = self._rounds % 2 == 1
-        less = shortened(block, self._rounds)
-        first, second = (less, block) if is_short_first else (block, less)
-        one = await ask(first)
-        if not is_answer(one):
-            return one
+        self._rounds[unit] += 1
+        part = await ask(shortened(block, self._rounds[unit]))
+        if not is_answer(part):
+            return part
         if connection.is_disturbed:
             return _UNCONFIRMED
-        other = await ask(second)
-        if not is_answer(other):
-            return other
-        whole, part = (other, one) if is_short_first else (one, other)
+        whole = await ask(block)
+        if not is_answer(whole):
+            return whole
         if isinstance(whole, BlockOk):
             is_same = isinstance(part, BlockOk) and whole.data.startswith(part.data)
         else:  # what the device refuses of the whole it may give of a part
