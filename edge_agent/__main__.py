@@ -104,20 +104,28 @@ def check(
     _end(lambda: evidence.check(config, rules=rules, plan=plan, as_json=as_json))
 
 
-@app.command(epilog="Example: guardwatch-agent verify var/gw-01.db")
+@app.command(epilog="Example: guardwatch-agent verify var/gw-01.db --head /mnt/heads/heads.jsonl")
 def verify(
     store: Annotated[
         Path, typer.Argument(help="A store, or a bundle: payloads as JSON Lines.", show_default=False)
     ],
+    *,
     key: Annotated[
         Path | None, typer.Option(help="Public or private key; default: the one beside the store.")
     ] = None,
+    head: Annotated[
+        Path | None,
+        typer.Option(help="Heads kept elsewhere: they show a cut end, a restored copy, new seals."),
+    ] = None,
+    progress: Annotated[
+        bool, typer.Option("--progress", help="Show how far it is; default: on a terminal.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Say whether a chain of evidence is whole; name the first bad entry and exit 1 if not."""
     from edge_agent.app import evidence  # noqa: PLC0415 — see above
 
-    _end(lambda: evidence.verify(store, key=key, as_json=as_json))
+    _end(lambda: evidence.verify(store, evidence.VerifyOptions(key, head, progress, as_json)))
 
 
 @app.command(epilog="Example: guardwatch-agent replay shift.jsonl --config agent.yaml")

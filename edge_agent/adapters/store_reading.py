@@ -46,6 +46,16 @@ def read_end(path: Path) -> StoreEnd | None:
     return StoreEnd(*json.loads(row[0])) if row else None
 
 
+def count_entries(path: Path) -> int:
+    """About how many entries a store holds (exactly, unless places were lost). Raises `StoreUnreadableError`."""
+    try:
+        with closing(_open(path)) as database:
+            row = database.execute("SELECT coalesce(max(n) - min(n) + 1, 0) FROM event").fetchone()
+    except sqlite3.Error as error:
+        raise StoreUnreadableError(f"{path}: {error}") from error
+    return int(row[0])
+
+
 def read_entries(path: Path) -> Iterator[Entry]:
     """Every stored payload in chain order, from where the chain begins on. Raises `StoreUnreadableError`."""
     place = 0

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import IntEnum
+from typing import TypeVar
 
+from edge_agent.adapters.clock_system import SystemClock
+from edge_agent.domain.units import NS_PER_MS
 from edge_agent.wire.event import Json
+from edge_agent.wire.pace import paced
+
+T = TypeVar("T")
 
 
 class Exit(IntEnum):
@@ -39,3 +45,16 @@ def refuse(*lines: object) -> Exit:
     """Say what is wrong with usage or configuration."""
     complain(lines)
     return Exit.REFUSED
+
+
+def show_progress(items: Iterable[T], total: int) -> Iterator[T]:
+    """The items, and on stderr how far they have been taken: one line that is rewritten, its end kept."""
+    clock = SystemClock()
+
+    def tell(line: str) -> None:
+        print(f"\r{line}", end="", file=sys.stderr, flush=True)  # noqa: T201 — for people, beside the data
+
+    try:
+        yield from paced(items, total, lambda: clock.mono() // NS_PER_MS, tell)
+    finally:
+        print(file=sys.stderr)  # noqa: T201 — as above

@@ -136,7 +136,7 @@ def decode(payload: bytes) -> Event | DecodeError:
     if isinstance(document, DecodeError):
         return document
     try:
-        stamp, kind, digest = _envelope(document)
+        stamp, kind, digest = read_envelope(document)
     except MisfitError as misfit:
         return DecodeError(f"no readable envelope: {misfit}")
     try:
@@ -192,7 +192,8 @@ def _unique_keys(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     return document
 
 
-def _envelope(document: Mapping[str, Json]) -> tuple[Stamp, str, str]:
+def read_envelope(document: Mapping[str, Json]) -> tuple[Stamp, str, str]:
+    """The stamp, kind and stated hash of an event object. Raises `MisfitError`; proves no hash."""
     missing = [key for key in _ENVELOPE if key not in document]
     if missing:
         raise MisfitError(f"missing {', '.join(missing)}")
