@@ -122,15 +122,32 @@ def status(config: Config, as_json: AsJson = False, exit_code: ExitCode = False)
     _end(lambda: inquiry.status(config, as_json=as_json, exit_code=exit_code))
 
 
-@app.command(epilog="Example: guardwatch-gateway verify gateway.yaml")
+@app.command(epilog="Example: guardwatch-gateway verify gateway.yaml --head /mnt/heads/heads.jsonl")
 def verify(
     target: Annotated[
         Path, typer.Argument(help="Configuration (its journal is checked), or a bundle.", show_default=False)
     ],
+    *,
+    head: Annotated[
+        Path | None,
+        typer.Option(help="Heads kept elsewhere: they show a cut end, a restored copy, new links."),
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option(help="The gateway's public key: only heads that bear its signature count.")
+    ] = None,
+    progress: Annotated[
+        bool, typer.Option("--progress", help="Show how far it is; default: on a terminal.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Say whether the record is whole; name the first bad entry and exit 1 if not."""
-    _end(lambda: evidence.verify(target, as_json=as_json))
+    _end(lambda: evidence.verify(target, evidence.VerifyOptions(head, key, progress, as_json)))
+
+
+@app.command(epilog="Example: guardwatch-gateway heads gateway.yaml >> /mnt/heads/heads.jsonl")
+def heads(config: Config) -> None:
+    """Print signed heads of the journal and of every agent, JSON Lines: keep them elsewhere, for verify --head."""
+    _end(lambda: evidence.print_heads(config))
 
 
 @app.command(epilog="Example: guardwatch-gateway export gateway.yaml --out record.jsonl")

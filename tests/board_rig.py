@@ -30,13 +30,16 @@ from edge_agent.wire.event import (
     ViolationCleared,
     ViolationRaised,
 )
+from edge_agent.wire.heads import Head
 from edge_agent.wire.status import AgentModel, GuardModel, MachineModel
 from edge_agent.wire.structure import plain
 from gateway.adapters.accounts_admin import AccountAdmin
 from gateway.adapters.accounts_sql import SqlAccounts
 from gateway.adapters.accounts_tables import open_accounts
 from gateway.adapters.clock_system import SystemClock
+from gateway.adapters.signatures import load_or_create_key
 from gateway.adapters.store_sql.alarm_reads import SqlAlarmReads
+from gateway.adapters.store_sql.head_reads import read_reach
 from gateway.adapters.store_sql.journal import SqlJournal
 from gateway.api.application import build_application, with_limits
 from gateway.api.context import Check, Context, Gauge, Site
@@ -46,6 +49,7 @@ from gateway.domain.board import Beat, View
 from gateway.domain.book import AlarmBook
 from gateway.domain.documents import Signs, agent_document, gap_document
 from gateway.domain.findings import OpenFindings
+from gateway.domain.heads import make_heads
 from gateway.domain.instants import iso_utc
 from gateway.domain.journal import AgentModelled, EdgeEvent, EntryBody, MachineModelled, PresenceChanged
 from gateway.domain.listing import GapRow, Interval, Page, Query, RefusedPayload
@@ -115,6 +119,7 @@ class BoardRig:
         changes = Changes(self.view, self.alarms, lambda site, agent: self.agent((site, agent), ()))
         self.live = Live(journal, clock, changes.render, journal.position)
         self.port = 0
+        self.key_file = folder / "gateway.db.key"
 
     @property
     def url(self) -> str:
@@ -143,7 +148,14 @@ class BoardRig:
             unacknowledged=self.alarms.unacknowledged,
             checks=checks,
             gauges=lambda: [Gauge("test_gauge", "One", 1.0), Gauge("test_reads_total", "Two", 2.0)],
+            heads=self.heads,
         )
+
+    def heads(self) -> Sequence[Head]:
+        """Signed with a key that `heads` on this folder's journal would use too."""
+        key = load_or_create_key(self.key_file)
+        reach = read_reach(self.journal.readers)
+        return make_heads(reach, self.clock.utc_ms(), key.public_key, key.sign)
 
     def token(self, role: Role) -> str:
         """A new API token of this role."""

@@ -3,8 +3,10 @@
     line 1      {"guardwatch_bundle": 1, "entries": N, "link": "…"}     how long it is, and how its chain ends
     then        {"position", "recorded_at_ms", "kind", "payload" (text), "occurred_at", "marks", "link"}
 
-The first line makes a bundle that was cut off at its end as visible as one that was changed in the middle. Public keys
-of the agents stand in their birth certificates, which are entries like any other.
+The first line makes a bundle that was cut off at its end as visible as one that was changed in the middle, unless
+whoever cut it mends that line too: then a head shows it. Public keys of the agents stand in their birth certificates,
+which are entries like any other. Two passes, neither of which keeps what it read: the first looks for the keys, and
+for the few events that a new run says it follows.
 """
 
 from __future__ import annotations
@@ -12,15 +14,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import cast
 
 from edge_agent.wire.codec import INTEGER_MAX
-from edge_agent.wire.event import Json
-from gateway.adapters.signatures import is_signed_by
-from gateway.domain.journal import AgentModelled, EdgeEvent, EntryKind, Mark, StoredBody, load_body
-from gateway.domain.ledger import AgentKey, Ledger, StoredEntry
+from edge_agent.wire.event import EventKind
+from edge_agent.wire.flaw import Deed, Flaw
+from edge_agent.wire.heads import AgentKey, EventKey, Heads
+from gateway.adapters.store_sql.chain_check import Watch, note_followed, note_key, signature_check
+from gateway.domain.journal import EntryKind, Mark, StoredBody
+from gateway.domain.ledger import Ledger, LedgerReport, check_ledger
+from gateway.domain.tampering import Numbered, StoredEntry
 
 _VERSION = 1
+_MODELLED = EntryKind.AGENT_MODELLED.value.encode()
+_STARTED = EventKind.AGENT_STARTED.value.encode()
 
 
 class BundleError(Exception):
@@ -44,31 +50,25 @@ def bundle_lines(entries: Iterable[StoredEntry], count: int, last_link: str) -> 
         yield json.dumps(document, ensure_ascii=False, separators=(",", ":"))
 
 
-def check_bundle(path: Path) -> tuple[Ledger, str | None]:
-    """The ledger after the last good entry, and what is wrong with the first bad one, or None.
-
-    Raises `OSError`, and `BundleError` for a file that is none.
-    """
+def check_bundle(path: Path, heads: Heads, watch: Watch) -> LedgerReport:
+    """What the entries of a bundle are worth. Raises `OSError`, and `BundleError` for a file that is none."""
     count, last_link = _read_header(path)
-    keys, hashes = _collect(path)
+    keys, followed = _first_pass(path)
+    ledger = Ledger(signature_check(keys, heads), followed, heads)
+    flaw = check_ledger(watch(_numbered(path), count), ledger)
+    return ledger.report(flaw or _end_flaw(ledger, count, last_link))
 
-    def is_signed(agent: AgentKey, message: bytes, signature: str) -> bool | None:
-        known = keys.get(agent, set())
-        return any(is_signed_by(key, message, signature) for key in known) if known else None
 
-    ledger = Ledger(is_signed, lambda agent, epoch, seq: hashes.get((*agent, epoch, seq)))
-    link: str | None = None
-    for number, line in _lines(path):
-        entry = _read_entry(line)
-        if entry is None:
-            return ledger, f"line {number}: it cannot be read"
-        problem = ledger.take(entry)
-        if problem is not None:
-            return ledger, f"line {number}: {problem}"
-        link = entry.link
-    if ledger.position != count or (count > 0 and link != last_link):
-        return ledger, f"the end is cut off or replaced: {count} entries were exported"
-    return ledger, None
+def _end_flaw(ledger: Ledger, count: int, last_link: str) -> Flaw | None:
+    """How the end does not fit the first line, or None."""
+    if ledger.position < count:
+        detail = f"the end is cut off: {count} entries were exported"
+        return Flaw(f"entry {ledger.position + 1}", Deed.TRUNCATED, detail)
+    if ledger.position > count:
+        return Flaw(f"entry {count + 1}", Deed.INSERTED, f"only {count} entries were exported")
+    if count > 0 and ledger.link != last_link:
+        return Flaw(f"entry {count}", Deed.FORGED, "another last entry was exported")
+    return None
 
 
 def _read_header(path: Path) -> tuple[int, str]:
@@ -90,39 +90,39 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
                 yield number, line
 
 
+def _numbered(path: Path) -> Iterator[Numbered]:
+    return ((f"line {number}", _read_entry(line)) for number, line in _lines(path))
+
+
 def _read_entry(line: bytes) -> StoredEntry | None:
     try:
-        document = cast("dict[str, Json]", json.loads(line))
-        marks = cast("list[str]", document["marks"])
+        document = json.loads(line)
         stored = StoredBody(
-            EntryKind(str(document["kind"])),
-            str(document["payload"]).encode(),
-            cast("str | None", document["occurred_at"]),
-            tuple(Mark(mark) for mark in marks),
+            EntryKind(document["kind"]),
+            document["payload"].encode(),
+            document["occurred_at"],
+            tuple(Mark(mark) for mark in document["marks"]),
         )
-        position, recorded = document["position"], document["recorded_at_ms"]
-        if not (isinstance(position, int) and isinstance(recorded, int) and abs(recorded) <= INTEGER_MAX):
-            return None
-        return StoredEntry(position, recorded, stored, str(document["link"]))
-    except (ValueError, KeyError, TypeError, RecursionError):
+        position, recorded, link = document["position"], document["recorded_at_ms"], document["link"]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+    if not (isinstance(position, int) and isinstance(recorded, int) and abs(recorded) <= INTEGER_MAX):
+        return None
+    if not isinstance(link, str) or not isinstance(stored.occurred_at, str | None):
+        return None
+    return StoredEntry(position, recorded, stored, link)
 
 
-def _collect(path: Path) -> tuple[dict[AgentKey, set[str]], dict[tuple[str, str, str, int], str]]:
-    """Published keys, and the hash of every event; what cannot be read is found by the pass itself."""
+def _first_pass(path: Path) -> tuple[dict[AgentKey, set[str]], set[EventKey]]:
+    """Published keys, and the events that runs follow; what cannot be read is found by the second pass."""
     keys: dict[AgentKey, set[str]] = {}
-    hashes: dict[tuple[str, str, str, int], str] = {}
+    followed: set[EventKey] = set()
     for _, line in _lines(path):
+        if _MODELLED not in line and _STARTED not in line:
+            continue
         entry = _read_entry(line)
-        if entry is None or entry.stored.kind not in {EntryKind.AGENT_MODELLED, EntryKind.EDGE_EVENT}:
-            continue
-        try:
-            body = load_body(entry.stored)
-        except ValueError:
-            continue
-        if isinstance(body, AgentModelled):
-            keys.setdefault((body.site, body.agent), set()).add(str(body.model.get("public_key")))
-        elif isinstance(body, EdgeEvent):
-            event = body.event
-            hashes[event.site, event.agent, event.epoch, event.seq] = event.hash
-    return keys, hashes
+        if entry is not None and entry.stored.kind is EntryKind.AGENT_MODELLED:
+            note_key(keys, entry.stored)
+        elif entry is not None and entry.stored.kind is EntryKind.EDGE_EVENT:
+            note_followed(followed, entry.stored.payload)
+    return keys, followed

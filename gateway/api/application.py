@@ -11,7 +11,18 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
-from gateway.api import alarm_pages, alarms, health, pages, plant, problems, register, session, violations
+from gateway.api import (
+    alarm_pages,
+    alarms,
+    heads,
+    health,
+    pages,
+    plant,
+    problems,
+    register,
+    session,
+    violations,
+)
 from gateway.api.access import need, public
 from gateway.api.context import Context
 from gateway.api.limits import Limits
@@ -38,7 +49,7 @@ def build_application(context: Context) -> FastAPI:
     )
     app.state.context = context
     problems.install(app)
-    for module in (health, session, plant, register, violations, alarms, pages, alarm_pages):
+    for module in (health, session, plant, register, violations, alarms, heads, pages, alarm_pages):
         app.include_router(module.router)
     app.add_api_route("/api/openapi.json", _openapi_route(app), include_in_schema=False)
     app.add_api_route(

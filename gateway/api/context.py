@@ -9,6 +9,7 @@ from typing import cast
 from fastapi import Request
 
 from edge_agent.wire.event import Json
+from edge_agent.wire.heads import Head
 from gateway.domain.access import Role
 from gateway.domain.board import View
 from gateway.domain.listing import GapRow
@@ -69,6 +70,7 @@ class Context:
     unacknowledged: Callable[[], Mapping[str, int]]
     checks: Callable[[], Awaitable[Mapping[str, Check]]]
     gauges: Callable[[], Sequence[Gauge]]
+    heads: Callable[[], Sequence[Head]]
 
 
 def context_of(request: Request) -> Context:

@@ -19,13 +19,17 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from edge_agent.wire.event import Json
+from edge_agent.wire.heads import Head
 from gateway.adapters.accounts_sql import SqlAccounts
 from gateway.adapters.accounts_tables import open_accounts
 from gateway.adapters.clock_system import SystemClock
+from gateway.adapters.heads_file import HeadsFile
 from gateway.adapters.historian_influx import InfluxHistorian
 from gateway.adapters.intake_paho import PahoIntake
 from gateway.adapters.notifiers import open_notifier
+from gateway.adapters.signatures import SigningKey, load_or_create_key
 from gateway.adapters.store_sql.alarm_reads import SqlAlarmReads
+from gateway.adapters.store_sql.head_reads import read_reach
 from gateway.adapters.store_sql.journal import SqlJournal
 from gateway.adapters.store_sql.plant_reads import PLANT_FOLD
 from gateway.adapters.store_sql.stream_reads import SqlStreamReads
@@ -39,6 +43,7 @@ from gateway.domain.book import AlarmBook
 from gateway.domain.documents import Signs as AgentSigns
 from gateway.domain.documents import agent_document, gap_document
 from gateway.domain.findings import OpenFindings
+from gateway.domain.heads import make_heads
 from gateway.domain.journal import ConfigRefused
 from gateway.domain.listing import GapRow
 from gateway.domain.plant import AgentKey
@@ -48,6 +53,7 @@ from gateway.ports import Fold, JournalUnavailable
 from gateway.services.changes import Changes
 from gateway.services.clock_watch import watch_clock
 from gateway.services.dispatch import Dispatch
+from gateway.services.heads import HeadShipping
 from gateway.services.historian import HistorianFeed
 from gateway.services.ingest import Ingest
 from gateway.services.live import Live
@@ -71,8 +77,11 @@ class _Alerting:
 class Gateway:
     """One gateway. `await Gateway.open(…)`, then `run` until `stop`."""
 
-    def __init__(self, settings: GatewaySettings, journal: SqlJournal, stack: AsyncExitStack) -> None:
+    def __init__(
+        self, settings: GatewaySettings, journal: SqlJournal, key: SigningKey, stack: AsyncExitStack
+    ) -> None:
         self._settings = settings
+        self._key = key
         self.journal = journal
         self._stack = stack
 
@@ -80,7 +89,7 @@ class Gateway:
     async def open(cls, settings: GatewaySettings, stack: AsyncExitStack) -> Gateway:
         """Open the database and put everything together; `stack` closes what was opened, last first.
 
-        Raises `StoreError`, `JournalUnavailable` or `AccountsUnavailable`.
+        Raises `StoreError`, `JournalUnavailable`, `KeyFileError` or `AccountsUnavailable`.
         """
         clock, plant, findings = SystemClock(), Plant(), OpenFindings()
         teller = _make_teller(settings)
@@ -89,7 +98,8 @@ class Gateway:
         journal = await SqlJournal.open(settings.journal_url, clock, folds)
         stack.push_async_callback(journal.close)
         clock.not_before(journal.last_recorded_ms)
-        gateway = cls(settings, journal, stack)
+        key = load_or_create_key(settings.evidence.key_file)
+        gateway = cls(settings, journal, key, stack)
         gateway._compose(clock, plant, findings, book, teller)
         return gateway
 
@@ -113,6 +123,7 @@ class Gateway:
         self._streams = SqlStreamReads(journal.readers)
         alarms = SqlAlarmReads(journal.readers)
         self.historian = self._make_historian(clock, alarms)
+        self.shipping = self._make_shipping()
         changes = Changes(self.view, alarms, self._agent_by_key)
         self.live = Live(journal, clock, changes.render, journal.position)
         signs = Signs(
@@ -126,6 +137,7 @@ class Gateway:
             streams=self._streams,
             dispatch=self.alerting.dispatch if self.alerting else None,
             historian=self.historian,
+            shipping=self.shipping,
         )
         context = Context(
             site=_site(self._settings),
@@ -140,6 +152,7 @@ class Gateway:
             unacknowledged=alarms.unacknowledged,
             checks=signs.checks,
             gauges=signs.gauges,
+            heads=self.heads,
         )
         self.server = ApiServer(with_limits(build_application(context), context), self.live)
 
@@ -151,6 +164,13 @@ class Gateway:
             self._stack.push_async_callback(notifier.close)
         dispatch = Dispatch(self.journal, clock, findings, notifiers)
         return _Alerting(Timers(self.journal, clock, book, teller, dispatch.wake), dispatch)
+
+    def _make_shipping(self) -> HeadShipping | None:
+        """None where the configuration has no place for heads."""
+        evidence = self._settings.evidence
+        if evidence.heads_dir is None:
+            return None
+        return HeadShipping(self.heads, HeadsFile(evidence.heads_dir), evidence.every_h)
 
     def _make_historian(self, clock: SystemClock, alarms: SqlAlarmReads) -> HistorianFeed | None:
         """None where the configuration has no InfluxDB."""
@@ -194,6 +214,8 @@ class Gateway:
             work |= {"timers": self.alerting.timers.run(), "dispatch": self.alerting.dispatch.run()}
         if self.historian is not None:
             work["historian"] = self.historian.run()
+        if self.shipping is not None:
+            work["heads"] = self.shipping.run()
         async with asyncio.TaskGroup() as tasks:
             for name, job in work.items():
                 tasks.create_task(job, name=name)
@@ -216,6 +238,11 @@ class Gateway:
                 ages = {name: device.age_ms for name, device in heard.health.devices.items()}
                 beats[key] = Beat(max(0, now_ms - heard.received_ms), ages)
         return View(self._plant.state, beats, self._clock.utc_ms())
+
+    def heads(self) -> Sequence[Head]:
+        """The journal's head and the agents', made now (blocking). Raises `JournalUnavailable`."""
+        reach = read_reach(self.journal.readers)
+        return make_heads(reach, self._clock.utc_ms(), self._key.public_key, self._key.sign)
 
     def _agent(self, key: AgentKey, gaps: Sequence[GapRow]) -> Json:
         heard = self.presence.health_of(*key)

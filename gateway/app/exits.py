@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import IntEnum
+from typing import TypeVar
 
 from edge_agent.wire.event import Json
+from edge_agent.wire.pace import paced
+from gateway.adapters.clock_system import SystemClock
+
+T = TypeVar("T")
 
 
 class Exit(IntEnum):
@@ -45,3 +50,16 @@ def fail(*lines: object) -> Exit:
     """Say what did not work."""
     complain(lines)
     return Exit.FAILED
+
+
+def show_progress(items: Iterable[T], total: int) -> Iterator[T]:
+    """The items, and on stderr how far they have been taken: one line that is rewritten, its end kept."""
+    clock = SystemClock()
+
+    def tell(line: str) -> None:
+        print(f"\r{line}", end="", file=sys.stderr, flush=True)  # noqa: T201 - for people, beside the data
+
+    try:
+        yield from paced(items, total, clock.monotonic_ms, tell)
+    finally:
+        print(file=sys.stderr)  # noqa: T201 - as above

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TextIO
 from urllib.parse import urlsplit
 
+from gateway.adapters.signatures import KeyFileError
 from gateway.adapters.store_sql.engine import StoreError
 from gateway.api.server import bind
 from gateway.app.composition import Gateway
@@ -69,7 +70,7 @@ def _run_loop(process: _Process, settings: GatewaySettings, listener: socket.soc
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(process.run(settings, listener))
-    except* (StoreError, JournalUnavailable, AccountsUnavailable) as group:
+    except* (StoreError, JournalUnavailable, AccountsUnavailable, KeyFileError) as group:
         failure = str(group.exceptions[0])
     except* JournalLost as group:
         failure = f"the journal is lost to this process, start it again: {group.exceptions[0]}"

@@ -13,13 +13,17 @@ from gateway.domain.findings import OpenFindings
 from gateway.domain.journal import GatewayRule
 from gateway.ports import AccountsUnavailable, Clock, StreamReads
 from gateway.services.dispatch import Dispatch
+from gateway.services.heads import HeadShipping
 from gateway.services.historian import HistorianFeed
 from gateway.services.ingest import Ingest
 from gateway.services.presence import AgentKey, Heard, PresenceWatch
 
 
 class Signs:
-    """Asks the parts. `dispatch` is None while alerting is off, `historian` without InfluxDB."""
+    """Asks the parts.
+
+    `dispatch` is None while alerting is off, `historian` without InfluxDB, `shipping` without a place for heads.
+    """
 
     def __init__(
         self,
@@ -34,6 +38,7 @@ class Signs:
         streams: StreamReads,
         dispatch: Dispatch | None,
         historian: HistorianFeed | None,
+        shipping: HeadShipping | None,
     ) -> None:
         self._journal = journal
         self._intake = intake
@@ -45,6 +50,7 @@ class Signs:
         self._streams = streams
         self._dispatch = dispatch
         self._historian = historian
+        self._shipping = shipping
 
     async def checks(self) -> Mapping[str, Check]:
         """Every line of `/readyz`."""
@@ -52,6 +58,7 @@ class Signs:
             **self._vital(),
             "alerting": self._alerting(),
             **self._influxdb(),
+            **self._heads(),
             "gaps": await self._gaps(),
             "accounts": await self._accounts_check(),
         }
@@ -89,6 +96,13 @@ class Signs:
         problem, position = self._historian.problem, self._historian.position
         behind = f"at {position} of {self._journal.position}"
         return {"influxdb": Check(problem is None, f"{problem}; {behind}" if problem else behind)}
+
+    def _heads(self) -> dict[str, Check]:
+        """Nothing where no place for heads is configured."""
+        if self._shipping is None:
+            return {}
+        problem = self._shipping.problem
+        return {"heads": Check(problem is None, problem or "written outside")}
 
     async def _gaps(self) -> Check:
         try:

@@ -27,10 +27,12 @@ from gateway.domain.channels import Channel
 from gateway.domain.notify import AlertPlan, Language
 from gateway.settings.alerting import compile_alerting, compile_channels
 from gateway.settings.connections import (
+    EvidenceSettings,
     Findings,
     HttpSettings,
     InfluxSettings,
     MqttSettings,
+    compile_evidence,
     compile_http,
     compile_influx,
     compile_journal,
@@ -38,7 +40,15 @@ from gateway.settings.connections import (
 )
 from gateway.settings.schema import GatewayFile
 
-__all__ = ["GatewaySettings", "HttpSettings", "InfluxSettings", "MqttSettings", "load", "make_settings"]
+__all__ = [
+    "EvidenceSettings",
+    "GatewaySettings",
+    "HttpSettings",
+    "InfluxSettings",
+    "MqttSettings",
+    "load",
+    "make_settings",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +58,7 @@ class GatewaySettings:
     http: HttpSettings
     mqtt: MqttSettings
     journal_url: str
+    evidence: EvidenceSettings
     influxdb: InfluxSettings | None
     time_zone: ZoneInfo
     language: Language
@@ -81,6 +92,7 @@ def make_settings(document: Document) -> GatewaySettings | list[Problem]:
         http=http,
         mqtt=mqtt,
         journal_url=journal_url,
+        evidence=compile_evidence(file.evidence, journal_url, document),
         influxdb=influxdb,
         time_zone=zone,
         language=file.language,

@@ -13,7 +13,7 @@ from typing import Final
 from urllib.parse import SplitResult, quote, urlsplit
 
 from edge_agent.configfile import Document, PathKey, Problem, read_secret
-from gateway.settings.schema import HttpSection, InfluxSection, JournalSection, MqttSection
+from gateway.settings.schema import EvidenceSection, HttpSection, InfluxSection, JournalSection, MqttSection
 
 BROKER_PORTS: Final[Mapping[str, int]] = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
 """Kinds of broker and their usual ports."""
@@ -53,6 +53,15 @@ class InfluxSettings:
     bucket: str
     token: str = field(repr=False)
     timeout_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceSettings:
+    """The file of the gateway's signing key; where heads are appended (None: nowhere), and how often."""
+
+    key_file: Path
+    heads_dir: Path | None
+    every_h: int
 
 
 class Findings:
@@ -214,6 +223,15 @@ def _server_url(section: JournalSection, parts: SplitResult, findings: Findings)
         return None
     host = parts.netloc.rpartition("@")[2]
     return parts._replace(netloc=f"{quote(parts.username)}:{quote(password, safe='')}@{host}").geturl()
+
+
+def compile_evidence(section: EvidenceSection, journal_url: str, document: Document) -> EvidenceSettings:
+    """Where heads go and the key lies: nothing here can be wrong before it is used."""
+    parts = urlsplit(journal_url)
+    beside = Path(parts.path[1:] + ".key") if parts.scheme == "sqlite" else document.resolve("gateway.key")
+    key_file = beside if section.key_file is None else document.resolve(section.key_file)
+    heads_dir = None if section.heads_dir is None else document.resolve(section.heads_dir)
+    return EvidenceSettings(key_file, heads_dir, section.every_h)
 
 
 def compile_influx(section: InfluxSection, findings: Findings) -> InfluxSettings | None:

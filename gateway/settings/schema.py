@@ -115,6 +115,17 @@ class JournalSection(Section):
     """File that holds the database password."""
 
 
+class EvidenceSection(Section):
+    """Heads: signed statements of how far the record had got, kept where this machine cannot rewrite them."""
+
+    heads_dir: Path | None = None
+    """Directory on other storage (a mount, a removable or append-only disk): heads are appended to heads.jsonl in it."""
+    every_h: int = Field(default=1, ge=1, le=168)
+    """Hours between two heads: what is rewritten within one is noticed only by the next."""
+    key_file: Path | None = None
+    """The gateway's signing key, made at the first start; default: beside the journal, for PostgreSQL beside this file."""
+
+
 class InfluxSection(Section):
     """InfluxDB 2, a copy of the journal for dashboards. Without this section nothing is copied."""
 
@@ -238,6 +249,7 @@ class GatewayFile(Section):
     http: HttpSection = HttpSection()
     mqtt: MqttSection
     journal: JournalSection = JournalSection()
+    evidence: EvidenceSection = EvidenceSection()
     influxdb: InfluxSection | None = None
     time_zone: str = "Asia/Shanghai"
     """IANA name: local times in messages and reports. Default: the plants that this was made for."""

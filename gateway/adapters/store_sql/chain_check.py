@@ -1,86 +1,99 @@
-"""The evidence chain over a whole journal, for `verify`: reads only, beside a running gateway or without one."""
+"""The evidence chain over a whole journal, for `verify`: reads only, beside a running gateway or without one.
+
+Entries are read in pieces, each in a transaction of its own: one that stayed open over a whole journal would let
+SQLite's log grow. That is sound, because a journal only grows; what the rows beside it know is read first.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 
 from sqlalchemy import Connection, Engine, func, select
 
+from edge_agent.wire.codec import DecodeError
+from edge_agent.wire.event import EventKind
+from edge_agent.wire.flaw import Deed, Flaw
+from edge_agent.wire.heads import AgentKey, EventKey, Heads
+from edge_agent.wire.sealed import unseal
 from gateway.adapters.signatures import is_signed_by
 from gateway.adapters.store_sql.schema import EPOCHS, JOURNAL, SNAPSHOTS
 from gateway.domain.journal import AgentModelled, EntryKind, Mark, StoredBody, load_body
-from gateway.domain.ledger import AgentKey, Ledger, StoredEntry
+from gateway.domain.ledger import Ledger, LedgerReport, after_named, check_ledger
+from gateway.domain.tampering import Numbered, StoredEntry
 
 CHUNK = 1000
 """Entries read at once: bounds memory, not speed."""
 
+Watch = Callable[[Iterable[Numbered], int], Iterator[Numbered]]
+"""Shows how far a pass over so many entries is."""
 
-@dataclass(frozen=True, slots=True)
-class LedgerReport:
-    """What a verification found. `bad_position` and `problem` name the first bad entry, None when all is well.
-
-    `marked` events were doubted when they came, and said so; `unchecked` checkpoints are by agents that never
-    published a key here.
-    """
-
-    entries: int
-    events: int
-    marked: int
-    checkpoints: int
-    unchecked: int
-    bad_position: int | None
-    problem: str | None
+_COLUMNS = tuple(
+    JOURNAL.c[name]
+    for name in ("position", "recorded_at_ms", "kind", "payload", "occurred_at", "marks", "link")
+)
 
 
-def verify_journal(readers: Engine) -> LedgerReport:
+def verify_journal(readers: Engine, heads: Heads, watch: Watch) -> LedgerReport:
     """Check every entry of a journal, from the first to the first bad one."""
     with readers.connect() as connection:
-        keys = _published_keys(connection)
-
-        def is_signed(agent: AgentKey, message: bytes, signature: str) -> bool | None:
-            known = keys.get(agent, ())
-            return any(is_signed_by(key, message, signature) for key in known) if known else None
-
-        def hash_at(agent: AgentKey, epoch: str, seq: int) -> str | None:
-            found: str | None = connection.execute(
-                select(JOURNAL.c.hash).where(
-                    JOURNAL.c.site == agent[0],
-                    JOURNAL.c.agent == agent[1],
-                    JOURNAL.c.epoch == epoch,
-                    JOURNAL.c.seq == seq,
-                )
-            ).scalar()
-            return found
-
-        ledger = Ledger(is_signed, hash_at)
-        bad, problem = None, None
-        for entry in stored_entries(connection):
-            problem = ledger.take(entry)
-            if problem is not None:
-                bad = entry.position
-                break
+        keys = published_keys(connection)
+        followed = _followed_events(connection)
         newest = _newest_known(connection)
-        if problem is None and newest > ledger.position:
-            bad, problem = ledger.position + 1, f"the end is cut off: entries up to {newest} were here"
-    return LedgerReport(
-        ledger.position, ledger.events, ledger.marked, ledger.checkpoints, ledger.unchecked, bad, problem
-    )
+        count, _ = journal_end(connection)
+
+    ledger = Ledger(signature_check(keys, heads), followed, heads)
+    flaw = check_ledger(watch(numbered_entries(readers), count), ledger)
+    if flaw is None and newest > ledger.position:
+        detail = f"the end is cut off: entries up to {newest} were here"
+        flaw = Flaw(f"entry {ledger.position + 1}", Deed.TRUNCATED, detail)
+    return ledger.report(flaw)
 
 
-def stored_entries(connection: Connection) -> Iterator[StoredEntry]:
-    """Every entry as it lies in the table, in order."""
+def signature_check(
+    published: dict[AgentKey, set[str]], heads: Heads
+) -> Callable[[AgentKey, bytes, str], bool | None]:
+    """Judge checkpoints by the keys that agents published, and by those that their heads are signed with."""
+
+    def is_signed(agent: AgentKey, message: bytes, signature: str) -> bool | None:
+        known = published.get(agent, set()) | heads.keys.get(agent, frozenset())
+        return any(is_signed_by(key, message, signature) for key in known) if known else None
+
+    return is_signed
+
+
+def numbered_entries(readers: Engine) -> Iterator[Numbered]:
+    """Every entry as it lies in the table, in order; None for a row that this journal never wrote."""
     position = 0
     while True:
-        query = select(JOURNAL).where(JOURNAL.c.position > position).order_by(JOURNAL.c.position).limit(CHUNK)
-        rows = connection.execute(query).all()
+        query = select(*_COLUMNS).where(JOURNAL.c.position > position).order_by(JOURNAL.c.position)
+        with readers.connect() as connection:
+            rows = connection.execute(query.limit(CHUNK)).all()
         for row in rows:
-            marks = tuple(Mark(mark) for mark in row.marks.split())
-            stored = StoredBody(EntryKind(row.kind), bytes(row.payload), row.occurred_at, marks)
-            yield StoredEntry(row.position, row.recorded_at_ms, stored, row.link)
+            position = row[0]
+            yield f"entry {position}", _read_row(*row)
         if len(rows) < CHUNK:
             return
-        position = rows[-1].position
+
+
+def _read_row(  # noqa: PLR0917 - the columns
+    position: int,
+    recorded_at_ms: int,
+    kind: str,
+    payload: bytes,
+    occurred_at: str | None,
+    marks: str,
+    link: str,
+) -> StoredEntry | None:
+    try:
+        doubts = tuple(Mark(mark) for mark in marks.split()) if marks else ()
+        stored = StoredBody(EntryKind(kind), bytes(payload), occurred_at, doubts)
+    except (
+        ValueError,
+        TypeError,
+        AttributeError,
+    ):  # another type is possible in a file that somebody changed
+        return None
+    return StoredEntry(position, recorded_at_ms, stored, link)
 
 
 def journal_end(connection: Connection) -> tuple[int, str]:
@@ -90,19 +103,38 @@ def journal_end(connection: Connection) -> tuple[int, str]:
     return (0, "") if last is None else (last.position, last.link)
 
 
-def _published_keys(connection: Connection) -> dict[AgentKey, set[str]]:
+def published_keys(connection: Connection) -> dict[AgentKey, set[str]]:
     """Every public key that an agent has ever published; entries that cannot be read are found by the pass itself."""
     keys: dict[AgentKey, set[str]] = {}
-    modelled = EntryKind.AGENT_MODELLED
-    query = select(JOURNAL.c.payload).where(JOURNAL.c.kind == modelled.value)
+    query = select(JOURNAL.c.payload).where(JOURNAL.c.kind == EntryKind.AGENT_MODELLED.value)
     for row in connection.execute(query):
-        try:
-            body = load_body(StoredBody(modelled, bytes(row.payload)))
-        except ValueError:
-            continue
-        if isinstance(body, AgentModelled):
-            keys.setdefault((body.site, body.agent), set()).add(str(body.model.get("public_key")))
+        note_key(keys, StoredBody(EntryKind.AGENT_MODELLED, bytes(row.payload)))
     return keys
+
+
+def note_key(keys: dict[AgentKey, set[str]], stored: StoredBody) -> None:
+    """Note the public key in a stored birth certificate."""
+    try:
+        body = load_body(stored)
+    except ValueError:
+        return
+    if isinstance(body, AgentModelled):
+        keys.setdefault((body.site, body.agent), set()).add(str(body.model.get("public_key")))
+
+
+def _followed_events(connection: Connection) -> set[EventKey]:
+    followed: set[EventKey] = set()
+    query = select(JOURNAL.c.payload).where(JOURNAL.c.event_kind == EventKind.AGENT_STARTED.value)
+    for row in connection.execute(query):
+        note_followed(followed, bytes(row.payload))
+    return followed
+
+
+def note_followed(followed: set[EventKey], payload: bytes) -> None:
+    """Note the event that a run says it follows: its hash must be kept until the run is met."""
+    started = unseal(payload)
+    if not isinstance(started, DecodeError) and (named := after_named(started.document.get("after"))):
+        followed.add((started.stamp.site, started.stamp.agent, *named))
 
 
 def _newest_known(connection: Connection) -> int:

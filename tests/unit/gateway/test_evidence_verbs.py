@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.app.evidence import export, verify
+from gateway.app.evidence import VerifyOptions, export, verify
 from gateway.app.exits import Exit
 from tests.board_rig import board_rig, tell_busy_plant
 
@@ -30,7 +30,7 @@ def bundle(config: Path, tmp_path: Path) -> Path:
 
 
 def test_a_journal_that_nobody_touched_is_whole(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert verify(config, as_json=True) is Exit.OK
+    assert verify(config, VerifyOptions(as_json=True)) is Exit.OK
     report = json.loads(capsys.readouterr().out)
     assert (report["ok"], report["problem"]) == (True, None)
     assert report["events"] > 30
@@ -39,8 +39,8 @@ def test_a_journal_that_nobody_touched_is_whole(config: Path, capsys: pytest.Cap
 def test_its_bundle_is_whole_too_and_says_the_same(
     config: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    verify(config, as_json=True)
-    verify(bundle, as_json=True)
+    verify(config, VerifyOptions(as_json=True))
+    verify(bundle, VerifyOptions(as_json=True))
     journal, exported = capsys.readouterr().out.splitlines()
     assert journal == exported
 
@@ -73,14 +73,14 @@ def test_the_first_bad_line_of_a_spoilt_bundle_is_named(
     spoilt = spoil(lines)
     assert spoilt != lines
     bundle.write_text("\n".join(spoilt) + "\n")
-    assert verify(bundle, as_json=False) is Exit.FAILED
+    assert verify(bundle, VerifyOptions()) is Exit.FAILED
     assert "line 10: " in capsys.readouterr().err
 
 
 def test_a_bundle_cut_off_at_its_end_is_noticed(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = bundle.read_text().splitlines()
     bundle.write_text("\n".join(lines[:-3]) + "\n")
-    assert verify(bundle, as_json=False) is Exit.FAILED
+    assert verify(bundle, VerifyOptions()) is Exit.FAILED
     assert "the end is cut off" in capsys.readouterr().err
 
 
@@ -89,15 +89,15 @@ def test_an_entry_changed_in_the_database_is_named(
 ) -> None:
     with sqlite3.connect(tmp_path / "gateway.db") as database:
         database.execute("UPDATE journal SET recorded_at_ms = recorded_at_ms + 1 WHERE position = 12")
-    assert verify(config, as_json=False) is Exit.FAILED
+    assert verify(config, VerifyOptions()) is Exit.FAILED
     assert "entry 12: " in capsys.readouterr().err
 
 
 def test_what_is_neither_bundle_nor_configuration_is_refused(tmp_path: Path) -> None:
     strange = tmp_path / "x.jsonl"
     strange.write_text("[]\n")
-    assert verify(strange, as_json=False) is Exit.REFUSED
-    assert verify(tmp_path / "nothing.yaml", as_json=False) is Exit.REFUSED
+    assert verify(strange, VerifyOptions()) is Exit.REFUSED
+    assert verify(tmp_path / "nothing.yaml", VerifyOptions()) is Exit.REFUSED
 
 
 def test_an_export_never_overwrites(config: Path, bundle: Path) -> None:

@@ -12,12 +12,15 @@ from sqlalchemy import Connection, delete, insert, text, update
 
 from edge_agent.wire.chain import checkpoint_message
 from edge_agent.wire.event import Checkpoint
-from gateway.adapters.store_sql.chain_check import LedgerReport, verify_journal
+from edge_agent.wire.flaw import Deed, Flaw
+from edge_agent.wire.heads import Heads
+from gateway.adapters.store_sql.chain_check import verify_journal
 from gateway.adapters.store_sql.engine import open_writer
 from gateway.adapters.store_sql.journal import SqlJournal
 from gateway.adapters.store_sql.schema import JOURNAL
 from gateway.domain.findings import OpenFindings
 from gateway.domain.journal import AgentModelled, ClockStepped, EdgeEvent, GapFound, Mark
+from gateway.domain.ledger import LedgerReport
 from gateway.ports import Recording
 from tests.scripted_agent import AGENT, SITE, Store, note, ulid
 from tests.unit.gateway.journal_rig import WoundClock
@@ -63,9 +66,14 @@ async def write(folder: Path, *stores: Store, model: bool = True) -> str:
 
 def verify(url: str) -> LedgerReport:
     engine = open_writer(url)
-    report = verify_journal(engine)
+    report = verify_journal(engine, Heads(), lambda entries, _: iter(entries))
     engine.dispose()
     return report
+
+
+def flaw_of(report: LedgerReport) -> Flaw:
+    assert report.flaw is not None
+    return report.flaw
 
 
 def tamper(url: str, act: Callable[[Connection], object]) -> None:
@@ -77,7 +85,7 @@ def tamper(url: str, act: Callable[[Connection], object]) -> None:
 
 async def test_a_journal_that_nobody_touched_is_good(tmp_path: Path) -> None:
     report = verify(await write(tmp_path, story()))
-    assert report == LedgerReport(6, 5, 0, 1, 0, None, None)
+    assert report == LedgerReport(6, 5, 0, 1, 0, 0, 0, None)
 
 
 async def test_an_entry_that_was_changed_is_named(tmp_path: Path) -> None:
@@ -86,7 +94,7 @@ async def test_an_entry_that_was_changed_is_named(tmp_path: Path) -> None:
         "UPDATE journal SET payload = CAST(replace(payload, 'cycle', 'cyclo') AS BLOB) WHERE position = 3"
     )
     tamper(url, lambda c: c.execute(statement))
-    assert verify(url).bad_position == 3
+    assert flaw_of(verify(url)).where == "entry 3"
 
 
 @pytest.mark.parametrize("column", ["recorded_at_ms", "occurred_at", "marks", "kind"])
@@ -102,15 +110,13 @@ async def test_what_the_gateway_added_to_an_entry_is_guarded_too(tmp_path: Path,
         url,
         lambda c: c.execute(update(JOURNAL).where(JOURNAL.c.position == 4).values({column: values[column]})),
     )
-    assert verify(url).bad_position == 4
+    assert flaw_of(verify(url)).where == "entry 4"
 
 
 async def test_an_entry_that_was_removed_is_missed(tmp_path: Path) -> None:
     url = await write(tmp_path, story())
     tamper(url, lambda c: c.execute(delete(JOURNAL).where(JOURNAL.c.position == 3)))
-    report = verify(url)
-    assert report.bad_position == 4
-    assert report.problem == "entries 3 to 3 are missing before it"
+    assert flaw_of(verify(url)) == Flaw("entry 4", Deed.REMOVED, "entries 3 to 3 are missing before it")
 
 
 async def test_an_entry_that_was_inserted_is_named(tmp_path: Path) -> None:
@@ -123,7 +129,7 @@ async def test_an_entry_that_was_inserted_is_named(tmp_path: Path) -> None:
         connection.execute(insert(JOURNAL), {**row, "payload": b'{"step_ms":1}'})
 
     tamper(url, insert_one)
-    assert verify(url).bad_position == 4
+    assert flaw_of(verify(url)).where == "entry 4"
 
 
 async def test_entries_that_changed_places_are_named(tmp_path: Path) -> None:
@@ -134,15 +140,14 @@ async def test_entries_that_changed_places_are_named(tmp_path: Path) -> None:
             connection.execute(update(JOURNAL).where(JOURNAL.c.position == old).values(position=new))
 
     tamper(url, swap)
-    assert verify(url).bad_position == 3
+    assert flaw_of(verify(url)).where == "entry 3"
 
 
 async def test_an_end_that_was_cut_off_is_missed(tmp_path: Path) -> None:
     url = await write(tmp_path, story())
     tamper(url, lambda c: c.execute(delete(JOURNAL).where(JOURNAL.c.position > 4)))
-    report = verify(url)
-    assert report.bad_position == 5
-    assert report.problem == "the end is cut off: entries up to 6 were here"
+    detail = "the end is cut off: entries up to 6 were here"
+    assert flaw_of(verify(url)) == Flaw("entry 5", Deed.TRUNCATED, detail)
 
 
 async def relinked(folder: Path, *events: EdgeEvent | GapFound | ClockStepped) -> LedgerReport:
@@ -159,15 +164,14 @@ async def test_an_event_left_out_by_somebody_who_mends_the_links_is_missed_by_th
 ) -> None:
     events = [EdgeEvent(event, event.at) for event in story().events]
     report = await relinked(tmp_path, *events[:1], *events[2:])
-    assert report.bad_position == 2
-    assert report.problem is not None
-    assert "some are missing" in report.problem
+    assert (flaw_of(report).where, flaw_of(report).deed) == ("entry 2", Deed.REMOVED)
+    assert "some are missing" in flaw_of(report).detail
 
 
 async def test_a_final_gap_accounts_for_what_is_missing(tmp_path: Path) -> None:
     events = [EdgeEvent(event, event.at) for event in story().events]
     gap = GapFound(SITE, AGENT, "gap-1", E, 2, 2, final=True, reason="damaged")
-    assert (await relinked(tmp_path, events[0], gap, *events[2:])).problem is None
+    assert (await relinked(tmp_path, events[0], gap, *events[2:])).flaw is None
 
 
 async def test_a_broken_link_is_bad_unless_it_was_marked_when_it_came(tmp_path: Path) -> None:
@@ -178,8 +182,9 @@ async def test_a_broken_link_is_bad_unless_it_was_marked_when_it_came(tmp_path: 
     first = [EdgeEvent(event, event.at) for event in ours.events[:2]]
     (tmp_path / "marked").mkdir()
     marked = await relinked(tmp_path / "marked", *first, EdgeEvent(other, other.at, (Mark.CHAIN_BROKEN,)))
-    assert (marked.problem, marked.marked) == (None, 1)
-    assert (await relinked(tmp_path, *first, EdgeEvent(other, other.at))).bad_position == 3
+    assert (marked.flaw, marked.marked) == (None, 1)
+    flaw = flaw_of(await relinked(tmp_path, *first, EdgeEvent(other, other.at)))
+    assert (flaw.where, flaw.deed) == ("entry 3", Deed.FORGED)
 
 
 async def test_a_checkpoint_by_another_key_is_named(tmp_path: Path) -> None:
@@ -187,8 +192,8 @@ async def test_a_checkpoint_by_another_key_is_named(tmp_path: Path) -> None:
     store.start(E)
     store.add(signed(store, Ed25519PrivateKey.from_private_bytes(bytes(32))))
     report = verify(await write(tmp_path, store))
-    assert report.problem is not None
-    assert "signature" in report.problem
+    assert flaw_of(report).deed is Deed.FORGED
+    assert "signature" in flaw_of(report).detail
 
 
 async def test_a_checkpoint_about_another_event_is_named(tmp_path: Path) -> None:
@@ -198,10 +203,10 @@ async def test_a_checkpoint_about_another_event_is_named(tmp_path: Path) -> None
     store.add(note())
     store.add(early)
     report = verify(await write(tmp_path, store))
-    assert report.problem is not None
-    assert "another event" in report.problem
+    assert flaw_of(report).deed is Deed.FORGED
+    assert "another event" in flaw_of(report).detail
 
 
 async def test_checkpoints_of_an_agent_that_published_no_key_are_counted_as_unchecked(tmp_path: Path) -> None:
     report = verify(await write(tmp_path, story(), model=False))
-    assert (report.problem, report.unchecked) == (None, 1)
+    assert (report.flaw, report.unchecked) == (None, 1)
