@@ -30,6 +30,7 @@ _STA_UNSYNC: Final = 0x0040
 _STA_NANO: Final = 0x2000
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+_TIME_OFFSETS: Final = Path("/proc/self/timens_offsets")
 
 
 class _Timex(ctypes.Structure):
@@ -91,8 +92,25 @@ def _find_adjtimex() -> ctypes._NamedFuncPointer | None:
 
 
 def _read_boot_id() -> str:
-    """The kernel's boot id; where there is none, a new one per run: times of two runs are then never compared."""
+    """The kernel's boot id; where there is none, a new one per run: times of two runs are then never compared.
+
+    A time namespace whose monotonic clocks are shifted (a container that was moved between machines; time_namespaces(7))
+    has the kernel's boot id, but clocks of its own: that is another boot.
+    """
     try:
-        return _BOOT_ID.read_text().strip() or str(uuid.uuid4())
+        boot = _BOOT_ID.read_text().strip()
     except OSError:
+        boot = ""
+    if not boot:
         return str(uuid.uuid4())
+    offsets = _read_time_offsets()
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{boot} {offsets}")) if any(offsets) else boot
+
+
+def _read_time_offsets() -> list[int]:
+    """By how much this namespace's monotonic clocks are shifted: seconds and nanoseconds of each; none on old kernels."""
+    try:
+        lines = _TIME_OFFSETS.read_text().splitlines()
+    except OSError:
+        return []
+    return [int(number) for line in lines for number in line.split()[1:]]

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from edge_agent.domain.units import NS_PER_MS, MonoNs, UtcNs
-from edge_agent.domain.wall import WallPair, rfc3339
+from edge_agent.domain.wall import CLOCK_STEP_NS, WallPair, rfc3339
 from edge_agent.wire.chain import checkpoint_message
 from edge_agent.wire.codec import Stamp, seal
-from edge_agent.wire.event import Body, Checkpoint, Event, Priority, ViolationRaised
+from edge_agent.wire.event import Body, Checkpoint, ClockState, Event, Priority, ViolationRaised
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +49,12 @@ class Minter:
         """Append the event that `body` becomes to `events`; the chain's new head.
 
         `at` labels the observation, but never goes below the highest label before it (the delivery protocol §2.8): a
-        wall clock set back must not make the record run backwards.
+        wall clock set back must not make the record run backwards. An event labelled so is no synchronised one; what
+        a synchronised clock says of it stands in `wall`.
         """
-        at = max(pair.utc_at(observed), head.at)
+        utc = pair.utc_at(observed)
+        at = max(utc, head.at)
+        is_ahead = at - utc > CLOCK_STEP_NS
         stamp = Stamp(
             site=self._run.site,
             agent=self._run.agent,
@@ -60,8 +63,9 @@ class Minter:
             boot=self._run.boot,
             mono_ms=observed // NS_PER_MS,
             at=rfc3339(at),
-            clock=pair.clock,
+            clock=ClockState.UNSYNCED if is_ahead else pair.clock,
             prev=head.hash,
+            wall=rfc3339(utc) if is_ahead and pair.synced else None,
         )
         event = seal(stamp, body)
         events.append(event)

@@ -4,7 +4,8 @@ Theory of operation. An occurrence keeps its id from raise to clear, over restar
 the monotonic clock from `since` to the clearing sample. Of that, `known_ns` counts only time in which the condition
 could be judged; time that was unknown, or in which no agent ran, lies between the shortest and the longest duration.
 A restart in the same boot goes on with the same clock; another boot has another clock, and then the longest duration
-can only be read off the wall.
+can only be read off the wall. A wall clock that was not synchronised at both ends measures nothing (it may have begun
+in 1970): then only what was seen is counted.
 
 Memory holds whole microseconds: nanoseconds since boot pass 2^53 after 104 days.
 """
@@ -44,6 +45,7 @@ class Place:
 class Occurrence:
     """An open violation. `since_mono` is None when it began in another boot; `known_from` while it is being judged.
 
+    `is_since_synced`: whether the wall clock was synchronised when it labelled `since`.
     `stage` is the rule's own phase (R09: the cycle; R22: whether "unreset" was told); `guards` what R29 has listed.
     """
 
@@ -61,6 +63,7 @@ class Occurrence:
     stage: int = 0
     guards: tuple[str, ...] = ()
     guards_count: int = 0
+    is_since_synced: bool = False
 
     def known_until(self, now: MonoNs) -> int:
         """Nanoseconds for which it is known to have lasted."""
@@ -70,7 +73,10 @@ class Occurrence:
         """Nanoseconds from its beginning to `now`; by the wall where the monotonic clock is another boot's."""
         if self.since_mono is not None:
             return now - self.since_mono
-        return max(0, wall.utc_at(now) - parse_rfc3339(self.since), self.known_until(now))
+        known_ns = self.known_until(now)
+        if not (self.is_since_synced and wall.synced):
+            return known_ns
+        return max(wall.utc_at(now) - parse_rfc3339(self.since), known_ns)
 
     def listed(self) -> OpenOccurrence:
         """How a state report lists it."""
@@ -127,6 +133,7 @@ class Occurrence:
                 self.stage,
                 self.guards,
                 self.guards_count,
+                self.is_since_synced,
             )
         )
 
@@ -151,6 +158,7 @@ class _Memory:
     stage: int
     guards: tuple[str, ...]
     guards_count: int
+    is_since_synced: bool = False
 
 
 def recalled(memory: Json, boot: str) -> Occurrence | None:
@@ -176,4 +184,5 @@ def recalled(memory: Json, boot: str) -> Occurrence | None:
         stage=kept.stage,
         guards=kept.guards,
         guards_count=kept.guards_count,
+        is_since_synced=kept.is_since_synced,
     )

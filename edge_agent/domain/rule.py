@@ -132,6 +132,7 @@ class Rule(Node):
             hidden_by=None if proven else self._parent(),
             known_ns=found.known_ns,
             known_from=now if proven else None,
+            is_since_synced=self._findings.wall.synced,
         )
         self.occurrence = occurrence
         raised = ViolationRaised(

@@ -8,11 +8,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from edge_agent.domain.units import NS_PER_S, MonoNs, UtcNs
 from edge_agent.wire.event import ClockState
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+_UTC_US_MAX: Final = 253_402_300_799_999_999
+"""9999-12-31T23:59:59.999999Z: the last time that RFC 3339 can write."""
+
+CLOCK_STEP_NS: Final = 1 * NS_PER_S
+"""A wall clock that differs by more than this from what was expected of it was stepped, not slewed (kernels slew by
+0.5 ms a second)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +46,8 @@ class WallPair:
 
 
 def rfc3339(utc: UtcNs) -> str:
-    """`2026-11-22T15:08:00.000001Z`: RFC 3339 in UTC with microseconds, truncated."""
-    moment = _EPOCH + timedelta(microseconds=utc // 1000)
+    """`2026-11-22T15:08:00.000001Z`: RFC 3339 in UTC with microseconds, truncated; no year before 1970 or after 9999."""
+    moment = _EPOCH + timedelta(microseconds=min(max(utc // 1000, 0), _UTC_US_MAX))
     return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond:06d}Z"
 
 

@@ -12,12 +12,9 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from edge_agent.domain.units import NS_PER_MS, NS_PER_S
-from edge_agent.domain.wall import WallPair
+from edge_agent.domain.units import NS_PER_MS
+from edge_agent.domain.wall import CLOCK_STEP_NS, WallPair
 from edge_agent.ports import Clock
-
-CLOCK_STEP_NS: Final = 1 * NS_PER_S
-"""A difference above this between two readings is a step, not a slew (kernels slew by 0.5 ms a second)."""
 
 CLOCK_WATCH_S: Final = 1.0
 

@@ -51,6 +51,8 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 _EPOCH = re.compile(r"[0-9A-Za-z]{10,40}")
 _AT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z")
 _ENVELOPE = ("v", "site", "agent", "epoch", "seq", "boot", "mono_ms", "at", "clock", "kind", "prev", "hash")
+_OPTIONAL = ("wall",)
+"""Envelope fields of younger agents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class DecodeError:
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What the store adds when it mints an event: identity, place, time. `at` is RFC 3339 UTC with microseconds."""
+    """What the store adds when it mints an event: identity, place, time. `at`, `wall`: RFC 3339 UTC with microseconds."""
 
     site: str
     agent: str
@@ -73,6 +75,7 @@ class Stamp:
     at: str
     clock: ClockState
     prev: str
+    wall: str | None = None
 
 
 def seal(stamp: Stamp, body: Body) -> Event:
@@ -84,7 +87,7 @@ def seal(stamp: Stamp, body: Body) -> Event:
     """
     kind = KIND_OF[type(body)]
     content = body_document(body)
-    if clash := content.keys() & set(_ENVELOPE):
+    if clash := content.keys() & {*_ENVELOPE, *_OPTIONAL}:
         raise ValueError(f"{kind.value}: {', '.join(sorted(clash))} stands in the envelope already")
     document: dict[str, Json] = {
         "v": WIRE_VERSION,
@@ -100,6 +103,8 @@ def seal(stamp: Stamp, body: Body) -> Event:
         "prev": stamp.prev,
         **content,
     }
+    if stamp.wall is not None:
+        document["wall"] = stamp.wall
     _demand_canonical(document, "event")
     digest = link_hash(stamp.prev, document)
     document["hash"] = digest
@@ -120,6 +125,7 @@ def seal(stamp: Stamp, body: Body) -> Event:
         digest,
         body,
         payload,
+        stamp.wall,
     )
 
 
@@ -159,6 +165,7 @@ def decode(payload: bytes) -> Event | DecodeError:
         digest,
         _body(kind, document),
         payload,
+        stamp.wall,
     )
 
 
@@ -209,6 +216,7 @@ def read_envelope(document: Mapping[str, Json]) -> tuple[Stamp, str, str]:
         at=_instant(document["at"], "at"),
         clock=ClockState.SYNCED if document["clock"] == "synced" else _unsynced(document["clock"]),
         prev=_matching(document, "prev", _HASH),
+        wall=_instant(document["wall"], "wall") if "wall" in document else None,
     )
     return stamp, _text(document, "kind"), _matching(document, "hash", _HASH)
 
@@ -258,7 +266,7 @@ def _body(kind: str, document: Mapping[str, Json]) -> Body | Unrecognised:
         body_type = BODY_KINDS[EventKind(kind)]
     except ValueError:
         return Unrecognised(f"kind {kind[:48]!r} is not known here")
-    content = {key: value for key, value in document.items() if key not in _ENVELOPE}
+    content = {key: value for key, value in document.items() if key not in {*_ENVELOPE, *_OPTIONAL}}
     try:
         _demand_canonical(content, kind)
         if body_type is Observation:

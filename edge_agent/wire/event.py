@@ -327,7 +327,8 @@ class Event:
     """One event of an agent's stream, with the very bytes it travels and is stored as.
 
     `at` is RFC 3339 UTC; `mono_ms` is CLOCK_BOOTTIME of boot `boot` in milliseconds; `prev` and `hash` link the
-    chain; `payload` is the canonical JSON including `hash`.
+    chain; `payload` is the canonical JSON including `hash`. `wall` is there only where a synchronised clock lies behind
+    the highest `at` of the store (it was once far ahead): what it says.
     """
 
     site: str
@@ -343,6 +344,7 @@ class Event:
     hash: str
     body: Body | Unrecognised
     payload: bytes
+    wall: str | None = None
 
     @property
     def position(self) -> Position:

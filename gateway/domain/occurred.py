@@ -1,8 +1,9 @@
 """When an event happened, told by a clock that can be believed.
 
 An agent's wall clock may be unset or wrong (no battery, no time server); its monotonic clock never is. So a time is
-the event's `at` when its clock was synchronised; else it is rebuilt from the monotonic distance to a synchronised
-event of the same boot; else it is the time of receipt.
+the event's `at` when its clock was synchronised (its `wall`, where a store that was once labelled by a clock far ahead
+keeps `at` from going back); else it is rebuilt from the monotonic distance to a synchronised event of the same boot,
+earlier or later; else it is the time of receipt.
 
 Source: the outside contract, section 5 (`occurred_at`).
 """
@@ -25,13 +26,15 @@ class Anchor:
 
 def anchor_of(event: Event) -> Anchor | None:
     """The anchor that `event` gives to its boot, None when its clock was not synchronised."""
-    return Anchor(event.at, event.mono_ms) if event.clock is ClockState.SYNCED else None
+    at = _believed(event)
+    return None if at is None else Anchor(at, event.mono_ms)
 
 
 def occurred_at(event: Event, anchor: Anchor | None, received_at: str) -> str:
     """RFC 3339 time of `event`; `anchor` is one of its boot, or None where the boot has none (yet)."""
-    if event.clock is ClockState.SYNCED:
-        return event.at
+    believed = _believed(event)
+    if believed is not None:
+        return believed
     if anchor is None:
         return received_at
     try:
@@ -42,3 +45,8 @@ def occurred_at(event: Event, anchor: Anchor | None, received_at: str) -> str:
     ):  # a date that no calendar has: the form of `at` is checked, its sense is not
         return received_at
     return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _believed(event: Event) -> str | None:
+    """What a synchronised clock said of the event, None where there was none."""
+    return event.at if event.clock is ClockState.SYNCED else event.wall

@@ -29,6 +29,7 @@ from edge_agent.domain.verification import verify_chain
 from edge_agent.domain.wall import WallPair
 from edge_agent.ports import Committed, Loss, StoreBrokenError, StoreFull
 from edge_agent.wire.chain import checkpoint_message, seed_hash
+from edge_agent.wire.codec import decode
 from edge_agent.wire.event import (
     AgentStarted,
     Basis,
@@ -52,6 +53,10 @@ RUN = Run("site", "gw", "boot-1", "1.0", "c" * 64)
 def pair(seconds: float, *, utc_offset_s: float = 0, synced: bool = True) -> WallPair:
     mono = MonoNs(round(seconds * NS_PER_S))
     return WallPair(mono, UtcNs(UTC + mono + round(utc_offset_s * NS_PER_S)), synced)
+
+
+def ns(seconds: float) -> MonoNs:
+    return MonoNs(round(seconds * NS_PER_S))
 
 
 def fact(what: str = "test", at: float = 0, **detail: Json) -> Draft:
@@ -144,6 +149,37 @@ def test_at_never_goes_below_the_highest_in_the_store(on_disk: Bench) -> None:
     store.close()
     (restarted,) = done(on_disk.open().begin_epoch(pair(12))).events
     assert restarted.at == ahead.at
+
+
+def test_a_clock_that_was_far_ahead_leaves_events_in_order_and_says_what_it_says_now(on_disk: Bench) -> None:
+    """The label stands for ten years, so it is no synchronised one; the clock's own word stands beside it."""
+    ten_years_s = 10 * 365 * 86_400
+    store = on_disk.begun()
+    (ahead,) = done(store.commit([fact(at=10)], {}, pair(10, utc_offset_s=ten_years_s))).events
+    assert (ahead.clock, ahead.wall) == (ClockState.SYNCED, None)
+    (back,) = done(store.commit([fact(at=11)], {}, pair(11))).events
+    assert (back.at, back.clock, back.wall) == (ahead.at, ClockState.UNSYNCED, "2026-09-21T14:13:31.000000Z")
+    assert decode(back.payload) == back
+    (unset,) = done(store.commit([fact(at=12)], {}, pair(12, synced=False))).events
+    assert (unset.at, unset.clock, unset.wall) == (ahead.at, ClockState.UNSYNCED, None)
+    (again,) = done(store.commit([fact(at=13)], {}, pair(13, utc_offset_s=ten_years_s))).events
+    assert (again.at > ahead.at, again.clock, again.wall) == (True, ClockState.SYNCED, None)
+
+
+def test_two_events_out_of_order_by_a_moment_are_synchronised_still(bench: Bench) -> None:
+    store = bench.begun()
+    later, earlier = done(store.commit([fact(at=10), fact(at=9.5)], {}, pair(10))).events
+    assert (earlier.at, earlier.clock, earlier.wall) == (later.at, ClockState.SYNCED, None)
+
+
+@pytest.mark.parametrize("utc_s", [-5, 0, 2**31, 253_402_300_799, 300_000_000_000])
+def test_any_wall_clock_can_be_written_down(bench: Bench, utc_s: int) -> None:
+    """Before 1970, 1970, the end of 32 bits, the last second of 9999 and long after it."""
+    store = bench.begun()
+    stamped = done(store.commit([fact(at=5)], {}, WallPair(ns(5), UtcNs(utc_s * NS_PER_S), True))).events
+    assert [decode(event.payload) for event in stamped] == list(stamped)
+    later = done(store.commit([fact(at=6)], {}, WallPair(ns(6), UtcNs(utc_s * NS_PER_S), True))).events
+    assert stamped[-1].at <= later[0].at <= "9999-12-31T23:59:59.999999Z"
 
 
 def test_a_p1_is_signed_in_its_own_commit(bench: Bench) -> None:

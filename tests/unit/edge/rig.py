@@ -272,6 +272,7 @@ class Rig:
     drafts: list[Draft] = field(default_factory=list)
     published: list[GuardView] = field(default_factory=list)
     utc_offset_ms: float = 0
+    is_synced: bool = True
 
     def __post_init__(self) -> None:
         self.start()
@@ -296,7 +297,13 @@ class Rig:
         self.start()
 
     def wall(self) -> WallPair:
-        return WallPair(ns(self.now_ms), UtcNs(UTC_AT_START + ns(self.now_ms + self.utc_offset_ms)), True)
+        utc = UtcNs(UTC_AT_START + ns(self.now_ms + self.utc_offset_ms))
+        return WallPair(ns(self.now_ms), utc, self.is_synced)
+
+    def step_wall(self, to_ms: float, *, is_synced: bool = True) -> None:
+        """Somebody, or network time, sets the wall clock: `to_ms` ahead of the time that it began with."""
+        self.utc_offset_ms, self.is_synced = to_ms, is_synced
+        self.engine.set_wall(self.wall())
 
     def commit(self) -> None:
         for effect in self.engine.take_effects():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from edge_agent.wire.event import ClockState
 from gateway.domain.occurred import Anchor, anchor_of, occurred_at
 from tests.scripted_agent import Store, note, ulid
@@ -39,3 +41,11 @@ def test_only_synchronised_events_are_anchors() -> None:
     synced = store(ClockState.SYNCED).events[0]
     assert anchor_of(synced) == Anchor(synced.at, 1000)
     assert anchor_of(store(ClockState.UNSYNCED).events[0]) is None
+
+
+def test_where_at_stands_still_because_a_clock_was_far_ahead_the_clock_of_now_is_believed() -> None:
+    event = replace(
+        store(ClockState.UNSYNCED).add(note()), at="2036-11-22T08:00:00Z", wall="2026-11-22T08:00:02Z"
+    )
+    assert occurred_at(event, Anchor("2036-11-22T08:00:00Z", 0), RECEIVED) == event.wall
+    assert anchor_of(event) == Anchor("2026-11-22T08:00:02Z", event.mono_ms)
