@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 from edge_agent.wire.event import Basis, Event, Json, Position, Priority
 from gateway.domain.access import Principal, Refusal, SignedIn
 from gateway.domain.alarm import Alarm
-from gateway.domain.book import BookRows
+from gateway.domain.book_rows import BookRows
 from gateway.domain.journal import Entry, EntryBody, GapFound
 from gateway.domain.listing import GapRow, Interval, Page, Query, RefusedPayload
 from gateway.domain.notice import Alert, DecisionRows, NoticeNow

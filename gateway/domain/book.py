@@ -17,13 +17,16 @@ What is open or listed is kept in memory (`book_state`), staged changes laid ove
 is open, rows are written through `BookRows` and people are told by the teller; when the journal is folded again (the
 recording is None) neither happens, and the state comes out the same.
 
+An event of a boot whose clock was never synchronised has the time of receipt; as soon as a synchronised event of that
+boot comes, however late, what was told before it gets its time.
+
 Source: the outside contract, section 5; delivery protocol, sections 3.6 to 3.8; ISA-18.2.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final, Protocol, assert_never
+from typing import Final, assert_never
 
 from edge_agent.wire.event import (
     Event,
@@ -42,7 +45,9 @@ from gateway.domain.alarm import (
     Input,
     is_latching,
 )
+from gateway.domain.book_rows import BookRows
 from gateway.domain.book_state import BookState, DueTimer
+from gateway.domain.instants import iso_utc
 from gateway.domain.journal import (
     Act,
     AgentModelled,
@@ -59,7 +64,7 @@ from gateway.domain.journal import (
     ReconciledRaise,
     TimerFired,
 )
-from gateway.domain.notice import DecisionRows
+from gateway.domain.occurred import anchor_of, rebuild, undated_of
 from gateway.domain.places import Places
 from gateway.domain.teller import Change, Teller, Turn
 from gateway.domain.violation import Violation, from_event, from_finding, from_report, lasted_ms
@@ -73,22 +78,6 @@ def touches_alarms(entry: Entry) -> bool:
     if isinstance(entry.body, EdgeEvent):
         return isinstance(entry.body.event.body, ViolationRaised | ViolationChanged | ViolationCleared)
     return True
-
-
-class BookRows(DecisionRows, Protocol):
-    """The rows that follow from the book's changes, written in the same transaction."""
-
-    def put_violation(self, violation: Violation) -> None:
-        """Insert or replace one row of the violation log."""
-        ...
-
-    def put_alarm(self, alarm: Alarm) -> None:
-        """Insert or replace one alarm."""
-        ...
-
-    def annotate_alarm(self, alarm: int, note: str) -> None:
-        """Set the note of an alarm that is history already."""
-        ...
 
 
 class AlarmBook:
@@ -173,6 +162,7 @@ class AlarmBook:
 
     def _stage_event(self, body: EdgeEvent, page: _Page) -> None:
         event = body.event
+        self._date(body, page)
         match event.body:
             case ViolationRaised() as raised:
                 area = self._state.area(event.site, raised.machine)
@@ -188,6 +178,24 @@ class AlarmBook:
                     self._clear(violation.occurrence, body.occurred_at, cleared.duration_ms, page)
             case _:
                 pass
+
+    def _date(self, body: EdgeEvent, page: _Page) -> None:
+        """Remember that a violation has no time yet; give it one as soon as an event of its boot tells it."""
+        event, anchor = body.event, anchor_of(body.event)
+        if anchor is None:
+            undated = undated_of(event, body.occurred_at, iso_utc(page.now_ms))
+            if undated is not None and isinstance(event.body, ViolationRaised | ViolationCleared):
+                self._state.note_undated(event, undated, page.entry.position)
+            return
+        found = self._state.take_undated(event)
+        if found is None:
+            return
+        if page.rows is not None:
+            page.rows.date_violations(event.site, event.agent, found, anchor)
+        for violation in self._state.undated_violations(event):
+            at = rebuild(anchor, violation.undated.mono_ms) if violation.undated else None
+            if at is not None:
+                self._put_violation(replace(violation, occurred_at=at, raised_at=at, undated=None), page)
 
     def _raise(self, violation: Violation, page: _Page, continues: str | None = None) -> None:
         if self._state.is_known(violation.occurrence):

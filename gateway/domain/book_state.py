@@ -8,13 +8,14 @@ are kept beside them for speed and are no part of a snapshot.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol, cast
 
-from edge_agent.wire.event import Json
+from edge_agent.wire.event import Event, Json
 from edge_agent.wire.structure import plain, structure
 from gateway.domain.alarm import Alarm, Letter
 from gateway.domain.layer import Layer
+from gateway.domain.occurred import Undated
 from gateway.domain.places import Places
 from gateway.domain.violation import Violation
 
@@ -31,6 +32,14 @@ class DueTimer:
     what: str
 
 
+@dataclass(frozen=True, slots=True)
+class UndatedBoot:
+    """A boot of an agent whose events have no time yet: the first event of a violation so, and its journal position."""
+
+    first: Undated
+    position: int
+
+
 class _Part(Protocol):
     def adopt(self) -> None: ...
     def discard(self) -> None: ...
@@ -45,6 +54,7 @@ class _Snapshot:
     passing: Mapping[str, int]
     closed: Mapping[str, str]
     counts: Mapping[str, int]
+    undated: Mapping[str, UndatedBoot] = field(default_factory=dict)
 
 
 class BookState:
@@ -64,6 +74,8 @@ class BookState:
         """An occurrence still to be raised → the alarm that passes on to it."""
         self.timers: Layer[int, DueTimer] = Layer()
         """Each calling alarm's next deadline."""
+        self.undated: Layer[str, UndatedBoot] = Layer()
+        """Site/agent → its newest boot that has no time yet: no event of an older one can come after it."""
         self._closed: Layer[str, str] = Layer()
         self._closed_slots: Layer[str, str] = Layer()
         self._counts: Layer[str, int] = Layer()
@@ -89,6 +101,7 @@ class BookState:
                 self.passing.adopted(),
                 self._closed.adopted(),
                 self._counts.adopted(),
+                self.undated.adopted(),
             )
         )
 
@@ -103,6 +116,7 @@ class BookState:
         self._closed.replace(kept.closed)
         self._closed_slots.replace({occurrence: slot for slot, occurrence in kept.closed.items()})
         self._counts.replace(kept.counts)
+        self.undated.replace(kept.undated)
         timers = (self._next_timer(alarm, self.places) for alarm in kept.alarms)
         self.timers.replace({timer.alarm: timer for timer in timers if timer is not None})
 
@@ -147,6 +161,32 @@ class BookState:
         self._closed.put(slot, occurrence)
         self._closed_slots.put(occurrence, slot)
 
+    def note_undated(self, event: Event, first: Undated, position: int) -> None:
+        """The boot of this event has no time yet."""
+        key = _agent_key(event)
+        known = self.undated.get(key)
+        if known is None or known.first.boot != first.boot:
+            self.undated.put(key, UndatedBoot(first, position))
+
+    def take_undated(self, event: Event) -> UndatedBoot | None:
+        """The boot of this event, if it had no time so far; from now on it has."""
+        key = _agent_key(event)
+        known = self.undated.get(key)
+        if known is None or known.first.boot != event.boot:
+            return None
+        self.undated.drop(key)
+        return known
+
+    def undated_violations(self, event: Event) -> list[Violation]:
+        """The open violations of this event's agent and boot that have no time yet."""
+        return [
+            violation
+            for violation in self.violations.values()
+            if (violation.site, violation.agent) == (event.site, event.agent)
+            and violation.undated is not None
+            and violation.undated.boot == event.boot
+        ]
+
     def _count(self, what: str) -> int:
         return self._counts.get(what) or 0
 
@@ -161,4 +201,9 @@ class BookState:
             self._closed,
             self._closed_slots,
             self._counts,
+            self.undated,
         )
+
+
+def _agent_key(event: Event) -> str:
+    return f"{event.site}/{event.agent}"

@@ -30,20 +30,35 @@ def anchor_of(event: Event) -> Anchor | None:
     return None if at is None else Anchor(at, event.mono_ms)
 
 
+@dataclass(frozen=True, slots=True)
+class Undated:
+    """An event whose time could not be told when it came, for want of an anchor of its boot; one may come later."""
+
+    boot: str
+    mono_ms: int
+
+
+def undated_of(event: Event, occurred: str, received_at: str) -> Undated | None:
+    """Whether `occurred` is the time of receipt because nothing better was known."""
+    if occurred != received_at or _believed(event) is not None:
+        return None
+    return Undated(event.boot, event.mono_ms)
+
+
 def occurred_at(event: Event, anchor: Anchor | None, received_at: str) -> str:
     """RFC 3339 time of `event`; `anchor` is one of its boot, or None where the boot has none (yet)."""
     believed = _believed(event)
     if believed is not None:
         return believed
-    if anchor is None:
-        return received_at
+    return received_at if anchor is None else rebuild(anchor, event.mono_ms) or received_at
+
+
+def rebuild(anchor: Anchor, mono_ms: int) -> str | None:
+    """RFC 3339 time of a monotonic time of the anchor's boot; None for one that no calendar has."""
     try:
-        at = datetime.fromisoformat(anchor.at) + timedelta(milliseconds=event.mono_ms - anchor.mono_ms)
-    except (
-        ValueError,
-        OverflowError,
-    ):  # a date that no calendar has: the form of `at` is checked, its sense is not
-        return received_at
+        at = datetime.fromisoformat(anchor.at) + timedelta(milliseconds=mono_ms - anchor.mono_ms)
+    except (ValueError, OverflowError):  # the form of `at` is checked, its sense is not
+        return None
     return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 

@@ -7,18 +7,19 @@ seeing delivers what it saw later, so its silence leaves no hole; these do:
     a final gap ───────────▶ unknown from the last event before it, until the guard is spoken of again
     silent to this day ────▶ unknown since it fell silent: a state is never drawn past its last confirmation
 
-Times are gateway UTC in milliseconds, of occurrence.
+Times are gateway UTC in milliseconds, of occurrence; an event that had none when it came gets the one that was found since.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from edge_agent.wire.event import AgentStarted, GuardChanged, GuardState, StateReport
-from gateway.domain.instants import parse_utc_ms
+from gateway.domain.instants import iso_utc, parse_utc_ms
 from gateway.domain.journal import EdgeEvent, Entry, GapFound, PresenceChanged
 from gateway.domain.listing import Interval
+from gateway.domain.occurred import Anchor, occurred_at, undated_of
 from gateway.domain.plant import read_code
 
 
@@ -29,9 +30,16 @@ class _Mark:
 
 
 def trace_guard(
-    entries: Iterable[Entry], machine: str, guard: str, window: tuple[int, int]
+    entries: Iterable[Entry],
+    machine: str,
+    guard: str,
+    window: tuple[int, int],
+    anchors: Mapping[str, Anchor],
 ) -> list[Interval]:
-    """The intervals of `window` (from, to) without holes. `entries` are those of the guard's agent, in order."""
+    """The intervals of `window` (from, to) without holes.
+
+    `entries` are those of the guard's agent, in order; `anchors` are of its boots.
+    """
     marks: list[_Mark] = []
     heard_ms: int | None = None
     silent_ms: int | None = None
@@ -39,7 +47,7 @@ def trace_guard(
     for entry in entries:
         match entry.body:
             case EdgeEvent(event) as edge:
-                at_ms = _moment(edge, entry)
+                at_ms = _moment(edge, entry, anchors)
                 if isinstance(event.body, AgentStarted):
                     # the later of its last event and the moment it was missed, where there is any
                     signs = [moment for moment in (silent_ms, heard_ms) if moment is not None]
@@ -60,9 +68,13 @@ def trace_guard(
     return _intervals(marks, *window)
 
 
-def _moment(edge: EdgeEvent, entry: Entry) -> int:
+def _moment(edge: EdgeEvent, entry: Entry, anchors: Mapping[str, Anchor]) -> int:
+    at = edge.occurred_at
+    received_at = iso_utc(entry.recorded_at_ms)
+    if undated_of(edge.event, at, received_at) is not None:
+        at = occurred_at(edge.event, anchors.get(edge.event.boot), received_at)
     try:
-        return parse_utc_ms(edge.occurred_at)
+        return parse_utc_ms(at)
     except (ValueError, OverflowError):
         return entry.recorded_at_ms
 

@@ -12,6 +12,7 @@ from enum import StrEnum
 from edge_agent.wire.event import Basis, Json, Priority, ViolationRaised
 from gateway.domain.instants import iso_utc, parse_utc_ms
 from gateway.domain.journal import EdgeEvent, Entry, FindingRaised, ReconciledRaise
+from gateway.domain.occurred import Undated, undated_of
 
 
 class Origin(StrEnum):
@@ -27,7 +28,8 @@ class Violation:
 
     `occurrence` is the id it goes by here. `priority` is the present one, `raised_priority` the one it was raised
     with. `area` is the machine's at the raise, as far as it was known. `alarm` is None while it is hidden.
-    `raised_position` is the journal position of its raise.
+    `raised_position` is the journal position of its raise. `undated` is kept while it is open: `occurred_at` is the time
+    of receipt so far.
     """
 
     occurrence: str
@@ -52,6 +54,7 @@ class Violation:
     alarm: int | None = None
     cleared_at: str | None = None
     duration_ms: int | None = None
+    undated: Undated | None = None
 
     @property
     def is_active(self) -> bool:
@@ -82,6 +85,7 @@ def from_event(found: EdgeEvent, raised: ViolationRaised, area: str | None, entr
         evidence=raised.evidence,
         origin=Origin.AGENT,
         raised_position=entry.position,
+        undated=undated_of(event, found.occurred_at, iso_utc(entry.recorded_at_ms)),
     )
 
 

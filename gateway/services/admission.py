@@ -209,8 +209,7 @@ class Admission:
         marks = (Mark.CHAIN_BROKEN,) if verdict.chain_broken else ()
         if isinstance(event.body, Unrecognised):
             marks = (*marks, Mark.UNRECOGNISED)
-        received_at = iso_utc(self._recording.now_ms)
-        self._recording.append(EdgeEvent(event, occurred_at(event, self._anchor(event), received_at), marks))
+        self._recording.append(EdgeEvent(event, self._moment(event), marks))
         self.held(*key).advance(event)
         self.outcome.admitted += 1
         self._reach((*key, event.epoch), event.seq)
@@ -222,6 +221,9 @@ class Admission:
     def _reach(self, epoch: EpochKey, seq: int) -> None:
         self.outcome.reached[epoch] = seq
         self.outcome.holes.pop(epoch, None)
+
+    def _moment(self, event: Event) -> str:
+        return occurred_at(event, self._anchor(event), iso_utc(self._recording.now_ms))
 
     def _anchor(self, event: Event) -> Anchor | None:
         known = self._anchors.get((event.site, event.agent, event.boot))
@@ -302,7 +304,7 @@ class Admission:
                 case Change(occurrence=occurrence, listed=listed):
                     self._recording.append(ReconciledChange(*key, occurrence, listed))
                 case Clear(occurrence=occurrence, continued_by=heir):
-                    self._recording.append(ReconciledClear(*key, occurrence, last_part.at, heir))
+                    self._recording.append(ReconciledClear(*key, occurrence, self._moment(last_part), heir))
         for finding in self._findings.open_of(GatewayRule.STREAM_GAP, *key):
             gap = str(finding.detail.get("thing", ""))
             self.clear(Subject(GatewayRule.STREAM_GAP, *key, gap), "state report")

@@ -9,12 +9,16 @@ from typing import Any, cast
 from sqlalchemy import RowMapping, Table, insert, select, update
 
 from edge_agent.wire.chain import canonical
-from edge_agent.wire.event import Basis, Json, Priority
+from edge_agent.wire.codec import decode
+from edge_agent.wire.event import Basis, Event, EventKind, Json, Priority
 from edge_agent.wire.structure import plain, structure
 from gateway.adapters.store_sql.alarm_tables import ALARMS, VIOLATIONS
 from gateway.adapters.store_sql.rows_base import RowsBase
+from gateway.adapters.store_sql.schema import JOURNAL
 from gateway.domain.alarm import Alarm
+from gateway.domain.book_state import UndatedBoot
 from gateway.domain.instants import parse_utc_ms
+from gateway.domain.occurred import Anchor, rebuild, undated_of
 from gateway.domain.violation import Origin, Violation
 from gateway.ports import OpenRow
 
@@ -40,6 +44,29 @@ class SqlAlarmRows(RowsBase):
             document = cast("dict[str, Json]", plain(known)) | {"note": note}
             values = {"document": canonical(document).decode()}
             self._connection.execute(update(ALARMS).where(ALARMS.c.id == alarm).values(values))
+
+    def date_violations(self, site: str, agent: str, since: UndatedBoot, anchor: Anchor) -> None:
+        """Put right the times of this agent's violations that happened in a boot whose time is known only now."""
+        table, kinds = JOURNAL.c, (EventKind.VIOLATION_RAISED.value, EventKind.VIOLATION_CLEARED.value)
+        told = select(table.position, table.payload, table.occurrence, table.occurred_at).where(
+            table.site == site,
+            table.agent == agent,
+            table.event_kind.in_(kinds),
+            table.position >= since.position,
+        )
+        for row in self._connection.execute(told).all():
+            event = decode(bytes(row.payload))
+            undated = (
+                undated_of(event, row.occurred_at, row.occurred_at) if isinstance(event, Event) else None
+            )
+            at = rebuild(anchor, undated.mono_ms) if undated and undated.boot == since.first.boot else None
+            if at is None:
+                continue
+            known = update(VIOLATIONS).where(VIOLATIONS.c.occurrence == row.occurrence)
+            is_raise = VIOLATIONS.c.raised_position == row.position
+            self._connection.execute(known.where(is_raise).values(occurred_at=at, raised_at=at))
+            is_clear = VIOLATIONS.c.cleared_at == row.occurred_at
+            self._connection.execute(known.where(is_clear).values(cleared_at=at))
 
     def find_alarm(self, alarm: int) -> Alarm | None:
         """An alarm, listed or history."""

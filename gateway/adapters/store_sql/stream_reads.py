@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import ColumnElement, Connection, Engine, func, or_, select
 
 from gateway.adapters.store_sql.journal import load_entry
-from gateway.adapters.store_sql.schema import GAPS, JOURNAL, QUARANTINE
+from gateway.adapters.store_sql.schema import BOOTS, GAPS, JOURNAL, QUARANTINE
 from gateway.domain.listing import GapRow, Interval, Page, Query, RefusedPayload
+from gateway.domain.occurred import Anchor
 from gateway.domain.timeline import trace_guard
 
 LOOK_BACK_MS = 2 * 3600 * 1000
@@ -76,7 +77,13 @@ class SqlStreamReads:
                 .execution_options(yield_per=1000)
             )
             entries = (load_entry(row) for row in connection.execute(statement))
-            return trace_guard(entries, machine, name, (from_ms, to_ms))
+            return trace_guard(entries, machine, name, (from_ms, to_ms), _anchors(connection, site, agent))
+
+
+def _anchors(connection: Connection, site: str, agent: str | None) -> Mapping[str, Anchor]:
+    """What tells the time of each boot of this agent's machine."""
+    query = select(BOOTS).where(BOOTS.c.site == site, BOOTS.c.agent == agent)
+    return {row.boot: Anchor(row.at, row.mono_ms) for row in connection.execute(query)}
 
 
 def _first_position(connection: Connection, from_ms: int) -> int:

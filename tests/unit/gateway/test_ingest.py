@@ -24,9 +24,11 @@ from edge_agent.wire.status import (
     encode_status,
 )
 from edge_agent.wire.topics import Channel, topic
+from gateway.adapters.store_sql.alarm_reads import SqlAlarmReads
 from gateway.adapters.store_sql.journal import SqlJournal
 from gateway.domain.book import AlarmBook
 from gateway.domain.findings import OpenFindings
+from gateway.domain.instants import iso_utc
 from gateway.domain.journal import (
     AgentModelled,
     EdgeEvent,
@@ -43,6 +45,8 @@ from gateway.domain.journal import (
     ReconciledClear,
     ReconciledRaise,
 )
+from gateway.domain.listing import Query
+from gateway.domain.violation import Origin, Violation
 from gateway.ports import Fold
 from gateway.services.ingest import QUARANTINE_PER_MINUTE, RETRY_S, Ingest
 from gateway.services.presence import PresenceWatch
@@ -99,6 +103,11 @@ class Rig:
 
     def held(self) -> list[tuple[str, int]]:
         return [(body.event.epoch, body.event.seq) for body in self.bodies(EdgeEvent)]
+
+    def rows(self) -> dict[str, Violation]:
+        """The violation log."""
+        page = SqlAlarmReads(self.journal.readers).violations(Query({}))
+        return {row.occurrence: row for row in page.items if row.origin is Origin.AGENT}
 
     def open_rules(self) -> list[GatewayRule]:
         return [subject.rule for subject in self.findings.adopted_subjects()]
@@ -477,6 +486,66 @@ async def test_events_of_a_boot_without_a_clock_get_their_time_from_a_later_one_
     late = store.add(note())
     await rig.send(late)
     assert rig.bodies(EdgeEvent)[-1].occurred_at == late.at, "and later ones from the anchor that is kept"
+
+
+@pytest.mark.parametrize("is_restarted", [False, True], ids=["", "over a restart of the agent"])
+async def test_rows_without_a_time_get_it_from_an_event_hours_later(rig: Rig, *, is_restarted: bool) -> None:
+    """The machine booted without network time: what it saw is dated as soon as its clock is set."""
+    store = Store(clock=ClockState.UNSYNCED)
+    store.start(E)
+    told = [store.add(raised("over")), store.add(cleared("over")), store.add(raised("open"))]
+    await rig.send(*store.events)
+    rows = rig.rows()
+    assert {row.occurred_at for row in rows.values()} == {iso_utc(rig.clock.now_ms)}, (
+        "the time of receipt so far"
+    )
+    await rig.pass_time(5 * 3_600_000)
+    for _ in range(50):
+        store.add(note())
+    store.clock = ClockState.SYNCED
+    later = store.start(F) if is_restarted else store.add(note())
+    await rig.send(*store.events[4:])
+    assert later.boot == told[0].boot
+    rows = rig.rows()
+    assert (rows["over"].occurred_at, rows["over"].raised_at) == (told[0].at, told[0].at)
+    assert rows["over"].cleared_at == told[1].at
+    assert (rows["open"].occurred_at, rows["open"].cleared_at) == (told[2].at, None)
+    store.clock = ClockState.UNSYNCED
+    end = store.add(cleared("open"))
+    await rig.send(end)
+    assert (rig.rows()["open"].occurred_at, rig.rows()["open"].cleared_at) == (told[2].at, end.at)
+
+
+async def test_another_boot_gives_no_time_to_the_rows_of_this_one(rig: Rig) -> None:
+    store = Store(clock=ClockState.UNSYNCED)
+    store.start(E)
+    store.add(raised("old"))
+    await rig.send(*store.events)
+    received_at = rig.rows()["old"].occurred_at
+    await rig.pass_time(60_000)
+    store.boot, store.clock = "boot-2", ClockState.SYNCED
+    store.start(F)
+    await rig.send(store.events[-1])
+    assert rig.rows()["old"].occurred_at == received_at
+
+
+async def test_what_is_dated_late_survives_a_restart_of_the_gateway(tmp_path: Path) -> None:
+    """The book forgets nothing of it: not in its snapshot, and not when the journal is folded anew."""
+    store = Store(clock=ClockState.UNSYNCED)
+    store.start(E)
+    told = store.add(raised("open"))
+    where = f"sqlite:///{tmp_path}/g.db"
+    for is_first in (True, False):
+        if not is_first:
+            store.clock = ClockState.SYNCED
+            store.add(note())
+        clock, findings = WoundClock(), OpenFindings()
+        folds: dict[str, Fold] = {"findings": findings, "book": AlarmBook()}
+        rig = Rig(await SqlJournal.open(where, clock, folds), clock, findings)
+        await rig.send(*store.events)
+        rows = rig.rows()
+        await rig.journal.close()
+    assert rows["open"].occurred_at == told.at
 
 
 async def test_findings_say_when_they_were_over(rig: Rig) -> None:

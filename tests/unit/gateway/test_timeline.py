@@ -1,8 +1,19 @@
 """What a guard was over time: no hole, no state past its last confirmation."""
 
-from edge_agent.wire.event import AgentStarted, Body, GuardChanged, GuardState, Quality, StateReport
+from dataclasses import replace
+
+from edge_agent.wire.event import (
+    AgentStarted,
+    Body,
+    ClockState,
+    GuardChanged,
+    GuardState,
+    Quality,
+    StateReport,
+)
 from gateway.domain.instants import iso_utc
-from gateway.domain.journal import Entry, EntryBody, GapFound, PresenceChanged
+from gateway.domain.journal import EdgeEvent, Entry, EntryBody, GapFound, PresenceChanged
+from gateway.domain.occurred import Anchor
 from gateway.domain.timeline import trace_guard
 from tests.board_rig import AGENT, SITE, ScriptedStream
 
@@ -15,6 +26,7 @@ class Story:
     def __init__(self) -> None:
         self.stream = ScriptedStream()
         self.entries: list[Entry] = []
+        self.anchors: dict[str, Anchor] = {}
 
     def note(self, second: int, body: EntryBody) -> None:
         self.entries.append(Entry(len(self.entries) + 1, T0 + second * 1000, body))
@@ -26,12 +38,18 @@ class Story:
     def door(self, second: int, state: GuardState, recorded: int | None = None) -> None:
         self.say(second, GuardChanged("mixer-18", "door-1", state, None, None, None, Quality.GOOD), recorded)
 
+    def door_without_a_clock(self, recorded: int, state: GuardState) -> None:
+        """What a machine in 1970 tells: its time is that of receipt."""
+        body = GuardChanged("mixer-18", "door-1", state, None, None, None, Quality.GOOD)
+        told = self.stream.event(body, iso_utc(T0 + recorded * 1000))
+        self.note(recorded, replace(told, event=replace(told.event, clock=ClockState.UNSYNCED)))
+
     def heard(self, second: int, online: bool) -> None:
         self.note(second, PresenceChanged(SITE, AGENT, online, None, "test"))
 
     def trace(self, first: int, last: int) -> list[tuple[int, int, str]]:
         window = (T0 + first * 1000, T0 + last * 1000)
-        intervals = trace_guard(self.entries, "mixer-18", "door-1", window)
+        intervals = trace_guard(self.entries, "mixer-18", "door-1", window, self.anchors)
         return [
             ((item.from_ms - T0) // 1000, (item.to_ms - T0) // 1000, item.state.value) for item in intervals
         ]
@@ -97,6 +115,17 @@ def test_after_a_final_gap_nothing_is_known_until_the_guard_is_spoken_of() -> No
     story.note(6, GapFound(SITE, AGENT, "g", "e", 2, 9, True, "gone"))
     story.door(8, GuardState.CLOSED)
     assert story.trace(0, 9) == [(0, 8, "unknown"), (8, 9, "closed")]
+
+
+def test_what_had_no_time_when_it_came_is_drawn_where_it_belongs_once_its_boot_has_one() -> None:
+    story = Story()
+    story.door(1, GuardState.CLOSED)
+    story.door_without_a_clock(50, GuardState.OPEN)
+    assert story.trace(1, 60) == [(1, 50, "closed"), (50, 60, "open")]
+    late = story.entries[-1].body
+    assert isinstance(late, EdgeEvent)
+    story.anchors[late.event.boot] = Anchor(iso_utc(T0 + 9000), late.event.mono_ms)
+    assert story.trace(1, 60) == [(1, 9, "closed"), (9, 60, "open")]
 
 
 def test_a_window_without_any_word_is_one_unknown_interval() -> None:
