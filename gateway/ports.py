@@ -37,6 +37,30 @@ class Clock(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class ClockStep:
+    """By how much the wall clock stepped (`wall_ms`, either way), and by how much journal time follows (`leap_ms` >= 0)."""
+
+    wall_ms: int
+    leap_ms: int
+
+    def __bool__(self) -> bool:
+        """Whether there was one."""
+        return self.wall_ms != 0 or self.leap_ms != 0
+
+
+class SteppingClock(Clock, Protocol):
+    """A clock that tells its steps, and follows them only when told to."""
+
+    def step(self) -> ClockStep:
+        """What has to be journaled now."""
+        ...
+
+    def take_step(self, step: ClockStep) -> None:
+        """It is in the journal: leap."""
+        ...
+
+
 class Fold(Protocol):
     """State that is a pure function of the journal: staged entry by entry, adopted after COMMIT."""
 
@@ -216,6 +240,10 @@ class NoticeRows(DecisionRows, Protocol):
 
     def note_summarised(self, key: str) -> None:
         """A summary tells of it."""
+        ...
+
+    def shift_notices(self, leap_ms: int) -> None:
+        """The gateway's time leaps: what waits goes on waiting as long as before."""
         ...
 
 

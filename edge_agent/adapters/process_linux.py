@@ -7,6 +7,7 @@ import os
 import resource
 import socket
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -60,7 +61,7 @@ def _use_one_heap() -> None:
 
 
 class Supervisor:
-    """Says `READY=1`, `WATCHDOG=1`, `STOPPING=1` to whoever started us, if they want to know (NOTIFY_SOCKET)."""
+    """Says `READY=1`, `WATCHDOG=1`, `STOPPING=1` and so on to whoever started us, if they want to know (NOTIFY_SOCKET)."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._address = environ.get("NOTIFY_SOCKET", "")
@@ -76,3 +77,8 @@ class Supervisor:
                 wire.sendto(state.encode(), address)
             except OSError:
                 return  # the supervisor is gone: that is its affair
+
+    def reloading(self) -> None:
+        """The configuration is being looked at; `READY=1` says that it is in force, or that the old one is still."""
+        now_us = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        self.notify(f"RELOADING=1\nMONOTONIC_USEC={now_us}")

@@ -5,6 +5,9 @@ Exit codes: 0 stopped as asked · 1 storage failed (start again) · 2 configurat
     SIGTERM, SIGINT    drain and stop within 5 s; a second one stops at once
     SIGHUP             check the configuration: good → drain, stop, execute ourselves anew; refused → go on with the
                        running one, and say so in an observation
+
+A supervisor (systemd, Type=notify) hears READY, WATCHDOG as long as every loop advances, RELOADING at a SIGHUP with READY
+after it either way, and STOPPING.
 """
 
 from __future__ import annotations
@@ -98,6 +101,7 @@ class _Process:
         self._stop = asyncio.Event()
         self._agent: Agent | None = None
         self._checking: asyncio.Task[None] | None = None
+        self._supervisor = Supervisor(os.environ)
         self._is_told = False
         self.is_reload = False
         self.is_interrupted = False
@@ -126,10 +130,12 @@ class _Process:
         self._is_told = True
         self.is_interrupted = number is signal.SIGINT
         self.is_reload = False
+        self._supervisor.notify("STOPPING=1")
         self._stop.set()
 
     def _reload(self) -> None:
         if not self._stop.is_set() and (self._checking is None or self._checking.done()):
+            self._supervisor.reloading()
             self._checking = asyncio.create_task(self._check(), name="check configuration")
 
     async def _check(self) -> None:
@@ -144,6 +150,7 @@ class _Process:
             for problem in problems:
                 _log.error("configuration refused: %s", problem)
             told = [problem[:500] for problem in problems[:PROBLEMS_TOLD_MAX]]
+            self._supervisor.notify("READY=1\nSTATUS=configuration refused, the running one stays in force")
             self._agent.observe("config_refused", {"problems": [*told], "problems_count": len(problems)})
             return
         self.is_reload = True

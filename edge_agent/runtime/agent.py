@@ -149,7 +149,6 @@ class Agent:
             self._world.uplink.open(self._will(), courier.report)
             self._world.notify("READY=1")
             await stop.wait()
-            self._world.notify("STOPPING=1")
             await self._drain([*tasks, pumping], carrying)
 
     async def _begin(self) -> None:

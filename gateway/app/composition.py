@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -37,7 +37,7 @@ from gateway.api.application import build_application, with_limits
 from gateway.api.context import Context, Site
 from gateway.api.server import ApiServer
 from gateway.app.settled import broker_access, make_voice
-from gateway.app.signs import Signs
+from gateway.app.signs import WRITER, Signs
 from gateway.domain.board import Beat, View
 from gateway.domain.book import AlarmBook
 from gateway.domain.documents import Signs as AgentSigns
@@ -51,14 +51,15 @@ from gateway.domain.plant_fold import Plant
 from gateway.domain.teller import Teller
 from gateway.ports import Fold, JournalUnavailable
 from gateway.services.changes import Changes
-from gateway.services.clock_watch import watch_clock
+from gateway.services.clock_watch import follow_clock, watch_clock
 from gateway.services.dispatch import Dispatch
 from gateway.services.heads import HeadShipping
-from gateway.services.historian import HistorianFeed
+from gateway.services.historian import TURN_MS, HistorianFeed
 from gateway.services.ingest import Ingest
 from gateway.services.live import Live
 from gateway.services.operate import Operate
 from gateway.services.presence import PresenceWatch
+from gateway.services.pulse import COMMIT_MS, Advance, Pulse, feed_watchdog, probe
 from gateway.services.timers import Timers
 from gateway.settings import GatewaySettings
 
@@ -113,13 +114,12 @@ class Gateway:
     ) -> None:
         journal = self.journal
         self._clock, self._plant = clock, plant
+        self._accounts = accounts = self._open_accounts(clock)
+        self.pulse = Pulse()
         self.intake = PahoIntake(broker_access(self._settings.mqtt))
         self.presence = PresenceWatch(journal, clock, findings)
         self.ingest = Ingest(journal, self.intake, clock, findings, self.presence)
         self.alerting = None if teller is None else self._make_alerting(clock, findings, book, teller)
-        accounts_engine = open_accounts(self._settings.journal_url)
-        self._stack.callback(accounts_engine.dispose)
-        accounts = SqlAccounts(accounts_engine, clock)
         self._streams = SqlStreamReads(journal.readers)
         alarms = SqlAlarmReads(journal.readers)
         self.historian = self._make_historian(clock, alarms)
@@ -138,6 +138,7 @@ class Gateway:
             dispatch=self.alerting.dispatch if self.alerting else None,
             historian=self.historian,
             shipping=self.shipping,
+            pulse=self.pulse,
         )
         context = Context(
             site=_site(self._settings),
@@ -155,6 +156,11 @@ class Gateway:
             heads=self.heads,
         )
         self.server = ApiServer(with_limits(build_application(context), context), self.live)
+
+    def _open_accounts(self, clock: SystemClock) -> SqlAccounts:
+        engine = open_accounts(self._settings.journal_url)
+        self._stack.callback(engine.dispose)
+        return SqlAccounts(engine, clock)
 
     def _make_alerting(
         self, clock: SystemClock, findings: OpenFindings, book: AlarmBook, teller: Teller
@@ -181,17 +187,22 @@ class Gateway:
         self._stack.callback(historian.close)
         return HistorianFeed(self.journal, clock, historian, alarms.violation, self.presence.newest)
 
-    async def run(self, listener: socket.socket, stop: asyncio.Event) -> None:
+    async def run(self, listener: socket.socket, stop: asyncio.Event, notify: Callable[[str], None]) -> None:
         """Serve at once, lead as soon as nobody else does; work until `stop` is set, then drain.
 
-        Raises what a task raised, as a group.
+        The supervisor is told (`notify`) that we are ready, and from then on that every loop advances. Raises what a
+        task raised, as a group.
         """
+        pulse = self.pulse
         async with asyncio.TaskGroup() as tasks:
             server = tasks.create_task(self.server.serve(sockets=[listener]), name="http")
             workers = [
-                tasks.create_task(self.live.run(), name="live"),
+                tasks.create_task(self.live.run(pulse.join("live")), name="live"),
                 tasks.create_task(self._lead(), name="lead"),
+                tasks.create_task(probe(self.journal.touch, pulse.join(WRITER, COMMIT_MS)), name=WRITER),
+                tasks.create_task(feed_watchdog(pulse, notify), name="watchdog"),
             ]
+            notify("READY=1")
             await stop.wait()
             self.server.stop()
             for worker in workers:
@@ -200,25 +211,34 @@ class Gateway:
 
     async def _lead(self) -> None:
         """Everything that only one gateway of a database may do, once this one leads."""
-        await self.journal.lead()
+        following = asyncio.create_task(follow_clock(self._clock), name="clock")
+        try:
+            await self.journal.lead()
+        finally:
+            following.cancel()
         self.intake.open()
         self._stack.push_async_callback(self.intake.close)
         work: dict[str, Coroutine[None, None, object]] = {
             "lease": self.journal.keep_leading(),
-            "ingest": self.ingest.run(),
-            "ingest.watch": self.ingest.watch(),
-            "presence": self.presence.run(),
-            "clock": watch_clock(self.journal, self._clock),
+            "ingest": self.ingest.run(self._join("ingest")),
+            "ingest.watch": self.ingest.watch(self._join("ingest.watch")),
+            "presence": self.presence.run(self._join("presence")),
+            "clock": watch_clock(self.journal, self._clock, self._accounts, self._join("clock")),
         }
         if self.alerting is not None:
-            work |= {"timers": self.alerting.timers.run(), "dispatch": self.alerting.dispatch.run()}
-        if self.historian is not None:
-            work["historian"] = self.historian.run()
+            work["timers"] = self.alerting.timers.run(self._join("timers"))
+            work["dispatch"] = self.alerting.dispatch.run(self._join)
+        if self._settings.influxdb is not None and self.historian is not None:
+            turn_ms = TURN_MS + self._settings.influxdb.timeout_ms
+            work["historian"] = self.historian.run(self.pulse.join("historian", turn_ms))
         if self.shipping is not None:
             work["heads"] = self.shipping.run()
         async with asyncio.TaskGroup() as tasks:
             for name, job in work.items():
                 tasks.create_task(job, name=name)
+
+    def _join(self, name: str) -> Advance:
+        return self.pulse.join(name, COMMIT_MS)
 
     async def note_refused(self, problems: Sequence[object]) -> None:
         """A changed configuration was refused: the journal says so, the running one stays in force."""

@@ -4,6 +4,9 @@
     SIGHUP            check the configuration: good ─▶ drain, stop, execute ourselves anew
                                                refused ─▶ go on with the running one; the journal says so
 
+A supervisor (systemd, Type=notify) hears READY, WATCHDOG as long as every loop advances, RELOADING at a SIGHUP with READY
+after it either way, and STOPPING.
+
 Exit codes: 0 stopped as asked · 1 something failed (start again) · 2 configuration refused · 130 Ctrl-C.
 """
 
@@ -25,6 +28,7 @@ from urllib.parse import urlsplit
 
 from gateway.adapters.signatures import KeyFileError
 from gateway.adapters.store_sql.engine import StoreError
+from gateway.adapters.supervisor import Supervisor
 from gateway.api.server import bind
 from gateway.app.composition import Gateway
 from gateway.app.exits import Exit, fail, refuse
@@ -85,6 +89,7 @@ class _Process:
         self._stop = asyncio.Event()
         self._gateway: Gateway | None = None
         self._checking: asyncio.Task[None] | None = None
+        self._supervisor = Supervisor(os.environ)
         self._is_told = False
         self.is_reload = False
         self.is_interrupted = False
@@ -101,7 +106,7 @@ class _Process:
         async with AsyncExitStack() as stack:
             self._gateway = await Gateway.open(settings, stack)
             log.warning("running, board at %s/", settings.http.base_url)
-            await self._gateway.run(listener, self._stop)
+            await self._gateway.run(listener, self._stop, self._supervisor.notify)
 
     def _end(self, number: signal.Signals) -> None:
         if self._is_told:
@@ -109,10 +114,12 @@ class _Process:
         self._is_told = True
         self.is_interrupted = number is signal.SIGINT
         self.is_reload = False
+        self._supervisor.notify("STOPPING=1")
         self._stop.set()
 
     def _reload(self) -> None:
         if not self._stop.is_set() and (self._checking is None or self._checking.done()):
+            self._supervisor.reloading()
             self._checking = asyncio.create_task(self._check(), name="check configuration")
 
     async def _check(self) -> None:
@@ -122,6 +129,7 @@ class _Process:
         if isinstance(found, list):
             for problem in found:
                 log.error("configuration refused: %s", problem)
+            self._supervisor.notify("READY=1\nSTATUS=configuration refused, the running one stays in force")
             await self._gateway.note_refused(found)
             return
         self.is_reload = True

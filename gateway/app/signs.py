@@ -17,6 +17,10 @@ from gateway.services.heads import HeadShipping
 from gateway.services.historian import HistorianFeed
 from gateway.services.ingest import Ingest
 from gateway.services.presence import AgentKey, Heard, PresenceWatch
+from gateway.services.pulse import Pulse
+
+WRITER = "writer"
+"""The loop that vouches for the journal's writer thread."""
 
 
 class Signs:
@@ -39,6 +43,7 @@ class Signs:
         dispatch: Dispatch | None,
         historian: HistorianFeed | None,
         shipping: HeadShipping | None,
+        pulse: Pulse,
     ) -> None:
         self._journal = journal
         self._intake = intake
@@ -51,11 +56,13 @@ class Signs:
         self._dispatch = dispatch
         self._historian = historian
         self._shipping = shipping
+        self._pulse = pulse
 
     async def checks(self) -> Mapping[str, Check]:
         """Every line of `/readyz`."""
         return {
             **self._vital(),
+            "loops": self._loops(),
             "alerting": self._alerting(),
             **self._influxdb(),
             **self._heads(),
@@ -66,6 +73,8 @@ class Signs:
     def _vital(self) -> dict[str, Check]:
         """What nothing works without. A standby needs no broker, and writes nothing."""
         broker, journal, position = self._intake.problem, self._journal.problem, self._journal.position
+        if WRITER in self._pulse.late:
+            journal = "a commit does not end: its disk or its server hangs"
         if not self._journal.is_leading:
             return {
                 "broker": Check(ok=True, detail="not needed: another gateway leads", is_vital=True),
@@ -79,6 +88,11 @@ class Signs:
     def gauges(self) -> list[Gauge]:
         """Numbers for `/metrics` beside those of the plant."""
         return [*self._counters(), *agent_gauges(self._presence.heard(), self._clock.monotonic_ms())]
+
+    def _loops(self) -> Check:
+        """What hangs; the supervisor gets no ping then, and will start us again."""
+        late = self._pulse.late
+        return Check(not late, f"not advancing: {', '.join(late)}" if late else "all advance")
 
     def _alerting(self) -> Check:
         if self._dispatch is None:

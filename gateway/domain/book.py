@@ -123,7 +123,7 @@ class AlarmBook:
             case AgentModelled() | MachineRemoved() as body:
                 self._state.places.stage(body)
             case ClockStepped() as body:
-                self._shift(body.step_ms, page)
+                self._shift(body.step_ms if body.leap_ms is None else body.leap_ms, page)
             case _:
                 pass
 

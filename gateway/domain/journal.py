@@ -254,9 +254,14 @@ class Quarantined:
 
 @dataclass(frozen=True, slots=True)
 class ClockStepped:
-    """The gateway's wall clock stepped by `step_ms` against its monotonic clock."""
+    """The gateway's wall clock stepped by `step_ms` against its monotonic clock; its time leaps by `leap_ms` after this.
+
+    Its time never runs back, so a step back leaps by nothing, and one forward by what it was ahead of it. None: an entry
+    of an older version, whose time had followed every step forward.
+    """
 
     step_ms: int
+    leap_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ from gateway.ports import (
     Rejected,
     Retryable,
 )
+from gateway.services.pulse import Advance, unwatched, wait_alive
 
 T = TypeVar("T")
 
@@ -71,14 +72,15 @@ class Dispatch:
         """Outcomes since start, by channel and kind (`delivered`, `retryable`, `rejected`), for the metrics page."""
         return self._desk.counts
 
-    async def run(self) -> None:
+    async def run(self, join: Callable[[str], Advance] = lambda _: unwatched) -> None:
         """Send what is due, until cancelled; sends under way may finish for `DRAIN_S`."""
         unsubscribe = self._journal.subscribe(self._notice)
         try:
             await self._desk.bury_orphans([lane.channel for lane in self._lanes])
             async with asyncio.TaskGroup() as tasks:
                 for lane in self._lanes:
-                    tasks.create_task(lane.run(), name=f"dispatch.{lane.channel}")
+                    name = f"dispatch.{lane.channel}"
+                    tasks.create_task(lane.run(join(name)), name=name)
         finally:
             unsubscribe()
 
@@ -103,11 +105,12 @@ class _Lane:
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._failure: BaseException | None = None
 
-    async def run(self) -> None:
+    async def run(self, advance: Advance) -> None:
         try:
             while self._failure is None:
                 self.woken.clear()
-                await self._sleep(await self._start_due())
+                await wait_alive(self.woken, await self._start_due(advance), advance)
+                advance()
         finally:
             if self._under_way:
                 await asyncio.wait(self._under_way.values(), timeout=DRAIN_S)
@@ -115,9 +118,9 @@ class _Lane:
                 task.cancel()
         raise self._failure
 
-    async def _start_due(self) -> float | None:
+    async def _start_due(self, advance: Advance) -> float | None:
         """Start what may start; seconds until more is due, None when only news or an end can bring more."""
-        due, wait_s = await self._desk.due(self.channel, IN_FLIGHT_MAX + len(self._under_way))
+        due, wait_s = await self._desk.due(self.channel, IN_FLIGHT_MAX + len(self._under_way), advance)
         for now in due:
             key = now.notice.key
             if key not in self._under_way and len(self._under_way) < IN_FLIGHT_MAX:
@@ -138,13 +141,6 @@ class _Lane:
         finally:
             del self._under_way[now.notice.key]
 
-    async def _sleep(self, seconds: float | None) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self.woken.wait()
-        except TimeoutError:
-            pass
-
 
 class _Desk:
     """Where lanes read what is due and write down what became of it."""
@@ -155,13 +151,15 @@ class _Desk:
         self._findings = findings
         self.counts: Counter[tuple[str, str]] = Counter()
 
-    async def due(self, channel: str, limit: int) -> tuple[Sequence[NoticeNow], float | None]:
+    async def due(
+        self, channel: str, limit: int, advance: Advance
+    ) -> tuple[Sequence[NoticeNow], float | None]:
         """What is to be sent by `channel` now, and the seconds until the next retry, if one is to come."""
 
         def work(recording: Recording) -> tuple[Sequence[NoticeNow], int | None]:
             return recording.due_notices(channel, limit), recording.next_try_ms(channel)
 
-        due, next_ms = await self._write(work)
+        due, next_ms = await self._write(work, advance)
         return due, None if next_ms is None else max(0, next_ms - self._clock.utc_ms()) / 1000
 
     async def settle(self, now: NoticeNow, outcome: Delivered | Retryable | Rejected) -> None:
@@ -212,12 +210,13 @@ class _Desk:
             moment = iso_utc(recording.now_ms)
             recording.append(FindingCleared(failing.occurrence, moment, "the channel delivers again"))
 
-    async def _write(self, work: Callable[[Recording], T]) -> T:
+    async def _write(self, work: Callable[[Recording], T], advance: Advance = unwatched) -> T:
         while True:
             try:
                 return await self._journal.transact(work)
             except JournalUnavailable:
                 await asyncio.sleep(JOURNAL_RETRY_S)
+                advance()
 
 
 def pause_ms(attempts: int) -> int:

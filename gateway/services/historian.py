@@ -36,6 +36,7 @@ from gateway.ports import (
     Unreachable,
     Written,
 )
+from gateway.services.pulse import Advance, unwatched
 
 CURSOR, PLACES_CURSOR = "influxdb", "influxdb-places"
 """Names of this projection's cursor, and of the one that keeps what birth certificates said (large, seldom moved)."""
@@ -48,6 +49,9 @@ LINGER_S: Final = 0.2
 
 HEALTH_EVERY_S: Final = 10.0
 """How often agents' health is sampled: every fifth beat shows trends at a fifth of the cost."""
+
+TURN_MS: Final = 70_000
+"""What a turn may take beside the server's own time: the longest pause, and a commit."""
 
 RETRY_FIRST_S, RETRY_MAX_S = 1.0, 60.0
 """Pause while the server is away, doubling up to the maximum."""
@@ -82,6 +86,7 @@ class HistorianFeed:
         self._woken = asyncio.Event()
         self._sampled: dict[tuple[str, str], Health] = {}
         self._sample_at = 0.0
+        self._advance = unwatched
         self.problem: str | None = None
         self.refused_count = 0
 
@@ -90,15 +95,17 @@ class HistorianFeed:
         """The newest journal position that InfluxDB has."""
         return self._position
 
-    async def run(self) -> None:
+    async def run(self, advance: Advance = unwatched) -> None:
         """Feed, until cancelled."""
+        self._advance = advance
         unsubscribe = self._journal.subscribe(self._notice)
         try:
             await self._keep(self._begin)
             while True:
                 self._woken.clear()
                 while await self._feed():
-                    pass
+                    advance()
+                advance()
                 await self._sample_healths()
                 if await self._has_news():
                     await asyncio.sleep(LINGER_S)
@@ -150,6 +157,7 @@ class HistorianFeed:
         while waiting:
             chunk = waiting.pop()
             outcome = await asyncio.to_thread(self._historian.write, chunk)
+            self._advance()
             match outcome:
                 case Written():
                     self.problem, pause_s = None, RETRY_FIRST_S
@@ -208,3 +216,4 @@ class HistorianFeed:
                 return await self._journal.transact(work)
             except JournalUnavailable:
                 await asyncio.sleep(RETRY_FIRST_S)
+                self._advance()

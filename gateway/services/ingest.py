@@ -32,6 +32,7 @@ from gateway.domain.stream import Lost, Verdict, answer, demand_reset
 from gateway.ports import Clock, Intake, Journal, JournalUnavailable, Message, Recording
 from gateway.services.admission import Admission, AgentKey, BootKey, EpochKey, Outcome
 from gateway.services.presence import PresenceWatch
+from gateway.services.pulse import NAP_S, Advance, unwatched
 
 T = TypeVar("T")
 
@@ -111,25 +112,42 @@ class Ingest:
         self._seen_ms: dict[Subject, int] = {}
         self._promised: dict[AgentKey, Position] = {}
         self._quarantine_times: deque[int] = deque(maxlen=QUARANTINE_PER_MINUTE)
+        self._advance = self._advance_watch = unwatched
         self.counters = Counters()
 
-    async def run(self) -> NoReturn:
+    async def run(self, advance: Advance = unwatched) -> NoReturn:
         """Take batches for ever."""
+        self._advance = advance
         while True:
-            await self.take(await self._intake.batch())
+            messages = await self._next_batch()
+            if messages:
+                await self.take(messages)
+            advance()
 
-    async def watch(self) -> NoReturn:
+    async def watch(self, advance: Advance = unwatched) -> NoReturn:
         """Tick for ever."""
+        self._advance_watch = advance
         while True:
             await asyncio.sleep(TICK_S)
             await self.tick()
+            advance()
+
+    async def _next_batch(self) -> Sequence[Message]:
+        """What has arrived, or nothing for a nap."""
+        try:
+            async with asyncio.timeout(NAP_S):
+                return await self._intake.batch()
+        except TimeoutError:
+            return ()
 
     async def take(self, messages: Sequence[Message]) -> None:
         """Journal one batch, then acknowledge it. Returns only when it is on disk."""
         batch = self._sort(messages)
         if not batch.is_idle:
             healths, doubted = self._presence.newest(), self._doubted()
-            result = await self._persist(lambda recording: self._store(recording, batch, healths, doubted))
+            result = await self._persist(
+                lambda recording: self._store(recording, batch, healths, doubted), self._advance
+            )
             self._take_over(result.outcome)
             self._promised.update(result.verified)
             self._intake.done(messages)
@@ -158,16 +176,17 @@ class Ingest:
             for subject in quiet:
                 admission.clear(subject, "not seen again")
 
-        await self._persist(note)
+        await self._persist(note, self._advance_watch)
         for key in holes:
             self._holes.pop(key, None)
 
-    async def _persist(self, work: Callable[[Recording], T]) -> T:
+    async def _persist(self, work: Callable[[Recording], T], advance: Advance) -> T:
         while True:
             try:
                 return await self._journal.transact(work)
             except JournalUnavailable:
                 await asyncio.sleep(RETRY_S)
+                advance()
 
     def _sort(self, messages: Sequence[Message]) -> _Sorted:
         batch = _Sorted()

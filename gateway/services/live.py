@@ -27,6 +27,7 @@ from edge_agent.wire.event import Json
 from gateway.domain.instants import iso_utc
 from gateway.domain.journal import Entry
 from gateway.ports import Clock, Journal
+from gateway.services.pulse import Advance, unwatched, wait_alive
 
 TICK_S = 1.0
 """The contract's; the board calls itself delayed after three missed ones and disconnected after five."""
@@ -107,12 +108,12 @@ class Live:
         """The newest position that every client has been given."""
         return self._head
 
-    async def run(self) -> None:
+    async def run(self, advance: Advance = unwatched) -> None:
         """Follow the journal and tick, until cancelled. Raises what reading the journal raises."""
         unsubscribe = self._journal.subscribe(lambda _entries: self._committed.set())
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._follow(), name="live.follow")
+                tasks.create_task(self._follow(advance), name="live.follow")
                 tasks.create_task(self._tick(), name="live.tick")
         finally:
             unsubscribe()
@@ -173,7 +174,7 @@ class Live:
                 if payload:
                     yield payload
 
-    async def _follow(self) -> None:
+    async def _follow(self, advance: Advance) -> None:
         while True:
             self._committed.clear()
             entries = await asyncio.to_thread(self._journal.entries_after, self._head, READ_MAX)
@@ -182,8 +183,9 @@ class Live:
                 self._head = entry.position
                 for client in tuple(self._clients):
                     client.offer(frame)
+            advance()
             if not entries:
-                await self._committed.wait()
+                await wait_alive(self._committed, None, advance)
 
     async def _tick(self) -> None:
         tick = _Frame(0, b"")

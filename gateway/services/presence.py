@@ -28,6 +28,7 @@ from gateway.domain.journal import FindingCleared, GatewayRule, PresenceChanged
 from gateway.domain.poll_load import is_overrunning
 from gateway.domain.presence import Presence
 from gateway.ports import Clock, Journal, JournalUnavailable, Recording
+from gateway.services.pulse import Advance, unwatched
 
 AgentKey: TypeAlias = tuple[str, str]
 """Site and agent."""
@@ -85,12 +86,13 @@ class PresenceWatch:
         self._findings = findings
         self._agents: dict[AgentKey, _Agent] = {}
 
-    async def run(self) -> NoReturn:
+    async def run(self, advance: Advance = unwatched) -> NoReturn:
         """Judge twice a second, for ever."""
         await self.start()
         while True:
             await asyncio.sleep(TICK_S)
             await self.tick()
+            advance()
 
     async def start(self) -> None:
         """Take up the agents that the journal knows: none of them is online until its beats rise."""

@@ -17,6 +17,7 @@ from gateway.domain.notice import NoticeNow
 from gateway.domain.teller import SUMMARY_AFTER_MS, Teller
 from gateway.domain.violation import Violation
 from gateway.ports import Clock, Journal, JournalUnavailable, Recording
+from gateway.services.pulse import Advance, unwatched, wait_alive
 
 RETRY_S: Final = 1.0
 """Pause while the journal cannot be written."""
@@ -40,13 +41,14 @@ class Timers:
         self._wake_dispatch = wake_dispatch
         self._woken = asyncio.Event()
 
-    async def run(self) -> None:
+    async def run(self, advance: Advance = unwatched) -> None:
         """Fire what is due, until cancelled."""
         unsubscribe = self._journal.subscribe(self._notice)
         try:
             while True:
                 self._woken.clear()
-                await self._sleep(await self._step())
+                await wait_alive(self._woken, await self._step(), advance)
+                advance()
         finally:
             unsubscribe()
 
@@ -59,13 +61,6 @@ class Timers:
         if has_summary:
             self._wake_dispatch()
         return None if next_ms is None else max(0, next_ms - self._clock.utc_ms()) / 1000
-
-    async def _sleep(self, seconds: float | None) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._woken.wait()
-        except TimeoutError:
-            pass
 
     def _notice(self, entries: Sequence[Entry]) -> None:
         if any(touches_alarms(entry) for entry in entries):

@@ -29,10 +29,12 @@ from gateway.domain.notify import AlertPlan, Language, Match, Person, Route
 from gateway.domain.plant_fold import Plant
 from gateway.domain.teller import Teller, Voice
 from gateway.ports import Clock, Delivered, Fold, Message, Notifier, Rejected, Retryable
+from gateway.services.clock_watch import watch_clock
 from gateway.services.dispatch import Dispatch
 from gateway.services.ingest import Ingest
 from gateway.services.operate import Operate
 from gateway.services.presence import PresenceWatch
+from gateway.services.pulse import unwatched
 from gateway.services.timers import Timers
 from simulators.draw import Draw
 from tests.simulation.clocks import NodeClock
@@ -359,6 +361,7 @@ class GatewayNode:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(ingest.run())
                 tasks.create_task(ingest.watch())
+                tasks.create_task(watch_clock(journal, clock, NoSessions(), unwatched))
                 tasks.create_task(presence.run())
                 tasks.create_task(timers.run())
                 tasks.create_task(dispatch.run())
@@ -380,6 +383,13 @@ class GatewayNode:
             self.intake.vanish()
         if self._task is not None:
             self._task.cancel()
+
+
+class NoSessions:
+    """Nobody signs in here."""
+
+    async def shift(self, leap_ms: int) -> None:
+        pass
 
 
 def _is_wanted(topic: str) -> bool:

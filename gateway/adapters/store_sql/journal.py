@@ -140,6 +140,10 @@ class SqlJournal:
                 await asyncio.wait([task])
                 raise
 
+    async def touch(self) -> None:
+        """Return as soon as the writer thread has done what it was asked before."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, lambda: None)
+
     def entries_after(self, position: int, limit: int) -> Sequence[Entry]:
         """Up to `limit` entries after `position`, in order (blocking; call in a thread)."""
         with self.readers.connect() as connection:

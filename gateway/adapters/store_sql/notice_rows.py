@@ -105,6 +105,13 @@ class SqlNoticeRows(RowsBase):
         """A summary tells of it."""
         self._settle(key, NoticeState.SUMMARISED, None)
 
+    def shift_notices(self, leap_ms: int) -> None:
+        """The gateway's time leaps: what waits goes on waiting as long as before."""
+        waiting = NOTICES.c.state.in_((NoticeState.PENDING.value, NoticeState.WITHDRAWN.value))
+        times = (NOTICES.c.not_before_ms, NOTICES.c.next_try_ms, NOTICES.c.changed_ms)
+        later = {column.name: column + leap_ms for column in times}
+        self._connection.execute(update(NOTICES).where(waiting).values(later))
+
     def _settle(self, key: str, state: NoticeState, outcome: str | None) -> None:
         values = {"state": state.value, "changed_ms": self.now_ms, "outcome": outcome}
         self._connection.execute(update(NOTICES).where(NOTICES.c.key == key).values(values))
