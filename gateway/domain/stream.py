@@ -8,11 +8,18 @@ lost store) the agent's newest health states, or a new store implies; then the n
 and the hole is a final gap.
 
     judge ─┬─ held already ─┬─ same hash ──▶ Duplicate
-           │                └─ other hash ─▶ Conflict        (quarantined, the held one stays)
-           ├─ in its turn ─────────────────▶ Next            (journaled; doubts and losses stated in it)
+           │                └─ other hash ─▶ Conflict        (quarantined, the held one stays)     ┐ where another
+           ├─ in its turn ─────────────────▶ Next            (journaled; doubts and losses stated) ┘ event is held
+           │                                                 before it: see below
            ├─ inside a stated gap ─────────▶ Late            (quarantined: its place in the order has passed)
            ├─ after a stated loss ─────────▶ Next(lost=…)
            └─ otherwise ───────────────────▶ Ahead(missing)  (dropped; a gap that may still fill)
+
+Two histories of one epoch exist when a running machine is resumed from a snapshot. Then an event may follow another
+event than the one that is held in that place. An ack of it would tell its agent that the other one has arrived, too,
+which the broker may have lost. So it waits until that one lies in quarantine; the agent sends it again first. Only
+where the agent's health shows that it has nothing more to send in between (its chain was tampered with, or the rest is
+pruned or damaged), it is taken, and what may have been before it is stated as lost.
 
 Nothing here is ever stuck: every event of a chain is the next one as soon as what lies before it is held or stated to
 be gone. Nothing is lost unstated: an answer names an event only when everything before it is held or in a `Lost`.
@@ -93,9 +100,10 @@ class Duplicate:
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """Its key is held with another hash, `held_hash`: the one that is held stays."""
+    """Its key is held with another hash, `held_hash`: the one that is held stays. `lost`: final gaps that end here."""
 
     held_hash: str
+    lost: tuple[Lost, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,15 +124,21 @@ Verdict: TypeAlias = Next | Duplicate | Conflict | Late | Ahead
 def judge(event: Event, held: Holdings, health: Health | None) -> Verdict:
     """What becomes of `event`, given what is held and the agent's newest health (None: none yet) (§3.1, §3.3–5)."""
     known = held.hash_at(event.epoch, event.seq)
+    if known == event.hash:
+        return Duplicate()
     if known is not None:
-        return Duplicate() if known == event.hash else Conflict(known)
+        lost = _lost_history(event, held, health)
+        return Ahead(None) if lost is None else Conflict(known, lost)
     last = held.last(event.epoch)
     if last is not None and event.seq < last.seq:
         return Late()
     if last is not None and event.seq == last.seq + 1:
-        return Next(chain_broken=event.prev != last.hash, second_agent=_is_followed(event.epoch, held))
+        lost = _lost_history(event, held, health)
+        if lost is None:
+            return Ahead(None)
+        return Next(event.prev != last.hash, lost, second_agent=_is_followed(event.epoch, held))
     if last is None and event.seq == 1:
-        start = _judge_start(event, held)
+        start = _judge_start(event, held, health)
         if start is not None:
             return start
     return _judge_after_loss(event, held, health) or Ahead(_missing_before(event, held))
@@ -182,7 +196,31 @@ def _is_followed(epoch: str, held: Holdings) -> bool:
     return held.latest_epoch() != epoch
 
 
-def _judge_start(event: Event, held: Holdings) -> Next | None:
+def _lost_history(event: Event, held: Holdings, health: Health | None) -> tuple[Lost, ...] | None:
+    """What is lost for good of another history before `event`, None where that may still come (§3.4)."""
+    before = _before(event)
+    if before is None or _is_accounted_for(before, held):
+        return ()
+    if health is None:
+        return None
+    seq, acked = before.seq, health.acked
+    for item in sorted(health.gone, key=lambda item: item.from_seq, reverse=True):
+        if item.epoch == before.epoch and item.from_seq <= seq <= item.to_seq:
+            seq = item.from_seq - 1
+    is_next_to_send = acked is not None and (acked.epoch, acked.seq) == (before.epoch, seq)
+    if seq > 0 and not is_next_to_send and health.first != event.position:
+        return None
+    return (Lost(before.epoch, 1, before.seq, "another history of this run, where it was not received"),)
+
+
+def _before(event: Event) -> Position | None:
+    """The event that `event` follows in its store, None for the first of a store."""
+    if event.seq > 1:
+        return Position(event.epoch, event.seq - 1, event.prev)
+    return event.body.after if isinstance(event.body, AgentStarted) else None
+
+
+def _judge_start(event: Event, held: Holdings, health: Health | None) -> Next | Ahead | None:
     """Seq 1 of an epoch that is not held: a first store, a replaced one, or a restart of a chain that is held."""
     if isinstance(event.body, AgentStarted):
         after = event.body.after
@@ -201,8 +239,11 @@ def _judge_start(event: Event, held: Holdings) -> Next | None:
     end = held.last(after.epoch)
     if digest is None:  # lost in a stated gap, unless it is still to come
         return Next(forked=True) if end is not None and after.seq < end.seq else None
+    lost = _lost_history(event, held, health)
+    if lost is None:
+        return Ahead(None)
     forked = end is None or end.seq != after.seq or _is_followed(after.epoch, held)
-    return Next(chain_broken=event.prev != digest, forked=forked, contradicts=digest != after.hash)
+    return Next(event.prev != digest, lost, forked, contradicts=digest != after.hash)
 
 
 def _tail_of_replaced_store(held: Holdings) -> tuple[Lost, ...]:

@@ -152,9 +152,9 @@ class Admission:
                 self._take(event, verdict)
             case Duplicate():
                 self.outcome.duplicates += 1
-            case Conflict(held_hash=held_hash):
+            case Conflict(held_hash=held_hash, lost=lost):
                 reason = f"{event.epoch}/{event.seq} is held with the hash {held_hash}"
-                self._refuse(event, topic, GatewayRule.EVIDENCE_CONFLICT, reason)
+                self._refuse(event, topic, GatewayRule.EVIDENCE_CONFLICT, reason, lost)
             case Late():
                 reason = f"{event.epoch}/{event.seq} lies in a gap that was final"
                 self._refuse(event, topic, GatewayRule.QUARANTINE, reason)
@@ -203,8 +203,7 @@ class Admission:
     def _take(self, event: Event, verdict: Next) -> None:
         key = (event.site, event.agent)
         for lost in verdict.lost:
-            self._close_as_final(key)
-            self.find_gap(key, lost, final=True)
+            self._state_lost(key, lost)
             self._reach((*key, lost.epoch), lost.to_seq or INTEGER_MAX)
         marks = (Mark.CHAIN_BROKEN,) if verdict.chain_broken else ()
         if isinstance(event.body, Unrecognised):
@@ -217,6 +216,10 @@ class Admission:
         self._close_filled(event)
         if isinstance(event.body, StateReport) and event.body.part == event.body.parts:
             self._heal(event, event.body.parts)
+
+    def _state_lost(self, key: AgentKey, lost: Lost) -> None:
+        self._close_as_final(key)
+        self.find_gap(key, lost, final=True)
 
     def _reach(self, epoch: EpochKey, seq: int) -> None:
         self.outcome.reached[epoch] = seq
@@ -250,12 +253,16 @@ class Admission:
             self._doubted.add(key)
             self.raise_once(Subject(GatewayRule.IDENTITY_CONFLICT, *key), where)
 
-    def _refuse(self, event: Event, topic: str, rule: GatewayRule, reason: str) -> None:
+    def _refuse(
+        self, event: Event, topic: str, rule: GatewayRule, reason: str, lost: tuple[Lost, ...] = ()
+    ) -> None:
         """An event that gets no place is kept raw; a raise in it is alarmed all the same (§3.4)."""
         key = (event.site, event.agent)
         self.outcome.conflicts += 1
         if self._recording.is_refused(*key, event.position):
             return  # it came again
+        for item in lost:
+            self._state_lost(key, item)
         self._recording.note_refused(*key, event.position)
         number = self._recording.put_in_quarantine(topic, event.payload, reason)
         self._recording.append(Quarantined(number, topic[:256], *key, reason))

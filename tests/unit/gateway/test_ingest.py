@@ -326,10 +326,24 @@ async def test_a_conflict_is_kept_raw_alarmed_and_answered_by_our_hash_and_its_r
 
 async def test_an_event_whose_link_does_not_fit_is_journaled_marked_and_alarmed(rig: Rig) -> None:
     ours, theirs = run_of(E, note("one")), run_of(E, note("two"), note())
-    await rig.send(*ours.events, theirs.events[2])
+    await rig.send(*ours.events, *theirs.events[1:])
     assert rig.bodies(EdgeEvent)[2].marks == (Mark.CHAIN_BROKEN,)
     assert rig.open_rules() == [GatewayRule.EVIDENCE_CONFLICT]
     assert rig.acks()[-1].seq == 3
+
+
+async def test_what_follows_another_history_that_will_not_come_is_taken_and_the_loss_alarmed(
+    rig: Rig,
+) -> None:
+    ours, theirs = run_of(E, note("one")), run_of(E, note("two"), note())
+    await rig.send(*ours.events, theirs.events[2])
+    assert len(rig.held()) == 2
+    assert rig.acks()[-1].hash == ours.events[1].hash
+    await rig.beat(health_of(theirs, acked=ours.events[1].position))
+    await rig.send(theirs.events[2])
+    assert rig.held() == [(E, 1), (E, 2), (E, 3)]
+    assert [(gap.from_seq, gap.to_seq, gap.final) for gap in rig.bodies(GapFound)] == [(1, 2, True)]
+    assert rig.open_rules() == [GatewayRule.STREAM_GAP, GatewayRule.EVIDENCE_CONFLICT]
 
 
 async def test_a_restored_image_is_alarmed_as_a_fork_until_the_next_report(rig: Rig) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+import pytest
+
 from edge_agent.wire.event import AgentStarted, Event, Position, Unrecognised
 from edge_agent.wire.status import Ack, GoneRange, Health
 from gateway.domain.stream import (
@@ -364,28 +366,74 @@ def test_a_held_key_with_another_hash_is_a_conflict() -> None:
     assert held.offer(theirs.add(note("another"))) == Conflict(ours.events[2].hash)
 
 
-def test_a_next_event_whose_link_does_not_fit_is_taken_and_marked() -> None:
+def two_histories() -> tuple[Holding, Store]:
+    """A gateway that holds one history of a run up to seq 3, and a store with another after seq 1."""
+    ours, theirs = run_of(E, 2), run_of(E, 0)
+    theirs.add(note("another"))
+    theirs.add(note("and on"))
+    held = Holding()
+    held.take_all(ours)
+    return held, theirs
+
+
+def test_what_follows_another_history_waits_until_that_lies_in_quarantine() -> None:
+    held, theirs = two_histories()
+    conflicting, following = theirs.events[2], theirs.add(note())
+    assert [held.offer(event) for event in (conflicting, following)] == [Ahead(None)] * 2
+    for event in theirs.events[1:3]:
+        assert isinstance(held.offer(event), Conflict)
+        held.refused.add(event.position)
+    assert held.offer(following) == Next(chain_broken=True)
+    assert held.offer(theirs.start(F)) == Next()
+
+
+def test_a_new_epoch_after_another_history_contradicts_and_waits_for_it_too() -> None:
+    held, theirs = two_histories()
+    start = theirs.start(F)
+    assert held.offer(start) == Ahead(None)
+    held.refused.add(theirs.events[2].position)
+    verdict = held_next(held.offer(start))
+    assert verdict.contradicts
+    assert verdict.chain_broken
+    assert not verdict.lost
+
+
+@pytest.mark.parametrize("change", ["acked", "first", "gone"])
+def test_another_history_that_will_not_come_is_stated_as_lost(change: str) -> None:
+    held, theirs = two_histories()
+    following = theirs.add(note())
+    health = {
+        "acked": health_of(theirs, acked=theirs.events[2].position),
+        "first": health_of(theirs, first=following.position),
+        "gone": health_of(theirs, acked=theirs.events[0].position, gone=(GoneRange(E, 2, 3),)),
+    }[change]
+    verdict = held_next(held.offer(following, health))
+    assert verdict.chain_broken
+    assert [(lost.epoch, lost.from_seq, lost.to_seq) for lost in verdict.lost] == [(E, 1, 3)]
+
+
+def test_a_conflict_after_another_history_that_will_not_come_states_that_as_lost() -> None:
+    held, theirs = two_histories()
+    health = health_of(theirs, acked=theirs.events[0].position, gone=(GoneRange(E, 2, 2),))
+    verdict = held.offer(theirs.events[2], health)
+    assert isinstance(verdict, Conflict)
+    assert [(lost.epoch, lost.from_seq, lost.to_seq) for lost in verdict.lost] == [(E, 1, 2)]
+
+
+def test_a_chain_that_was_tampered_with_goes_on_as_soon_as_its_agent_shows_that_nothing_is_missing() -> None:
     ours, theirs = run_of(E, 1), run_of(E, 0)
     theirs.add(note("another"))
     held = Holding()
     held.take_all(ours)
-    assert held.offer(theirs.add(note())) == Next(chain_broken=True)
+    broken = theirs.add(note())
+    assert held.offer(broken) == Ahead(None)
+    assert held_next(held.offer(broken, health_of(theirs, acked=ours.events[1].position))).chain_broken
 
 
 def test_a_first_store_must_begin_with_its_seed() -> None:
     stranger = Store(agent="gw-02")
     start = stranger.start(E)
     assert held_next(Holding().offer(replace(start, agent="gw-01"))).chain_broken
-
-
-def test_a_new_epoch_after_an_event_that_is_another_here_contradicts() -> None:
-    ours, theirs = run_of(E, 1), run_of(E, 0)
-    theirs.add(note("another"))
-    held = Holding()
-    held.take_all(ours)
-    verdict = held_next(held.offer(theirs.start(F)))
-    assert verdict.contradicts
-    assert verdict.chain_broken
 
 
 # 3.5: restored and cloned images

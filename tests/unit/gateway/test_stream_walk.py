@@ -68,6 +68,8 @@ class Gateway:
         verdict = judge(event, self, self.health)
         if isinstance(verdict, Conflict | Late):
             self.refused.add(event.position)
+        if isinstance(verdict, Conflict):
+            self.lost += verdict.lost
         if not isinstance(verdict, Next):
             return verdict
         self.lost += verdict.lost
@@ -268,7 +270,8 @@ class World:
             store = agent.store
             assert not agent.to_send(), f"stuck: {len(agent.to_send())} wait, acked {agent.acked}"
             for n, event in enumerate(store.events):
-                is_here = self.gateway.accounts_for(event.epoch, event.seq)
+                is_held = self.gateway.held.get((event.epoch, event.seq)) == event.hash
+                is_here = is_held or self.gateway.is_stated_lost(event.epoch, event.seq)
                 is_refused = event.position in self.gateway.refused
                 assert is_here or is_refused or self.is_nameless(store, n), f"lost: {event.epoch}/{event.seq}"
 
