@@ -1,7 +1,7 @@
 """Modbus links over the physical cell: answers when and what its controllers would, and fails as links fail.
 
-Every read happens at one instant of the cell (drawn between request and reply, so content may be as old as the
-request), and is written down in the `ServedLog` with what really was so then: that log, not the product, is the
+Every read happens at one instant of the cell (that of the request or that of the reply, so content may be as old as
+the request), and is written down in the `ServedLog` with what really was so then: that log, not the product, is the
 auditors' source for "good data said so".
 """
 
@@ -121,14 +121,14 @@ class SimFieldbus:
             fault = Fault.TIMEOUT
         if fault in {Fault.TIMEOUT, Fault.LATE}:
             latency_ms = timeout_ms
-        before_ms = self._draw.between(0, latency_ms)
-        if before_ms:
-            await asyncio.sleep(before_ms / 1000)
+        is_late = fault is not None or self._draw.chance(0.5)  # of a failed read nobody sees the content
+        if is_late:
+            await asyncio.sleep(latency_ms / 1000)
             self._advance()
         image = cell.image(spec.device)
         plain = read_wires(cell.machines[spec.id]) if controller.frozen is None else None
-        if latency_ms > before_ms:
-            await asyncio.sleep((latency_ms - before_ms) / 1000)
+        if not is_late:
+            await asyncio.sleep(latency_ms / 1000)
         is_good = fault is None
         self._log.note(
             Served(

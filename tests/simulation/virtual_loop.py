@@ -1,8 +1,8 @@
 """An event loop on which time is a number: it leaps to the next timer instead of waiting for it.
 
-Theory of operation. asyncio asks its selector to wait until the next timer. Ours waits for nothing: it adds the
-timeout to the loop's clock and returns. So days pass in seconds, every run of equal inputs is equal, and a program
-that waits for something nobody will ever do asks for an endless wait, which is a deadlock and says so at once.
+Theory of operation. asyncio runs what is ready, then waits for its selector until the next timer. Ours waits for
+nothing: when nothing is ready, its clock is the next timer's. So days pass in seconds, every run of equal inputs is
+equal, and a program that waits for something nobody will ever do is a deadlock and says so at once.
 
     nothing scheduled          DeadlockError      a hang, found without waiting for it
     the same instant for ever  LivelockError      a loop that never lets time pass
@@ -14,10 +14,11 @@ after the other, each after a latency of virtual time, in the order in which it 
 from __future__ import annotations
 
 import asyncio
+import heapq
 import math
-import selectors
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
+from contextvars import Context
 from typing import Protocol, TypeVar
 
 NS_PER_S = 1_000_000_000
@@ -43,33 +44,27 @@ class Offload(Protocol):
         """Do `work`, at once or later, and settle `done`."""
 
 
-class _LeapingSelector(selectors.SelectSelector):
-    """Leaps instead of waiting."""
-
-    def __init__(self, leap: Callable[[float | None], None]) -> None:
-        super().__init__()
-        self._leap = leap
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        self._leap(timeout)
-        return []
-
-
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """The loop. `now_ns` is nanoseconds since its beginning."""
+    """The loop. `now_ns` is nanoseconds since its beginning.
+
+    Timers of one instant fire in the order in which they were set. Nothing is asked of a selector: there is nobody
+    outside who could have news.
+    """
 
     def __init__(self) -> None:
         self.now_ns = 0
         self._turns = 0
-        self._offloads: dict[Executor, Offload] = {}
-        super().__init__(_LeapingSelector(self._pass))
+        self._timers: list[tuple[int, int, asyncio.TimerHandle]] = []
+        self._timers_set = 0
+        self._offloads: dict[Executor | None, Offload] = {}
+        super().__init__()
 
     def time(self) -> float:
         """Seconds since the beginning: what asyncio's timers are set by."""
         return self.now_ns / NS_PER_S
 
-    def attach(self, executor: Executor, offload: Offload) -> None:
-        """Let `offload` do what is handed to `executor`."""
+    def attach(self, executor: Executor | None, offload: Offload) -> None:
+        """Let `offload` do what is handed to `executor` (None: the one of `asyncio.to_thread`)."""
         self._offloads[executor] = offload
 
     def run_in_executor(  # type: ignore[override]
@@ -81,24 +76,56 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         def work() -> object:
             return func(*args)
 
-        offload = self._offloads.get(executor) if executor is not None else None
-        (offload or settle)(work, done)
+        (self._offloads.get(executor) or settle)(work, done)
         return done
+
+    def call_later(
+        self, delay: float, callback: Callable[..., object], *args: object, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """As asyncio's, to the nanosecond."""
+        return self._set_timer(self.now_ns + math.ceil(delay * NS_PER_S), callback, args, context)
+
+    def call_at(
+        self, when: float, callback: Callable[..., object], *args: object, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """As asyncio's, to the nanosecond."""
+        return self._set_timer(math.ceil(when * NS_PER_S), callback, args, context)
+
+    def call_at_ns(self, when_ns: int, callback: Callable[..., object]) -> None:
+        """At an exact instant."""
+        self._set_timer(when_ns, callback, (), None)
+
+    def _set_timer(
+        self, when_ns: int, callback: Callable[..., object], args: tuple[object, ...], context: Context | None
+    ) -> asyncio.TimerHandle:
+        handle = asyncio.TimerHandle(when_ns / NS_PER_S, callback, args, self, context)
+        self._timers_set += 1
+        heapq.heappush(self._timers, (when_ns, self._timers_set, handle))
+        return handle
+
+    def _run_once(self) -> None:
+        """One turn: what is ready now; when nothing is, leap to the next timer (asyncio's loop calls this for ever)."""
+        ready, timers = self._ready, self._timers  # type: ignore[attr-defined]
+        while timers and timers[0][2].cancelled():
+            heapq.heappop(timers)
+        if ready or (timers and timers[0][0] <= self.now_ns):
+            self._turns += 1
+            if self._turns > TURNS_AT_ONE_INSTANT_MAX:
+                raise LivelockError(f"{self._turns} turns at {self.time():.6f} s")
+        elif timers:
+            self.now_ns, self._turns = timers[0][0], 0
+        else:
+            raise DeadlockError("everybody waits, and nothing is scheduled that could wake anybody")
+        while timers and timers[0][0] <= self.now_ns:
+            ready.append(heapq.heappop(timers)[2])
+        for _ in range(len(ready)):
+            handle = ready.popleft()
+            if not handle.cancelled():
+                handle._run()
 
     def call_soon_threadsafe(self, *args: object, **kwargs: object) -> asyncio.Handle:
         """Refused: whoever calls this has a thread."""
         raise AssertionError("threads are banned in virtual time")
-
-    def _pass(self, timeout: float | None) -> None:
-        if timeout is None:
-            raise DeadlockError("everybody waits, and nothing is scheduled that could wake anybody")
-        if timeout > 0:
-            self.now_ns += math.ceil(timeout * NS_PER_S)
-            self._turns = 0
-            return
-        self._turns += 1
-        if self._turns > TURNS_AT_ONE_INSTANT_MAX:
-            raise LivelockError(f"{self._turns} turns at {self.time():.6f} s")
 
 
 def settle(work: Callable[[], object], done: asyncio.Future[object]) -> None:
