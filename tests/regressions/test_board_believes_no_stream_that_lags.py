@@ -6,12 +6,13 @@ in each the agent is alive, and what it said last is not how it stands.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from simulators.acts import Act, Verb
 from tests.simulation.crew import Script
 from tests.simulation.findings import Check
-from tests.simulation.runs import demo_plan, scratch
+from tests.simulation.suite import live
 from tests.simulation.swarm import calm
-from tests.simulation.virtual_loop import run_virtual
 from tests.simulation.world import World
 
 
@@ -32,30 +33,27 @@ def fill_the_disk(world: World) -> Script:
     door = world.cell.machines["mixer-18"].guards["door-1"]
     yield 8_000
     begun_ns = world.loop.now_ns
-    world.troubles.limit_store(0)
+    world.troubles.set_full(world.ward, is_full=True)
     world.cell.act(Act(Verb.PLC_STOP, device="plc-belt"))  # something to be written, now
     yield 8_000
     door.move(closed=False)
     yield 110_000
-    world.troubles.limit_store(None)
-    world.auditor.disk_full.append((begun_ns, world.loop.now_ns))
+    world.troubles.set_full(world.ward, is_full=False)
+    world.ward.unwritten.append((begun_ns, world.loop.now_ns))
     world.cell.act(Act(Verb.PLC_RUN, device="plc-belt"))
     door.move(closed=True)
     yield 5_000
 
 
-def live(script: str) -> list[str]:
-    with scratch() as folder:
-        world = World(1, folder, demo_plan(), calm(length_s=70 if script == "lost" else 140))
-        world.script = {"lost": lose_the_stream, "full": fill_the_disk}[script]
-        run_virtual(world.run)
+def found(length_s: int, script: Callable[[World], Script]) -> list[str]:
+    world = live(calm(length_s=length_s), script)
     return [str(item) for item in world.auditor.findings if item.check is not Check.UNKNOWN_WITHIN_BOUND]
 
 
 def test_nothing_is_shown_closed_while_the_stream_lags_behind_the_beats() -> None:
-    assert live("lost") == []
+    assert found(70, lose_the_stream) == []
 
 
 def test_nothing_is_shown_closed_while_the_agents_store_is_full() -> None:
     """Neither on the board nor, for longer than they live, by the retained states."""
-    assert live("full") == []
+    assert found(140, fill_the_disk) == []

@@ -11,9 +11,8 @@ import asyncio
 from edge_agent.wire.event import ViolationCleared, ViolationRaised
 from simulators.acts import Act, Verb
 from tests.simulation.crew import Script
-from tests.simulation.runs import demo_plan, scratch
+from tests.simulation.suite import live
 from tests.simulation.swarm import calm
-from tests.simulation.virtual_loop import run_virtual
 from tests.simulation.world import World
 
 
@@ -24,11 +23,11 @@ def open_while_the_disk_hangs(world: World) -> Script:
     machine.start()
     yield 5_000
     world.cell.act(Act(Verb.DEFEAT, machine="mixer-18", guard="door-1"))
-    world.agent_disk.latency_ms_min = world.agent_disk.latency_ms_max = 4_000
+    world.ward.disk.latency_ms_min = world.ward.disk.latency_ms_max = 4_000
     door.move(closed=False)
     yield 2_500
     door.move(closed=True)
-    world.agent_disk.latency_ms_min, world.agent_disk.latency_ms_max = 1, 3
+    world.ward.disk.latency_ms_min, world.ward.disk.latency_ms_max = 1, 3
     yield 10_000
 
 
@@ -43,18 +42,12 @@ def lose_a_device_with_a_full_disk(world: World) -> Script:
     filling.add_done_callback(lambda _done: None)
 
 
-def live(story: str) -> World:
-    with scratch() as folder:
-        world = World(1, folder, demo_plan(), calm(length_s=30, poll_ms=250))
-        scripts = {"hang": open_while_the_disk_hangs, "full": lose_a_device_with_a_full_disk}
-        world.script = scripts[story]
-        run_virtual(world.run)
-    return world
+CALM = calm(length_s=30, poll_ms=250)
 
 
 def test_a_violation_during_a_slow_commit_is_raised_with_its_true_duration() -> None:
-    world = live("hang")
-    bodies = [said.event.body for said in world.auditor.said]
+    world = live(CALM, open_while_the_disk_hangs)
+    bodies = [said.event.body for said in world.ward.said]
     raised = [body for body in bodies if isinstance(body, ViolationRaised)]
     cleared = [body for body in bodies if isinstance(body, ViolationCleared)]
     assert [body.rule for body in raised if body.guard == "door-1"] == ["guard_open_motion"]
@@ -64,4 +57,4 @@ def test_a_violation_during_a_slow_commit_is_raised_with_its_true_duration() -> 
 
 
 def test_a_lost_device_is_unknown_in_time_though_the_disk_is_full() -> None:
-    assert [str(finding) for finding in live("full").auditor.findings] == []
+    assert [str(finding) for finding in live(CALM, lose_a_device_with_a_full_disk).auditor.findings] == []

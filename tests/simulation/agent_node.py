@@ -7,8 +7,10 @@ cut; `stop` asks it to drain. The store's file survives, unless the world loses 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import shutil
+import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,13 +48,16 @@ from tests.simulation.node import CrashPoint, Disk, DiskWeather, Life
 from tests.simulation.virtual_loop import VirtualLoop
 
 STORE_MB: Final = 64
+_ANY_PAGES: Final = 1_073_741_823
+"""SQLite's own default for `max_page_count`."""
 
 
 class TappedStore(EventStore):
-    """The real store; says what it committed, and can die on either side of a commit."""
+    """The real store; says what it committed and what found no room, and can die on either side of a commit."""
 
     life: Life
     on_commit: Callable[[Sequence[Event]], None]
+    on_loss: Callable[[], None]
 
     def begin_epoch(self, pair: WallPair) -> Committed | StoreFull:
         self.life.point(CrashPoint.BEFORE_COMMIT)
@@ -62,7 +67,10 @@ class TappedStore(EventStore):
         self, drafts: Sequence[Draft], memory: Mapping[str, Json], pair: WallPair, loss: Loss | None = None
     ) -> Committed | StoreFull:
         self.life.point(CrashPoint.BEFORE_COMMIT)
-        return self._tap(super().commit(drafts, memory, pair, loss))
+        outcome = super().commit(drafts, memory, pair, loss)
+        if loss is not None or isinstance(outcome, StoreFull) or len(outcome.events) < len(drafts):
+            self.on_loss()
+        return self._tap(outcome)
 
     def stop_clean(self, pair: WallPair) -> Committed | StoreFull:
         self.life.point(CrashPoint.BEFORE_COMMIT)
@@ -79,9 +87,16 @@ class SimUplink:
     """`edge_agent.ports.Uplink` to the simulated broker: one connection after the other."""
 
     def __init__(
-        self, loop: VirtualLoop, broker: SimBroker, life: Life, ack_topic: str, receive_max: int
+        self,
+        loop: VirtualLoop,
+        broker: SimBroker,
+        life: Life,
+        client: str,
+        ack_topic: str,
+        receive_max: int,
     ) -> None:
         self._loop = loop
+        self._client = client
         self._broker = broker
         self._life = life
         self._ack_topic = ack_topic
@@ -153,7 +168,13 @@ class SimUplink:
                 report(AckArrived(mail.payload))
 
         connection = Connection(
-            self._broker, "agent", lambda name: name == self._ack_topic, self._receive_max, will, take, again
+            self._broker,
+            self._client,
+            lambda name: name == self._ack_topic,
+            self._receive_max,
+            will,
+            take,
+            again,
         )
         if not self._broker.connect(connection):
             again("cannot connect")
@@ -172,7 +193,8 @@ class AgentOptions:
     """What the world draws for one agent."""
 
     receive_max: int = 100
-    size_max_mb: int = STORE_MB
+    outbox_kb: int = 0
+    """What may wait there, when it is to be less than any configuration could say (0: `STORE_MB`)."""
     disk: DiskWeather = field(default_factory=DiskWeather)
 
 
@@ -201,6 +223,7 @@ class AgentNode:
         self.store: TappedStore | None = None
         self.uplink: SimUplink | None = None
         self.on_commit: Callable[[Sequence[Event]], None] = lambda _events: None
+        self.on_loss: Callable[[], None] = lambda: None
         self.failures: list[str] = []
         self.lives: list[tuple[int, int]] = []
         """When each of its processes began and ended (virtual ns); the present one is not in it."""
@@ -232,7 +255,9 @@ class AgentNode:
             threaded._worker, Disk(self.loop, self.life, self._draw.split("disk"), self.options.disk)
         )
         ack_topic = topic(self.plan.site, self.plan.agent, Channel.ACK)
-        self.uplink = SimUplink(self.loop, self._broker, self.life, ack_topic, self.options.receive_max)
+        self.uplink = SimUplink(
+            self.loop, self._broker, self.life, self.plan.agent, ack_topic, self.options.receive_max
+        )
         world = World(
             clock=self.clock,
             outbox=threaded,
@@ -287,17 +312,50 @@ class AgentNode:
         for file in sorted(image.glob("*")) if image is not None else []:
             shutil.copy(file, self.path.parent / file.name)
 
+    def limit_store(self) -> None:
+        """Let the disk have no more room than is used, or any, as its weather is."""
+        if self.store is None or not self.is_running:
+            return
+        limit = (
+            self.store._db.execute("PRAGMA page_count").fetchone()[0]
+            if self.options.disk.is_full
+            else _ANY_PAGES
+        )
+        self.store._db.execute(f"PRAGMA max_page_count={limit}")
+
+    def spoil_rows(self, draw: Draw) -> int:
+        """Bits flip in some stored events (only while the process is down); how many of them."""
+        assert not self.life.is_alive
+        with contextlib.closing(sqlite3.connect(self.path, isolation_level=None)) as database:
+            places = [row[0] for row in database.execute("SELECT n FROM event ORDER BY n")]
+            chosen = sorted({draw.choice(places) for _ in range(draw.between(1, 4))}) if places else []
+            for place in chosen:
+                (payload,) = database.execute("SELECT payload FROM event WHERE n=?", (place,)).fetchone()
+                at = draw.between(0, len(payload) - 1)
+                spoilt = payload[:at] + bytes([payload[at] ^ 1 << draw.between(0, 6)]) + payload[at + 1 :]
+                database.execute("UPDATE event SET payload=? WHERE n=?", (spoilt, place))
+        return len(chosen)
+
+    def spoil_file(self) -> None:
+        """The file is no database any more (only while the process is down)."""
+        assert not self.life.is_alive
+        if self.path.exists():
+            with self.path.open("r+b") as file:
+                file.write(bytes(4096))
+
     def _open_store(self) -> TappedStore:
         plan = self.plan
         run = Run(plan.site, plan.agent, self.clock.boot, "0", plan.config_hash)
         store = self.store_class(
             self.path,
             run,
-            size_max_mb=self.options.size_max_mb,
+            size_max_mb=STORE_MB,
             sign=self._key.sign,
             draw=self._draw_bytes,
         )
-        store.life, store.on_commit = self.life, self.on_commit
+        store.life, store.on_commit, store.on_loss = self.life, self.on_commit, self.on_loss
+        if self.options.outbox_kb:
+            store._limit_bytes = self.options.outbox_kb * 1024
         self.store = store
         return store
 

@@ -8,7 +8,8 @@ auditors' source for "good data said so".
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -20,9 +21,6 @@ from simulators.draw import Draw
 from simulators.machine import Machine
 from simulators.plant import DEVICES
 from tests.simulation.virtual_loop import VirtualLoop
-
-SERVED_MAX: Final = 400_000
-"""Reads remembered for the auditors; more than any run makes."""
 
 
 class Fault(StrEnum):
@@ -70,14 +68,20 @@ class Served:
 
 
 class ServedLog:
-    """Every read of the run, in order of its end."""
+    """Every read of one agent's run, by device, in order of its end."""
 
     def __init__(self) -> None:
-        self.reads: deque[Served] = deque(maxlen=SERVED_MAX)
+        self.on_read: Callable[[Served], None] = lambda _served: None
+        self._reads: dict[str, list[Served]] = {}
 
     def note(self, served: Served) -> None:
         """One more."""
-        self.reads.append(served)
+        self._reads.setdefault(served.device, []).append(served)
+        self.on_read(served)
+
+    def of(self, device: str) -> list[Served]:
+        """Every read of one device."""
+        return self._reads.get(device, [])
 
 
 _UNITS: Final = {spec.unit: spec for spec in DEVICES.values()}

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import ClassVar, Final, TypeVar
 from zoneinfo import ZoneInfo
@@ -18,6 +20,9 @@ from sqlalchemy import Engine
 
 from edge_agent.wire.topics import Channel, parse
 from gateway.adapters.clock_system import SystemClock
+from gateway.adapters.migrations import upgrade
+from gateway.adapters.store_sql.alarm_reads import SqlAlarmReads
+from gateway.adapters.store_sql.engine import open_writer
 from gateway.adapters.store_sql.journal import SqlJournal
 from gateway.adapters.store_sql.recording import SqlRecording
 from gateway.adapters.words import load_words
@@ -31,6 +36,7 @@ from gateway.domain.teller import Teller, Voice
 from gateway.ports import Clock, Delivered, Fold, Message, Notifier, Rejected, Retryable
 from gateway.services.clock_watch import watch_clock
 from gateway.services.dispatch import Dispatch
+from gateway.services.historian import HistorianFeed
 from gateway.services.ingest import Ingest
 from gateway.services.operate import Operate
 from gateway.services.presence import PresenceWatch
@@ -38,9 +44,10 @@ from gateway.services.pulse import unwatched
 from gateway.services.timers import Timers
 from simulators.draw import Draw
 from tests.simulation.clocks import NodeClock
+from tests.simulation.historian import HistorianWeather, Points, SimHistorian
 from tests.simulation.network import Backoff, Connection, Mail, SimBroker
 from tests.simulation.node import CrashPoint, Disk, DiskWeather, Life
-from tests.simulation.virtual_loop import VirtualLoop
+from tests.simulation.virtual_loop import VirtualLoop, virtual_loop
 
 T = TypeVar("T")
 
@@ -49,6 +56,9 @@ INTAKE_RECEIVE_MAX: Final = 100
 
 BATCH_MAX: Final = 500
 """Messages of one batch, as the real intake hands them over."""
+
+ANY_PAGES: Final = 1_073_741_823
+"""SQLite's own default for `max_page_count`."""
 
 CHANNEL: Final = "hook"
 PEOPLE: Final = {
@@ -76,15 +86,26 @@ class TappedJournal(SqlJournal):
 
     def __init__(self, writer: Engine, readers: Engine, clock: Clock, folds: Mapping[str, Fold]) -> None:
         super().__init__(writer, readers, clock, folds)
+        self._is_limited = False
         self.loop.attach(self._thread, self.disk)
 
     def _commit(self, work: Callable[[SqlRecording], T]) -> tuple[T, SqlRecording]:
         self.life.point(CrashPoint.BEFORE_COMMIT)
+        self._limit()
         result, recording = super()._commit(work)
         if recording.entries:
             type(self).on_commit(recording.entries)
             self.life.point(CrashPoint.AFTER_COMMIT)
         return result, recording
+
+    def _limit(self) -> None:
+        """Let SQLite have the room that the disk has: any, or no more than is used."""
+        if self._is_limited is not self.disk.weather.is_full:
+            self._is_limited = self.disk.weather.is_full
+            with self._writer.connect() as connection:
+                used = connection.exec_driver_sql("PRAGMA page_count").scalar()
+                limit = used if self._is_limited else ANY_PAGES
+                connection.exec_driver_sql(f"PRAGMA max_page_count={limit}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,16 +212,16 @@ class ReceiverWeather:
 
 @dataclass(slots=True)
 class Received:
-    """Everything the receiver took, by idempotency key, with how often it came; outlives gateways."""
+    """Everything the receiver took, by idempotency key, and when it came first; outlives gateways."""
 
     alerts: dict[str, Alert] = field(default_factory=dict)
-    times: dict[str, int] = field(default_factory=dict)
+    at_ns: dict[str, int] = field(default_factory=dict)
     rejected: set[str] = field(default_factory=set)
 
     def take(self, alert: Alert) -> None:
         """One message arrived."""
         self.alerts.setdefault(alert.delivery, alert)
-        self.times[alert.delivery] = self.times.get(alert.delivery, 0) + 1
+        self.at_ns.setdefault(alert.delivery, virtual_loop().now_ns)
 
 
 class SimNotifier:
@@ -243,6 +264,7 @@ class Parts:
     ingest: Ingest
     presence: PresenceWatch
     operate: Operate
+    historian: HistorianFeed
     clock: SystemClock
 
 
@@ -258,6 +280,7 @@ class GatewayNode:
         draw: Draw,
         disk_weather: DiskWeather,
         receiver_weather: ReceiverWeather,
+        historian_weather: HistorianWeather,
     ) -> None:
         self.loop = loop
         self.clock = clock
@@ -267,16 +290,23 @@ class GatewayNode:
         self.parts: Parts | None = None
         self.intake: SimIntake | None = None
         self.received = Received()
+        self.points = Points()
+        self.lives: list[tuple[int, int]] = []
+        """When each of its processes worked (virtual ns); the present one is not in it."""
+        self.works_since_ns = 0
         self.on_commit: Callable[[Sequence[Entry]], None] = lambda _entries: None
         self.on_ack: Callable[[str, bytes], None] = lambda _topic, _payload: None
         self.failures: list[str] = []
         self.journal_class: type[TappedJournal] = TappedJournal
         self.ingest_class: type[Ingest] = Ingest
         self.notifier_class: type[SimNotifier] = SimNotifier
+        self.feed_class: type[HistorianFeed] = HistorianFeed
         self._broker = broker
         self._draw = draw
         self._disk_weather = disk_weather
         self._receiver_weather = receiver_weather
+        self._historian_weather = historian_weather
+        self._starts = 0
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -287,6 +317,7 @@ class GatewayNode:
     def start(self) -> None:
         """Start the process."""
         assert not self.life.is_alive
+        self._starts += 1
         self.life = Life("gateway")
         self.life.on_death = self._bury
         self.intake = SimIntake(self.loop, self._broker, self.life)
@@ -336,12 +367,13 @@ class GatewayNode:
     async def _live(self, life: Life, intake: SimIntake) -> None:
         clock = SystemClock(wall_ms=self.clock.utc_ms, mono_ms=self.clock.mono_ms)
         clock.not_before(self._newest_entry_ms())
-        teller = Teller(
-            ALERTS, Voice(Language.EN, load_words(), ZoneInfo("Asia/Shanghai"), "http://board.example")
-        )
+        if not self.path.exists():
+            self.path.write_bytes(_empty_journal())
+        teller = Teller(ALERTS, _voice())
         book, plant, findings = AlarmBook(teller), Plant(), OpenFindings()
         folds: dict[str, Fold] = {"book": book, "plant": plant, "findings": findings}
-        disk = Disk(self.loop, life, self._draw.split("disk"), self._disk_weather)
+        draw = self._draw.split(f"life {self._starts}")
+        disk = Disk(self.loop, life, draw.split("disk"), self._disk_weather)
         kind: type[TappedJournal] = type(
             "Journal",
             (self.journal_class,),
@@ -352,11 +384,15 @@ class GatewayNode:
             presence = PresenceWatch(journal, clock, findings)
             ingest = self.ingest_class(journal, intake, clock, findings, presence)
             notifier: Notifier = self.notifier_class(
-                life, self._draw.split("receiver"), self._receiver_weather, self.received
+                life, draw.split("receiver"), self._receiver_weather, self.received
             )
             dispatch = Dispatch(journal, clock, findings, {CHANNEL: notifier})
             timers = Timers(journal, clock, book, teller, dispatch.wake)
-            self.parts = Parts(journal, book, plant, findings, ingest, presence, Operate(journal), clock)
+            feed = self._make_feed(life, draw, journal, presence)
+            self.parts = Parts(
+                journal, book, plant, findings, ingest, presence, Operate(journal), feed, clock
+            )
+            self.works_since_ns = self.loop.now_ns
             intake.open()
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(ingest.run())
@@ -365,9 +401,20 @@ class GatewayNode:
                 tasks.create_task(presence.run())
                 tasks.create_task(timers.run())
                 tasks.create_task(dispatch.run())
+                tasks.create_task(feed.run())
         finally:
+            self.lives.append((self.works_since_ns, self.loop.now_ns))
             journal._writer.dispose()
             journal.readers.dispose()
+
+    def _make_feed(
+        self, life: Life, draw: Draw, journal: TappedJournal, presence: PresenceWatch
+    ) -> HistorianFeed:
+        weather = self._historian_weather
+        self.loop.attach(None, Disk(self.loop, life, draw.split("thread"), weather))
+        historian = SimHistorian(life, draw.split("historian"), weather, self.points)
+        find = SqlAlarmReads(journal.readers).violation
+        return self.feed_class(journal, presence._clock, historian, find, presence.newest)
 
     def _newest_entry_ms(self) -> int:
         """The time of the journal's last entry, which journal time must not fall below."""
@@ -390,6 +437,23 @@ class NoSessions:
 
     async def shift(self, leap_ms: int) -> None:
         pass
+
+
+@cache
+def _empty_journal() -> bytes:
+    """A journal as the migrations leave it: every run begins with a copy instead of migrating anew."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "journal.db"
+        url = f"sqlite:///{path}"
+        writer = open_writer(url)
+        upgrade(writer, url)
+        writer.dispose()
+        return path.read_bytes()
+
+
+@cache
+def _voice() -> Voice:
+    return Voice(Language.EN, load_words(), ZoneInfo("Asia/Shanghai"), "http://board.example")
 
 
 def _is_wanted(topic: str) -> bool:

@@ -6,7 +6,7 @@ that is how messages overtake each other on real networks. A connection can also
 arrives any more, and each side notices after its own timeout.
 
 The broker keeps retained messages (with their expiry) and sends to subscribers at most their Receive Maximum
-unanswered; what waits beyond `QUEUE_MAX` is dropped, newest first, as mosquitto does. It may deliver twice, PUBACK and
+unanswered; what waits beyond `queue_max` is dropped, newest first, as mosquitto does. It may deliver twice, PUBACK and
 forget, lose a last will, and be wiped. It never delivers what nobody sent. A PUBACK says whether anybody heard.
 
 `Weather` holds the probabilities; the world draws them per seed and makes good weather for the healing.
@@ -14,7 +14,7 @@ forget, lose a last will, and be wiped. It never delivers what nobody sent. A PU
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -88,7 +88,6 @@ class Connection:
         self.is_silent = False
         self.published = 0
         self.answered = 0
-        self.dropped = 0
         self._broker = broker
         self._receive_maximum = receive_maximum
         self._on_mail = on_mail
@@ -134,8 +133,8 @@ class Connection:
 
     def deliver(self, mail: Mail) -> None:
         """Broker's side: queue for this client."""
-        if len(self._queue) >= QUEUE_MAX:
-            self.dropped += 1
+        if len(self._queue) >= self._broker.queue_max:
+            self._broker.mischief["message dropped"] += 1
             return
         self._queue.append(mail)
         self._pump()
@@ -226,7 +225,7 @@ class Connection:
             if self.is_up and not self.is_silent:
                 action()
 
-        loop.call_at(at_ns / NS_PER_S, arrive)
+        loop.call_at_ns(at_ns, arrive)
         return at_ns
 
 
@@ -238,9 +237,10 @@ class SimBroker:
         self.draw = draw
         self.weather = Weather()
         self.is_up = True
+        self.queue_max = QUEUE_MAX
         self.unreachable: set[str] = set()
         self.connections: list[Connection] = []
-        self.watchers: list[Callable[[str, bytes], None]] = []
+        self.mischief: Counter[str] = Counter()
         self._kept: dict[str, _Kept] = {}
 
     def connect(self, connection: Connection) -> bool:
@@ -268,24 +268,25 @@ class SimBroker:
         """Take a publish; whether anybody is said to have heard it."""
         if not self.is_up:
             return False
-        for watch in self.watchers:
-            watch(topic, payload)
         if retain and payload:
             until_ns = None if expiry_s is None else self.loop.now_ns + expiry_s * NS_PER_S
             self._kept[topic] = _Kept(payload, until_ns)
         elif retain:
             self._kept.pop(topic, None)
         if not retain and self.draw.chance(self.weather.forget_share):
-            return True  # answered, and forgotten
+            self.mischief["message forgotten"] += 1
+            return True  # answered, all the same
         wanting = [connection for connection in self.connections if connection.wants(topic)]
         for connection in wanting:
             connection.deliver(Mail(topic, payload, retain=False))
             if not retain and self.draw.chance(self.weather.duplicate_share):
+                self.mischief["message doubled"] += 1
                 connection.deliver(Mail(topic, payload, retain=False))
         return bool(wanting)
 
     def take_straggler(self, topic: str, payload: bytes, expiry_s: int | None) -> None:
         """A message of a connection that is over arrives after all."""
+        self.mischief["straggler"] += 1
         self.route(topic, payload, retain=False, expiry_s=expiry_s)
 
     def remove(self, connection: Connection, *, is_clean: bool) -> None:
@@ -294,7 +295,11 @@ class SimBroker:
             return
         self.connections.remove(connection)
         will = connection.will
-        if will is not None and not is_clean and not self.draw.chance(self.weather.lost_will_share):
+        if will is None or is_clean:
+            return
+        if self.draw.chance(self.weather.lost_will_share):
+            self.mischief["last will lost"] += 1
+        else:
             self.route(will.topic, will.payload, retain=True, expiry_s=None)
 
     def stop(self, *, is_wiped: bool) -> None:

@@ -27,6 +27,7 @@ class CrashPoint(StrEnum):
     AFTER_PUBACK = "after_puback"
     AFTER_ACK = "after_ack"
     AFTER_SEND = "after_send"
+    AFTER_WRITE = "after_write"
 
 
 class PowerCutError(BaseException):
@@ -35,12 +36,13 @@ class PowerCutError(BaseException):
 
 @dataclass(slots=True)
 class DiskWeather:
-    """How slow a disk is, and how often it stalls."""
+    """How slow a disk is, how often it stalls, and whether it has room."""
 
     latency_ms_min: int = 1
     latency_ms_max: int = 3
     stall_share: float = 0.0
     stall_ms_max: int = 2000
+    is_full: bool = False
 
 
 class Life:
@@ -72,10 +74,10 @@ class Disk:
     """An `Offload`: does a process's disk work in order, each job after a latency; a dead process's never."""
 
     def __init__(self, loop: VirtualLoop, life: Life, draw: Draw, weather: DiskWeather) -> None:
+        self.weather = weather
         self._loop = loop
         self._life = life
         self._draw = draw
-        self._weather = weather
         self._jobs: deque[tuple[Callable[[], object], asyncio.Future[object]]] = deque()
         self._is_busy = False
 
@@ -87,9 +89,9 @@ class Disk:
         if self._is_busy or not self._jobs:
             return
         self._is_busy = True
-        latency_ms = self._draw.between(self._weather.latency_ms_min, self._weather.latency_ms_max)
-        if self._draw.chance(self._weather.stall_share):
-            latency_ms += self._draw.between(1, self._weather.stall_ms_max)
+        latency_ms = self._draw.between(self.weather.latency_ms_min, self.weather.latency_ms_max)
+        if self._draw.chance(self.weather.stall_share):
+            latency_ms += self._draw.between(1, self.weather.stall_ms_max)
         self._loop.call_later(latency_ms / 1000, self._do)
 
     def _do(self) -> None:

@@ -1,38 +1,48 @@
-"""Running seeds: what tests, and people with a seed in their hands, call.
-
-python -m tests.simulation 17        runs seed 17 and says what was drawn, found, and its trace
-"""
+"""One seed's run: what campaigns, tests, and people with a seed in their hands call."""
 
 from __future__ import annotations
 
-import os
+import resource
 import tempfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from functools import cache
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from edge_agent.domain.plan import CellPlan
-from edge_agent.settings import AgentSettings, load
-from tests.simulation.virtual_loop import run_virtual
+from simulators.draw import Draw
+from tests.simulation.findings import Finding
+from tests.simulation.plants import MACHINES, deal
+from tests.simulation.swarm import Swarm, draw_swarm
+from tests.simulation.virtual_loop import NS_PER_S, run_virtual
 from tests.simulation.world import World
 
-CONFIG: Final = Path(__file__).parents[2] / "config" / "demo" / "agent.yaml"
 MEMORY: Final = Path("/dev/shm")
 
-SEEDS: Final = int(os.environ.get("GUARDWATCH_SEEDS", "4"))
-"""How many seeds a run of the suite tries: a few with every check, more in a full test, as many as you like by hand."""
 
-FIRST_SEED: Final = int(os.environ.get("GUARDWATCH_FIRST_SEED", "1"))
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One seed's run, lived through. `struck` counts what befell it, by kind; `cpu_s` is what it cost."""
 
+    seed: int
+    swarm: Swarm
+    trace: str
+    findings: tuple[Finding, ...]
+    virtual_s: float
+    cpu_s: float
+    events: int
+    struck: Counter[str]
 
-@cache
-def demo_plan() -> CellPlan:
-    """The demo's configuration, compiled as the agent compiles it."""
-    settings = load(CONFIG, {"GUARDWATCH_MQTT_PORT": "1883", "GUARDWATCH_SIM_PORT": "5020"})
-    assert isinstance(settings, AgentSettings), settings
-    return settings.plan
+    @property
+    def is_kept(self) -> bool:
+        """Whether no promise was broken."""
+        return not self.findings
+
+    def __str__(self) -> str:
+        """Its result on one line, and what was found on lines of its own."""
+        lines = [f"seed {self.seed} trace {self.trace} events {self.events}", f"  {self.swarm}"]
+        return "\n".join([*lines, *(f"  {finding}" for finding in self.findings)])
 
 
 @contextmanager
@@ -42,22 +52,43 @@ def scratch() -> Iterator[Path]:
         yield Path(folder)
 
 
-def run_seed(seed: int) -> World:
-    """One seed's run, lived through."""
+def run_seed(seed: int, without: Collection[str] = ()) -> Run:
+    """Live through one seed, with some of its troubles switched off. Raises `ValueError` for what is no trouble."""
+    swarm = draw_swarm(Draw(seed).split("swarm")).without(without)
+    before_s = _cpu_s()
     with scratch() as folder:
-        world = World(seed, folder, demo_plan())
+        hand = Draw(seed).split("machines")
+        machines = sorted(MACHINES, key=lambda name: hand.split(name).bits())[: swarm.machines]
+        world = World(seed, folder, deal(tuple(machines), swarm.agents), swarm)
         run_virtual(world.run)
-    return world
-
-
-def assert_kept(world: World) -> None:
-    """No promise was broken; else everything that is needed to see it again."""
-    found = "\n  ".join(str(finding) for finding in world.auditor.findings)
-    assert not found, (
-        f"seed {world.seed}\n  {found}\n  {world.swarm}\n  again: python -m tests.simulation {world.seed}"
+    return Run(
+        seed,
+        swarm,
+        world.trace,
+        tuple(world.auditor.findings),
+        world.loop.now_ns / NS_PER_S,
+        _cpu_s() - before_s,
+        sum(len(ward.said) for ward in world.auditor.wards),
+        world.troubles.struck + world.operators.struck + _weather_of(world),
     )
 
 
-def seeds(part: int, parts: int) -> range:
-    """The seeds of one of several test files: files run beside each other."""
-    return range(FIRST_SEED + part, FIRST_SEED + SEEDS, parts)
+def _weather_of(world: World) -> Counter[str]:
+    """What the links and the network did, which no trouble had to be called for."""
+    struck: Counter[str] = Counter()
+    for ward in world.auditor.wards:
+        struck["read failed"] += sum(
+            not read.is_good for device in ward.plan.devices for read in ward.served.of(device)
+        )
+    struck.update(world.broker.mischief)
+    return struck
+
+
+def _cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def assert_kept(run: Run) -> None:
+    """No promise was broken; else everything that is needed to see it again."""
+    assert run.is_kept, f"{run}\n  again: python -m tests.simulation --seed {run.seed}"

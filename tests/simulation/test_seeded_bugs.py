@@ -35,9 +35,10 @@ from tests.simulation.crew import Script
 from tests.simulation.fieldbus import SimFieldbus
 from tests.simulation.findings import Check
 from tests.simulation.gateway_node import SimNotifier
-from tests.simulation.runs import demo_plan, scratch
+from tests.simulation.plants import demo_plan
+from tests.simulation.suite import live
 from tests.simulation.swarm import Swarm, calm
-from tests.simulation.virtual_loop import NS_PER_S, run_virtual
+from tests.simulation.virtual_loop import NS_PER_S
 from tests.simulation.world import World
 
 pytestmark = pytest.mark.thorough
@@ -54,7 +55,7 @@ def open_long(world: World) -> Script:
     cell.act(Act(Verb.DEFEAT, machine="mixer-18", guard="door-1"))
     door.move(closed=False)
     yield 4_000
-    world.agent_clock.step_wall(world.wall_step_ns)
+    world.ward.clock.step_wall(world.wall_step_ns)
     yield 12_000
     door.move(closed=True)
     yield 4_000
@@ -122,7 +123,7 @@ def ack_before_commit(world: World) -> None:
 def forget_on_puback(world: World) -> None:
     """Takes the broker's PUBACK for safe (B3)."""
     scripted(world)
-    world.agent.mode = DeliveryMode.BROKER
+    world.ward.node.mode = DeliveryMode.BROKER
 
 
 class LastValueBus(SimFieldbus):
@@ -311,11 +312,7 @@ BUGS = (
 
 
 def live_through(bug: Bug) -> set[Check]:
-    with scratch() as folder:
-        world = World(bug.seed, folder, bug.plan(), bug.swarm, heal_s=10)
-        world.bus_class = bug.bus
-        world.customise = bug.customise
-        run_virtual(world.run)
+    world = live(bug.swarm, None, bug.plan(), seed=bug.seed, customise=bug.customise, bus=bug.bus, heal_s=10)
     return {finding.check for finding in world.auditor.findings}
 
 
@@ -327,8 +324,5 @@ def test_the_auditor_sees_it(bug: Bug, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("bus", [SimFieldbus, LossyBus])
 def test_without_a_bug_the_same_story_is_green(bus: type[SimFieldbus]) -> None:
-    with scratch() as folder:
-        world = World(1, folder, demo_plan(), calm(forget_share=0.1))
-        world.bus_class, world.customise = bus, stepped
-        run_virtual(world.run)
+    world = live(calm(forget_share=0.1), customise=stepped, bus=bus)
     assert [str(finding) for finding in world.auditor.findings] == []

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulation.runs import assert_kept, run_seed, seeds
+from tests.simulation.runs import assert_kept, run_seed
+from tests.simulation.suite import seeds
 
 pytestmark = pytest.mark.thorough
 

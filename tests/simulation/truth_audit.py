@@ -9,18 +9,21 @@ two bounds the product may do what it likes.
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from edge_agent.domain.plan import GuardPlan, MachinePlan, RuleName, RulePlan
 from edge_agent.wire.event import Basis, ViolationCleared, ViolationRaised
 from simulators.truth import Fact, overlaps
-from tests.simulation.fieldbus import Plain
+from tests.simulation.fieldbus import Plain, Served
 from tests.simulation.findings import Check
-from tests.simulation.views import MS, Span, View, views_of
+from tests.simulation.views import Span, View, views_of
+from tests.simulation.ward import MS, Said, Ward
 
 if TYPE_CHECKING:
-    from tests.simulation.auditor import Auditor, Said
+    from tests.simulation.auditor import Auditor
 
 LINK_NS: Final = 1_300 * MS
 """What neighbours on a shared link may delay a poll by: two requests of silent ones that time out."""
@@ -48,38 +51,40 @@ class Opened:
     cleared_ns: int | None
 
 
-def audit(auditor: Auditor) -> None:
-    """Judge a run that has healed."""
-    opened = _replay(auditor)
-    views = {str(device): views_of(auditor, device) for device in auditor.plan.devices}
-    for machine in auditor.plan.machines.values():
+def audit(auditor: Auditor, ward: Ward) -> None:
+    """Judge what one agent said in a run that has healed."""
+    opened = _replay(auditor, ward)
+    views = {str(device): views_of(ward, device) for device in ward.plan.devices}
+    for machine in ward.plan.machines.values():
         for guard in machine.guards:
             for rule in guard.rules:
                 if rule.name in _REAL:
-                    _audit_real(auditor, machine, guard, rule, views, opened)
-    for said in auditor.said:
+                    _audit_real(auditor, ward, (machine, guard, rule), views, opened)
+    for said in ward.said:
         if isinstance(said.event.body, ViolationRaised):
-            _audit_raise(auditor, said, said.event.body)
-    _audit_durations(auditor)
+            _audit_raise(auditor, ward, said, said.event.body)
+    _audit_durations(auditor, ward)
 
 
-def _replay(auditor: Auditor) -> list[Opened]:
+def _replay(auditor: Auditor, ward: Ward) -> list[Opened]:
     """Occurrences with their spans; a second raise of what is open is a finding."""
-    opened: dict[Key, tuple[str, int]] = {}
+    opened = _open_at_end(ward.bases[0])
     done: list[Opened] = []
     store = 0
-    for said in auditor.said:
-        if said.store != store:  # another disk: what the old one remembered is gone with it
-            store = said.store
-            done.extend(Opened(key, name, since, said.at_ns) for key, (name, since) in opened.items())
-            opened.clear()
+    for said in ward.said:
+        while store < said.store:  # another disk: it remembers what it held
+            replaced_ns = ward.mishaps[store].at_ns
+            store += 1
+            done.extend(Opened(key, name, since, replaced_ns) for key, (name, since) in opened.items())
+            opened = _open_at_end(ward.bases[store])
         match said.event.body:
             case ViolationRaised() as body:
                 key = (body.machine, body.guard, body.device, body.rule)
-                if key in opened:
+                name, since = opened.get(key, ("", 0))
+                if name and not ward.is_unwritten(since, said.observed_ns):
                     auditor.find(
                         Check.EVERY_REAL_VIOLATION_RAISED_ONCE,
-                        f"{body.occurrence} {key} is raised while {opened[key][0]} is open",
+                        f"{ward.name}: {body.occurrence} {key} is raised while {name} is open",
                     )
                 opened[key] = (body.occurrence, said.observed_ns)
             case ViolationCleared() as body:
@@ -90,6 +95,20 @@ def _replay(auditor: Auditor) -> list[Opened]:
                 pass
     done.extend(Opened(key, name, since, None) for key, (name, since) in opened.items())
     return done
+
+
+def _open_at_end(base: Sequence[Said]) -> dict[Key, tuple[str, int]]:
+    """What a disk remembers to be open."""
+    opened: dict[Key, tuple[str, int]] = {}
+    for said in base:
+        match said.event.body:
+            case ViolationRaised() as body:
+                opened[body.machine, body.guard, body.device, body.rule] = (body.occurrence, said.observed_ns)
+            case ViolationCleared() as body:
+                opened.pop((body.machine, body.guard, body.device, body.rule), None)
+            case _:
+                pass
+    return opened
 
 
 def _open_while_moving(auditor: Auditor, machine: str, guard: str) -> list[Span]:
@@ -117,15 +136,15 @@ _REAL: Final = {RuleName.GUARD_OPEN_MOTION: _open_while_moving, RuleName.ESTOP: 
 
 def _audit_real(
     auditor: Auditor,
-    machine: MachinePlan,
-    guard: GuardPlan,
-    rule: RulePlan,
+    ward: Ward,
+    place: tuple[MachinePlan, GuardPlan, RulePlan],
     views: dict[str, list[View]],
     opened: list[Opened],
 ) -> None:
-    device = auditor.plan.signals[guard.channels[0]].device
+    machine, guard, rule = place
+    device = ward.plan.signals[guard.channels[0]].device
     key = (machine.id, guard.id, None, rule.name.value)
-    poll_ms = auditor.plan.devices[device].poll_ms
+    poll_ms = ward.plan.devices[device].poll_ms
     need_ns = (rule.on_delay_ms + 2 * poll_ms) * MS + LINK_NS
     own = [item for item in opened if item.key == key]
     for real in _REAL[rule.name](auditor, machine.id, guard.id):
@@ -139,7 +158,7 @@ def _audit_real(
             if not is_open:
                 auditor.find(
                     Check.EVERY_REAL_VIOLATION_RAISED_ONCE,
-                    f"{guard.path} {rule.name}: real from {real.start_ns / MS:.0f} to {real.end_ns / MS:.0f} ms,"
+                    f"{ward.name}: {guard.path} {rule.name}: real from {real.start_ns / MS:.0f} to {real.end_ns / MS:.0f} ms,"
                     f" not open at {due / MS:.0f} ms",
                 )
 
@@ -147,61 +166,62 @@ def _audit_real(
 # what is raised must be so
 
 
-def _audit_raise(auditor: Auditor, said: Said, body: ViolationRaised) -> None:
+def _audit_raise(auditor: Auditor, ward: Ward, said: Said, body: ViolationRaised) -> None:
     if body.device is not None:
-        _audit_lost(auditor, said, body.device)
+        _audit_lost(auditor, ward, said, body.device)
         return
     assert body.machine is not None
     assert body.guard is not None
-    guard = next(item for item in auditor.plan.machines[body.machine].guards if item.id == body.guard)  # type: ignore[index]
+    guard = next(item for item in ward.plan.machines[body.machine].guards if item.id == body.guard)  # type: ignore[index]
     rule = next(item for item in guard.rules if item.name.value == body.rule)
-    device = auditor.plan.signals[guard.channels[0]].device
+    device = ward.plan.signals[guard.channels[0]].device
     if body.basis is Basis.UNKNOWN:
-        _audit_blind_raise(auditor, said, rule, device)
+        _audit_blind_raise(auditor, ward, said, rule, device)
         return
-    supported, denied_ns = _find_support(auditor, said, rule, (device, body.guard))
+    supported, denied_ns = _find_support(ward, said, rule, (device, body.guard))
+    what = f"{ward.name}: {body.occurrence} {guard.path} {body.rule} at {said.observed_ns / MS:.0f} ms"
     if not supported:
-        auditor.find(
-            Check.NO_FALSE_VIOLATION,
-            f"{body.occurrence} {guard.path} {body.rule} at {said.observed_ns / MS:.0f} ms: no good read shows it",
-        )
+        auditor.find(Check.NO_FALSE_VIOLATION, f"{what}: no good read shows it")
     elif denied_ns is not None and said.observed_ns - denied_ns < rule.on_delay_ms * MS - BLUR_NS:
-        auditor.find(
-            Check.NO_FALSE_VIOLATION,
-            f"{body.occurrence} {guard.path} {body.rule} at {said.observed_ns / MS:.0f} ms: a good read of"
-            f" {denied_ns / MS:.0f} ms denies it",
-        )
+        auditor.find(Check.NO_FALSE_VIOLATION, f"{what}: a good read of {denied_ns / MS:.0f} ms denies it")
 
 
-def _find_support(
-    auditor: Auditor, said: Said, rule: RulePlan, place: tuple[str, str]
-) -> tuple[bool, int | None]:
+def _find_support(ward: Ward, said: Said, rule: RulePlan, place: tuple[str, str]) -> tuple[bool, int | None]:
     """Whether the last good read shows what is raised, and when the last one that denies it was asked for."""
     device, guard = place
-    block = auditor._door_block[device]
-    reads = [
-        read
-        for read in auditor.served.reads
-        if read.device == device and read.is_good and read.ended_ns <= said.observed_ns + BLUR_NS
-    ]
-    lag_ns = auditor.plan.devices[device].poll_ms * MS + LINK_NS  # type: ignore[index]
+    block = ward.door_block[device]
+    lag_ns = ward.plan.devices[device].poll_ms * MS + LINK_NS  # type: ignore[index]
+    reads = ward.served.of(device)
     supported: bool | None = None
-    for place_in_list in range(len(reads) - 1, -1, -1):
-        read = reads[place_in_list]
-        if read.block != block:
+    for index in range(_count_until(reads, said.observed_ns + BLUR_NS) - 1, -1, -1):
+        read = reads[index]
+        if not read.is_good or read.block != block:
             continue
-        # What tells motion may stand in another block, and be a poll old: moving is believed for as long.
-        recent = [
-            other for other in reads[: place_in_list + 1] if other.ended_ns >= read.requested_ns - lag_ns
-        ]
-        is_moving = any(other.plain is None or other.plain.is_moving for other in recent)
-        holds = read.plain is None or _holds(rule.name, read.plain, guard, is_moving=is_moving)
+        holds = read.plain is None or _holds(
+            rule.name, read.plain, guard, is_moving=_is_moving(reads, index, read.requested_ns - lag_ns)
+        )
         supported = holds if supported is None else supported
         if not holds:
             return supported, read.requested_ns
         if said.observed_ns - read.requested_ns > rule.on_delay_ms * MS:
             break
     return bool(supported), None
+
+
+def _is_moving(reads: Sequence[Served], until: int, since_ns: int) -> bool:
+    """What tells motion may stand in another block, and be a poll old: moving is believed for as long."""
+    for index in range(until, -1, -1):
+        read = reads[index]
+        if read.ended_ns < since_ns:
+            return False
+        if read.is_good and (read.plain is None or read.plain.is_moving):
+            return True
+    return False
+
+
+def _count_until(reads: Sequence[Served], until_ns: int) -> int:
+    """How many of the reads, which are in order of their ends, had ended by then."""
+    return bisect_right(reads, until_ns, key=lambda read: read.ended_ns)
 
 
 def _holds(rule: RuleName, plain: Plain, guard: str, *, is_moving: bool) -> bool:
@@ -219,10 +239,10 @@ def _holds(rule: RuleName, plain: Plain, guard: str, *, is_moving: bool) -> bool
             raise AssertionError(other)
 
 
-def _audit_blind_raise(auditor: Auditor, said: Said, rule: RulePlan, device: str) -> None:
+def _audit_blind_raise(auditor: Auditor, ward: Ward, said: Said, rule: RulePlan, device: str) -> None:
     """Raised because something could not be seen: then it was not seen for long enough."""
     assert rule.unknown_delay_ms is not None
-    blind_ns = longest_blindness(auditor, device, said.observed_ns)
+    blind_ns = longest_blindness(ward, device, said.observed_ns)
     if blind_ns < rule.unknown_delay_ms * MS - BLUR_NS:
         auditor.find(
             Check.NO_FALSE_VIOLATION,
@@ -230,11 +250,11 @@ def _audit_blind_raise(auditor: Auditor, said: Said, rule: RulePlan, device: str
         )
 
 
-def _audit_lost(auditor: Auditor, said: Said, device: str) -> None:
+def _audit_lost(auditor: Auditor, ward: Ward, said: Said, device: str) -> None:
     """R29: something of the device was not good for its delay, in all, within the last minute."""
-    plan = auditor.plan.devices[device]  # type: ignore[index]
+    plan = ward.plan.devices[device]  # type: ignore[index]
     rule = next(item for item in plan.rules if item.name is RuleName.MONITORING_LOST)
-    unseen_ns = unseen_within(auditor, device, said.observed_ns, 60_000 * MS)
+    unseen_ns = unseen_within(ward, device, said.observed_ns, 60_000 * MS)
     if unseen_ns < rule.on_delay_ms * MS - LINK_NS:
         auditor.find(
             Check.NO_FALSE_VIOLATION,
@@ -242,43 +262,41 @@ def _audit_lost(auditor: Auditor, said: Said, device: str) -> None:
         )
 
 
-def longest_blindness(auditor: Auditor, device: str, until_ns: int) -> int:
+def longest_blindness(ward: Ward, device: str, until_ns: int) -> int:
     """For how long, up to then, some block of the device had no live good read; a birth of the agent begins anew."""
+    reads = ward.served.of(device)
     newest: dict[int, int] = {}
-    for read in auditor.served.reads:
-        if read.ended_ns > until_ns + BLUR_NS:
-            break
-        if read.device == device and read.plain is not None:
+    for read in reads[: _count_until(reads, until_ns + BLUR_NS)]:
+        if read.plain is not None:
             newest[read.block] = read.requested_ns
     return until_ns - min(newest.values(), default=0)
 
 
-def unseen_within(auditor: Auditor, device: str, until_ns: int, window_ns: int) -> int:
+def unseen_within(ward: Ward, device: str, until_ns: int, window_ns: int) -> int:
     """How much of the window up to then lies between live good reads of one block further apart than two polls."""
-    plan = auditor.plan.devices[device]  # type: ignore[index]
+    plan = ward.plan.devices[device]  # type: ignore[index]
     usual_ns = 2 * plan.poll_ms * MS
-    worst = 0
-    for block in plan.blocks:
-        last, total = 0, 0
-        for read in auditor.served.reads:
-            if read.ended_ns > until_ns + BLUR_NS:
-                break
-            if (read.device, read.block) == (device, block) and read.plain is not None:
-                total += _part(last, read.requested_ns, until_ns - window_ns, usual_ns)
-                last = read.requested_ns
-        total += _part(last, until_ns, until_ns - window_ns, usual_ns)
-        worst = max(worst, total)
-    return worst
+    reads = ward.served.of(device)
+    last = {int(block): 0 for block in plan.blocks}
+    total = dict(last)
+    for read in reads[: _count_until(reads, until_ns + BLUR_NS)]:
+        if read.plain is not None:
+            total[read.block] += _part(last[read.block], read.requested_ns, until_ns - window_ns, usual_ns)
+            last[read.block] = read.requested_ns
+    return max(
+        total[block] + _part(last[block], until_ns, until_ns - window_ns, usual_ns) for block in plan.blocks
+    )
 
 
 def _part(start_ns: int, end_ns: int, edge_ns: int, usual_ns: int) -> int:
     return max(0, end_ns - max(start_ns, edge_ns)) if end_ns - start_ns > usual_ns else 0
 
 
-def _audit_durations(auditor: Auditor) -> None:
+def _audit_durations(auditor: Auditor, ward: Ward) -> None:
     """A duration is what really passed, whatever the wall clock did meanwhile."""
     raised: dict[str, Said] = {}
-    for said in auditor.said:
+    slack_ms = (OFF_NS + DISK_NS + auditor.tolerance_ns) // MS
+    for said in ward.said:
         match said.event.body:
             case ViolationRaised(occurrence=occurrence):
                 raised[occurrence] = said
@@ -286,10 +304,9 @@ def _audit_durations(auditor: Auditor) -> None:
                 begun = raised.get(body.occurrence)
                 if begun is None or begun.event.boot != said.event.boot:
                     continue
-                if _is_unwritten(auditor, begun) or _is_unwritten(auditor, said):
+                if _may_have_waited(ward, begun) or _may_have_waited(ward, said):
                     continue
                 passed_ms = (said.at_ns - begun.at_ns) // MS
-                slack_ms = (OFF_NS + DISK_NS + auditor.tolerance_ns) // MS
                 if not passed_ms - slack_ms <= body.duration_max_ms <= passed_ms + slack_ms + _held_ms(begun):
                     auditor.find(
                         Check.WALL_JUMP_CHANGES_NO_DURATION,
@@ -300,11 +317,9 @@ def _audit_durations(auditor: Auditor) -> None:
                 pass
 
 
-def _is_unwritten(auditor: Auditor, said: Said) -> bool:
+def _may_have_waited(ward: Ward, said: Said) -> bool:
     """Whether it may have waited for room on the disk."""
-    return any(
-        start <= said.at_ns + DISK_NS and end >= said.at_ns - DISK_NS for start, end in auditor.disk_full
-    )
+    return ward.is_unwritten(said.at_ns - DISK_NS, said.at_ns + DISK_NS)
 
 
 def _held_ms(said: Said) -> int:

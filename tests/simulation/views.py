@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from tests.simulation.fieldbus import Served
+from tests.simulation.ward import MS, Ward
 
-if TYPE_CHECKING:
-    from tests.simulation.auditor import Auditor
-
-MS: Final = 1_000_000
+WAIT_NS: Final = 0
+"""How long a finding that found no room is tried again by itself, before it counts as lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +84,13 @@ class _Watcher:
         self._start_ns = None
 
 
-def views_of(auditor: Auditor, device: str) -> list[View]:
+def views_of(ward: Ward, device: str) -> list[View]:
     """Every view of one device, in order of time."""
-    plan = auditor.plan.devices[device]  # type: ignore[index]
+    plan = ward.plan.devices[device]  # type: ignore[index]
     watcher = _Watcher(frozenset(plan.blocks), plan.stale_ms * MS * 3 // 4)
-    births = sorted(born for born, _ in (*auditor.agent.lives, (auditor.agent.born_ns, 0)))
-    for read in auditor.served.reads:
-        if read.device != device:
-            continue
-        is_unwritten = any(begun <= read.ended_ns <= ended for begun, ended in auditor.disk_full)
+    births = sorted(born for born, _ in (*ward.node.lives, (ward.node.born_ns, 0)))
+    for read in ward.served.of(device):
+        is_unwritten = ward.is_unwritten(read.ended_ns - WAIT_NS, read.ended_ns)
         is_reborn = bool(births) and births[0] <= read.requested_ns
         while births and births[0] <= read.requested_ns:
             births.pop(0)

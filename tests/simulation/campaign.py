@@ -1,0 +1,91 @@
+"""Many seeds: in several processes if wanted, with a summary of what was explored and what it cost.
+
+Every seed is a run of its own, so neither the order nor the number of processes changes what any of them does.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import multiprocessing
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from tests.simulation.findings import Check
+from tests.simulation.runs import Run, run_seed
+
+PROGRESS_EVERY = 100
+"""Seeds between two lines of progress."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a campaign was."""
+
+    seeds: int = 0
+    failed: list[int] = field(default_factory=list)
+    virtual_s: float = 0.0
+    cpu_s: float = 0.0
+    events: int = 0
+    struck: Counter[str] = field(default_factory=Counter)
+    findings: Counter[Check] = field(default_factory=Counter)
+
+    def add(self, run: Run) -> None:
+        """One more."""
+        self.seeds += 1
+        self.virtual_s += run.virtual_s
+        self.cpu_s += run.cpu_s
+        self.events += run.events
+        self.struck.update(run.struck)
+        self.findings.update({finding.check for finding in run.findings})
+        if not run.is_kept:
+            self.failed.append(run.seed)
+
+    def __str__(self) -> str:
+        """The summary."""
+        cpu_s = self.cpu_s or 1.0
+        faults = self.struck.total()
+        kinds = len(self.struck)
+        explored = f"{self.virtual_s / 3600:.1f} virtual hours, {self.events} events, {faults} faults and acts of {kinds} kinds"
+        rates = [
+            f"{60 * count / cpu_s:.0f} {name}"
+            for count, name in ((self.seeds, "seeds"), (self.events, "events"), (faults, "faults"))
+        ]
+        lines = [
+            f"{self.seeds} seeds, {self.seeds - len(self.failed)} kept every promise",
+            f"  {explored}",
+            f"  {cpu_s:.0f} s of processor: {', '.join(rates)} a minute of one core",
+            *(f"  {times:8} {kind}" for kind, times in sorted(self.struck.items())),
+            *(f"  broken in {times} seeds: {check}" for check, times in sorted(self.findings.items())),
+        ]
+        if self.failed:
+            lines.append(f"  failed: {' '.join(map(str, self.failed))}")
+        return "\n".join(lines)
+
+
+def run_campaign(seeds: Sequence[int], jobs: int, tell: Callable[[Run, Tally], None]) -> Tally:
+    """Live through the seeds, in their order; `tell` hears of each."""
+    tally = Tally()
+    with _runner(jobs) as run:
+        for lived in run(seeds):
+            tally.add(lived)
+            tell(lived, tally)
+    return tally
+
+
+@contextmanager
+def _runner(jobs: int) -> Iterator[Callable[[Sequence[int]], Iterator[Run]]]:
+    if jobs == 1:
+        _prepare()
+        yield lambda seeds: map(run_seed, seeds)
+        return
+    with multiprocessing.get_context("spawn").Pool(jobs, _prepare) as pool:
+        yield lambda seeds: pool.imap(run_seed, seeds)
+
+
+def _prepare() -> None:
+    """The product logs what goes wrong, and here everything does."""
+    logging.disable(logging.CRITICAL)
+    gc.freeze()

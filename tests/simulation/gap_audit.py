@@ -1,0 +1,78 @@
+"""Gaps are stated where something was lost, and nowhere else; and those that may fill do, or end.
+
+Lost is what an agent committed and the journal does not hold: damaged on the disk, pruned, or gone with a disk that
+was replaced. Of a store that comes back as an older image of itself nobody can tell what is missing: that is a fork
+(`epoch_fork`), no gap, as is the tail of a clone that was thrown away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from gateway.domain.journal import GapFound
+from tests.simulation.findings import Check
+from tests.simulation.ward import Ward
+
+if TYPE_CHECKING:
+    from tests.simulation.auditor import Auditor
+
+
+def audit(auditor: Auditor) -> None:
+    """Judge a run that has healed."""
+    held = {(item.event.epoch, item.event.seq) for item in auditor.journaled()}
+    gaps = final_gaps(auditor)
+    for ward in auditor.wards:
+        if not ward.is_clone:
+            _audit_lost_stores(auditor, ward, held, gaps)
+    lost = {(said.event.epoch, said.event.seq) for said in auditor.said} - held
+    for gap in gaps:
+        _audit_gap(auditor, gap, lost)
+    for epoch, first, last in auditor.rows(
+        "SELECT epoch, from_seq, to_seq FROM gaps WHERE final_at_ms IS NULL AND filled_at_ms IS NULL"
+    ):
+        auditor.find(Check.GAP_MEANS_LOSS, f"{epoch}: {first}–{last} neither fills nor is it final")
+
+
+def final_gaps(auditor: Auditor) -> list[GapFound]:
+    """What the journal says is lost for good."""
+    bodies = [entry.body for entry in auditor.entries]
+    return [body for body in bodies if isinstance(body, GapFound) and body.final]
+
+
+def is_stated(gaps: Sequence[GapFound], epoch: str, seq: int) -> bool:
+    """Whether an event is in a final gap."""
+    return any(
+        gap.epoch == epoch and gap.from_seq <= seq and (gap.to_seq is None or seq <= gap.to_seq)
+        for gap in gaps
+    )
+
+
+def _audit_lost_stores(
+    auditor: Auditor, ward: Ward, held: set[tuple[str, int]], gaps: Sequence[GapFound]
+) -> None:
+    """Of a disk that was lost with events on it that never came, a gap tells, where the gateway knew of that disk."""
+    for store, mishap in enumerate(ward.mishaps):
+        if mishap.by_image:
+            continue
+        own = [said.event for said in ward.said if said.store == store]
+        epochs = {event.epoch for event in own}
+        is_known = any((event.epoch, event.seq) in held for event in own)
+        missing = [event for event in own if (event.epoch, event.seq) not in held]
+        if is_known and missing and not any(gap.epoch in epochs for gap in gaps):
+            first = missing[0]
+            auditor.find(
+                Check.GAP_MEANS_LOSS,
+                f"{ward.name}: {first.epoch}/{first.seq} and {len(missing) - 1} more went with a disk, and no gap"
+                " tells of it",
+            )
+
+
+def _audit_gap(auditor: Auditor, gap: GapFound, lost: set[tuple[str, int]]) -> None:
+    """A gap must be about something."""
+    if gap.to_seq is None:
+        own = [ward for ward in auditor.wards if ward.plan.agent == gap.agent and not ward.is_clone]
+        if not any(not mishap.by_image for ward in own for mishap in ward.mishaps):
+            auditor.find(Check.GAP_MEANS_LOSS, f"{gap}: no disk of that agent was lost")
+    elif not any((gap.epoch, seq) in lost for seq in range(gap.from_seq, gap.to_seq + 1)):
+        auditor.find(Check.GAP_MEANS_LOSS, f"{gap}: nothing of it is lost")
