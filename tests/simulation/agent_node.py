@@ -34,6 +34,7 @@ from edge_agent.ports import (
     LinkDown,
     LinkUp,
     Loss,
+    Pruned,
     Publication,
     StoreFull,
     UplinkReport,
@@ -58,6 +59,13 @@ class TappedStore(EventStore):
     life: Life
     on_commit: Callable[[Sequence[Event]], None]
     on_loss: Callable[[], None]
+    pruned: int = 0
+
+    def prune(self, acked: int, pair: WallPair) -> Pruned:
+        first = self.first
+        pruned = super().prune(acked, pair)
+        self.pruned += pruned.first - first
+        return pruned
 
     def begin_epoch(self, pair: WallPair) -> Committed | StoreFull:
         self.life.point(CrashPoint.BEFORE_COMMIT)
@@ -195,6 +203,8 @@ class AgentOptions:
     receive_max: int = 100
     outbox_kb: int = 0
     """What may wait there, when it is to be less than any configuration could say (0: `STORE_MB`)."""
+    window_kb: int = 0
+    """What the file may hold, before acked events are pruned, likewise."""
     disk: DiskWeather = field(default_factory=DiskWeather)
 
 
@@ -225,6 +235,8 @@ class AgentNode:
         self.on_commit: Callable[[Sequence[Event]], None] = lambda _events: None
         self.on_loss: Callable[[], None] = lambda: None
         self.failures: list[str] = []
+        self.pruned = 0
+        """How many events left its stores, by the processes that have ended."""
         self.lives: list[tuple[int, int]] = []
         """When each of its processes began and ended (virtual ns); the present one is not in it."""
         self.born_ns = 0
@@ -294,6 +306,7 @@ class AgentNode:
             await asyncio.wait([self._task])
             self._task = None
         if self.store is not None:
+            self.pruned += self.store.pruned
             self.store.close()
         self.agent = self.store = self.uplink = None
 
@@ -356,6 +369,8 @@ class AgentNode:
         store.life, store.on_commit, store.on_loss = self.life, self.on_commit, self.on_loss
         if self.options.outbox_kb:
             store._limit_bytes = self.options.outbox_kb * 1024
+        if self.options.window_kb:
+            store._pruner._size_max_bytes = self.options.window_kb * 1024
         self.store = store
         return store
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Final
 
 from simulators.draw import Draw
-from tests.simulation.findings import Finding
+from tests.simulation.findings import Check, Finding
 from tests.simulation.plants import MACHINES, deal
 from tests.simulation.swarm import Swarm, draw_swarm
-from tests.simulation.virtual_loop import NS_PER_S, run_virtual
+from tests.simulation.virtual_loop import NS_PER_S, DeadlockError, LivelockError, run_virtual
 from tests.simulation.world import World
 
 MEMORY: Final = Path("/dev/shm")
@@ -60,7 +60,10 @@ def run_seed(seed: int, without: Collection[str] = ()) -> Run:
         hand = Draw(seed).split("machines")
         machines = sorted(MACHINES, key=lambda name: hand.split(name).bits())[: swarm.machines]
         world = World(seed, folder, deal(tuple(machines), swarm.agents), swarm)
-        run_virtual(world.run)
+        try:
+            run_virtual(world.run)
+        except (DeadlockError, LivelockError) as error:
+            world.auditor.find(Check.NOBODY_DIES_BY_HIMSELF, str(error))
     return Run(
         seed,
         swarm,
@@ -77,6 +80,8 @@ def _weather_of(world: World) -> Counter[str]:
     """What the links and the network did, which no trouble had to be called for."""
     struck: Counter[str] = Counter()
     for ward in world.auditor.wards:
+        struck["event pruned"] += ward.node.pruned
+        struck["finding without room"] += len(ward.losses)
         struck["read failed"] += sum(
             not read.is_good for device in ward.plan.devices for read in ward.served.of(device)
         )

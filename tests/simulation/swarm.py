@@ -54,6 +54,7 @@ class Swarm:
     store_damage_share: float
     store_scribble_share: float
     outbox_kb: int
+    window_kb: int
     disk_full_every_s: int
     clone_every_s: int
     reboot_share: float
@@ -151,21 +152,22 @@ def draw_swarm(seed: Draw) -> Swarm:
         broker_down_every_s=every("broker down", 20, 90),
         broker_wipe_share=share("wipe", 1.0),
         stall_share=share("stall", 0.01),
-        agent_crash_every_s=every("agent crash", 10, 60),
-        store_loss_share=share("store loss", 0.3),
-        store_image_share=share("store image", 0.3),
-        store_damage_share=share("store damage", 0.5),
-        store_scribble_share=share("store scribble", 0.15),
+        agent_crash_every_s=every("agent crash", 5, 50),
+        store_loss_share=share("store loss", 0.5),
+        store_image_share=share("store image", 0.7),
+        store_damage_share=share("store damage", 1.0),
+        store_scribble_share=share("store scribble", 0.3),
         outbox_kb=every("outbox", 8, 200, 0.25),
+        window_kb=every("window", 60, 250, 0.3),
         disk_full_every_s=every("disk full", 30, 120),
         clone_every_s=every("clone", 30, 120, 0.2),
         reboot_share=share("reboot", 1.0),
         unsynced_share=share("unsynced", 1.0),
         agent_drift_ppm=plant.between(-100, 100),
         wall_step_every_s=every("wall step", 15, 60),
-        gateway_crash_every_s=every("gateway crash", 10, 60),
-        journal_loss_share=share("journal loss", 0.2),
-        journal_restore_share=share("journal restore", 0.4),
+        gateway_crash_every_s=every("gateway crash", 5, 50),
+        journal_loss_share=share("journal loss", 0.3),
+        journal_restore_share=share("journal restore", 0.8),
         journal_full_every_s=every("journal full", 30, 120),
         gateway_step_every_s=every("gateway step", 20, 90),
         receiver_error_share=share("receiver error", 0.5),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
 from collections.abc import Coroutine
 
 import pytest
@@ -37,6 +39,19 @@ def test_a_timeout_cuts_what_takes_too_long() -> None:
         return asyncio.get_running_loop().time()
 
     assert run_virtual(main) == pytest.approx(3.0, abs=1e-6)
+
+
+def test_a_moment_too_short_for_the_clock_passes_all_the_same() -> None:
+    async def main() -> None:
+        loop = virtual_loop()
+        await asyncio.sleep(106.02283)
+        end_s = math.nextafter(loop.time(), math.inf)
+        while loop.time() < end_s:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(end_s):
+                    await asyncio.Event().wait()
+
+    run_virtual(main)
 
 
 def test_waiting_for_what_nobody_will_do_is_a_deadlock() -> None:

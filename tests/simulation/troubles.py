@@ -113,7 +113,7 @@ class Troubles:
                 break
             await asyncio.sleep(0.1)
         life.end(CrashPoint.NOW)
-        await asyncio.sleep(draw.between(50, 12_000) / 1000)
+        await asyncio.sleep(draw.between(50, draw.choice((500, 3_000, 12_000))) / 1000)
 
     def _befall_store(self, draw: Draw, ward: Ward) -> None:
         """What may have happened to the agent's disk while it was off."""

@@ -88,8 +88,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def call_at(
         self, when: float, callback: Callable[..., object], *args: object, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        """As asyncio's, to the nanosecond."""
-        return self._set_timer(math.ceil(when * NS_PER_S), callback, args, context)
+        """As asyncio's, to the nanosecond: what lies ahead by less than that is still ahead."""
+        is_ahead = when > self.time()
+        when_ns = max(math.ceil(when * NS_PER_S), self.now_ns + is_ahead)
+        return self._set_timer(when_ns, callback, args, context)
 
     def call_at_ns(self, when_ns: int, callback: Callable[..., object]) -> None:
         """At an exact instant."""
@@ -111,7 +113,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if ready or (timers and timers[0][0] <= self.now_ns):
             self._turns += 1
             if self._turns > TURNS_AT_ONE_INSTANT_MAX:
-                raise LivelockError(f"{self._turns} turns at {self.time():.6f} s")
+                self._turns = 0
+                raise LivelockError(f"time stands still at {self.time():.6f} s: {[*ready, *timers][:2]}")
         elif timers:
             self.now_ns, self._turns = timers[0][0], 0
         else:

@@ -142,7 +142,7 @@ class World:
             device.url: self.bus_class(self.loop, self.cell, draw.split(device.url), bus, served)
             for device in plan.devices.values()
         }
-        options = AgentOptions(receive_max=swarm.receive_max, outbox_kb=swarm.outbox_kb, disk=disk)
+        options = AgentOptions(swarm.receive_max, swarm.outbox_kb, swarm.window_kb, disk)
         node = AgentNode(self.loop, plan, self.broker, links, clock, folder / "store.db", draw, options)
         ward = Ward(name, node, clock, disk, bus, served)
 
