@@ -1,6 +1,6 @@
 # Every target does all the set-up it needs; what is done already is not done again.
 .DEFAULT_GOAL := help
-.PHONY: help setup servers demo check test bench faults requirements format layers lint types fast-tests broker
+.PHONY: help setup servers demo check test bench faults chaos requirements format layers lint types fast-tests broker
 .SHELLFLAGS := -euo pipefail -c
 SHELL := /bin/bash
 
@@ -61,6 +61,9 @@ bench: setup servers  ## the benchmarks
 
 faults: setup  ## count wrong values in a million Modbus replies under every fault (some minutes)
 	$(BIN)/python -m tests.faults --replies 1000000 --seed 1
+
+chaos: setup servers  ## a thousand kills and every fault that this machine can have, on whole plants (20 min at most; as root all of it)
+	$(BIN)/python -m tests.chaos
 
 requirements: setup  ## pin the requirements anew from pyproject.toml
 	UV_CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/uv pip compile $(COMPILE) --extra all -o requirements.txt

@@ -11,8 +11,10 @@ from simulators.servers import (
     ServerBinary,
     cache_folder,
     find_chromium,
+    find_faketime,
     find_mbpoll,
     find_mosquitto,
+    find_nft,
     find_postgres,
 )
 
@@ -90,6 +92,8 @@ _SERVERS: Mapping[str, Callable[[], str]] = {
     "mosquitto": lambda: _get_package("mosquitto", "mosquitto", find_mosquitto),
     "postgresql": lambda: _get_package("postgresql", "postgresql", find_postgres),
     "mbpoll": lambda: _get_package("mbpoll", "mbpoll", find_mbpoll),
+    "nftables": lambda: _get_package("nftables", "nftables", find_nft),
+    "faketime": lambda: _get_package("faketime", "libfaketime", find_faketime),
     "fonts": _get_font,
     "chromium": lambda: _get_package("chromium", "chromium", find_chromium),
     "influxdb": influxdb.get,

@@ -1,0 +1,156 @@
+"""`python -m tests.chaos [--minutes N] [--kills N] [--seed N] [--round K] [--rows NAME …] [--json FILE]`: break it, count, tell.
+
+Exit code 1 when anything was lost, unexpected, duplicated or out of order, or a round could not be brought to its end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Final, NoReturn
+
+from simulators.servers import find_faketime, find_influxd, find_nft
+from tests.chaos.faults.base import Need
+from tests.chaos.plant import Options
+from tests.chaos.report import Report
+from tests.chaos.round import Plan, Result, play
+from tests.chaos.schedule import FAULTS, FULL, deal, needs_of
+
+PLANTS: Final = 4
+"""Side by side: as many as two cores carry without starving anybody."""
+
+ROUND_S: Final = 150.0
+AROUND_S: Final = 35.0
+"""What a round takes beside: start, drain, books."""
+
+MINUTES: Final = 18.0
+KILLS: Final = 1000
+FAULTS_PER_ROUND: Final = 8
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run what was asked for; the exit code."""
+    options = _options(arguments)
+    missing = lacking()
+    names = [name for name in options.rows if not needs_of(name) & missing.keys()]
+    not_run = {
+        name: ", ".join(missing[need] for need in needs_of(name) & missing.keys())
+        for name in options.rows
+        if name not in names
+    }
+    with tempfile.TemporaryDirectory(prefix="guardwatch-chaos-") as scratch:
+        plans = _plans(options, names, Path(scratch))
+        print(
+            f"seed {options.seed}: {len(plans)} rounds of {plans[0].length_s:.0f} s, {PLANTS} side by side",
+            flush=True,
+        )
+        started_s = time.monotonic()
+        results = _play_all(plans)
+        report = Report(options.seed, results, not_run, time.monotonic() - started_s)
+        if options.keep and not report.is_good:
+            shutil.copytree(scratch, options.keep, dirs_exist_ok=True)
+    print("\n".join(report.lines()), flush=True)
+    if options.json:
+        options.json.write_text(json.dumps(report.document(), indent=1) + "\n")
+    return 0 if report.is_good else 1
+
+
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="how long it may take, about")
+    parser.add_argument("--kills", type=int, default=KILLS, help="of agent, gateway and broker, at least")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--round", type=int, help="only this round of the seed")
+    parser.add_argument(
+        "--rows",
+        nargs="+",
+        metavar="NAME",
+        choices=sorted(FAULTS),
+        default=sorted(FAULTS),
+        help=f"faults beside the kills: {', '.join(sorted(FAULTS))}",
+    )
+    parser.add_argument("--json", type=Path, help="the report, for machines")
+    parser.add_argument("--keep", type=Path, help="copy the logs and stores of a bad run here")
+    return parser.parse_args(arguments)
+
+
+def lacking() -> dict[Need, str]:
+    """What this machine has not, and how to get it."""
+    lacking = {}
+    if os.geteuid() != 0:
+        lacking[Need.ROOT] = "needs root, for network namespaces and mounts"
+    if find_nft() is None:
+        lacking[Need.NFT] = "no nft on this machine — run `make servers`"
+    if find_faketime() is None:
+        lacking[Need.FAKETIME] = "no libfaketime on this machine — run `make servers`"
+    if find_influxd() is None:
+        lacking[Need.INFLUX] = "no influxd on this machine — run `make servers`"
+    return lacking
+
+
+def _plans(options: argparse.Namespace, names: list[str], scratch: Path) -> list[Plan]:
+    """As many rounds as the kills need, cut to the time there is."""
+    waves = max(1, int(options.minutes * 60 / (ROUND_S + AROUND_S)))
+    length_s = min(ROUND_S, max(20.0, options.minutes * 60 / waves - AROUND_S))
+    wanted = -(-options.kills * FULL.kill_mean_s // length_s)
+    count = int(min(waves * PLANTS, max(1, wanted)))
+    numbers = range(count) if options.round is None else [options.round]
+    return [_plan(options.seed, number, length_s, names, scratch) for number in numbers]
+
+
+def _plan(seed: int, number: int, length_s: float, names: list[str], scratch: Path) -> Plan:
+    faults = tuple(deal(seed, number, FAULTS_PER_ROUND, names)) if names else ()
+    return Plan(
+        seed=seed,
+        number=number,
+        length_s=length_s,
+        faults=faults,
+        folder=scratch / f"round-{number}",
+        options=Options(
+            keeps_sessions=number % 2 == 1,
+            has_influx="influx-away" in faults,
+            is_clock_steered="clock-step" in faults,
+        ),
+    )
+
+
+def _play_all(plans: Sequence[Plan]) -> list[Result]:
+    """Several rounds at once, each in a process of its own, told as they end."""
+    results = []
+    context = multiprocessing.get_context("spawn")
+    signal.signal(signal.SIGTERM, _end_all)
+    with ProcessPoolExecutor(PLANTS, mp_context=context, max_tasks_per_child=1) as pool:
+        for done in as_completed([pool.submit(play, plan) for plan in plans]):
+            result = done.result()
+            results.append(result)
+            verdict = "FAILED" if result.failure else f"{len(result.books.findings)} findings"
+            print(
+                f"round {result.number}: {len(result.struck)} faults, {result.books.events} events, "
+                f"{result.books.musts} openings, {verdict}, {result.took_s:.0f} s",
+                flush=True,
+            )
+    return sorted(results, key=lambda result: result.number)
+
+
+def _end_all(number: int, _: object) -> NoReturn:
+    """Let every round take its plant down, then end."""
+    children = multiprocessing.active_children()
+    for child in children:
+        child.terminate()
+    for child in children:
+        child.join()
+    os._exit(128 + number)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

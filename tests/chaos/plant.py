@@ -1,0 +1,279 @@
+"""The plant under test: every part a supervised process, on small disks, with the plant floor apart where root allows.
+
+The controllers' stand-in writes down every response that it served; a mailbox in this process keeps what people were
+told. The door's own thread and the faults act through `Plant`, each from a thread of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Self, cast
+
+from simulators.servers import find_faketime, find_mosquitto
+from tests.chaos.disk import Disk, SmallDisk
+from tests.chaos.mailbox import Mailbox
+from tests.chaos.place import Place, PlantFloor
+from tests.chaos.process import Part, Span
+from tests.server_process import accepts_connections, free_port, require
+from tests.servers import Influx
+
+ROOT: Final = Path(__file__).parents[2]
+SITE, AGENT = "changyi", "gw-01"
+TOPICS: Final = f"guardwatch/v1/{SITE}/{AGENT}"
+MACHINE, GUARD = "mixer-18", "door-1"
+
+AGENT_DISK_MB, GATEWAY_DISK_MB, BROKER_DISK_MB = 48, 96, 16
+"""A round stores some megabytes; the rest is what the filler takes in a moment."""
+
+TEND_S: Final = 0.05
+MEASURE_EVERY: Final = 20
+
+SCENARIO: Final = """
+labels: {zh: 混乱, en: Chaos}
+seed: 5
+steps:
+  - {at_s: 0, do: start, machine: mixer-18}
+  - {at_s: 0.1, do: defeat, machine: mixer-18, guard: door-1}
+"""
+"""The mixer runs and its service door stops nothing: an open door is a violation for as long as it is open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a plant is built: does the broker keep sessions, is there InfluxDB, can the wall clock be made to step?"""
+
+    is_root: bool = field(default_factory=lambda: os.geteuid() == 0)
+    keeps_sessions: bool = False
+    has_influx: bool = False
+    is_clock_steered: bool = False
+
+
+class Plant:
+    """All parts. As a context manager it is built and running, and in the end stopped and taken down."""
+
+    def __init__(self, folder: Path, options: Options) -> None:
+        self.folder = folder
+        self.options = options
+        self.place: Place = PlantFloor() if options.is_root else Place()
+        self.agent_disk = _disk(folder / "edge", options, AGENT_DISK_MB)
+        self.gateway_disk = _disk(folder / "server", options, GATEWAY_DISK_MB)
+        self.broker_disk = _disk(folder / "broker", options, BROKER_DISK_MB)
+        self.mailbox = Mailbox()
+        self.served_log = folder / "served.jsonl"
+        self.clock_file = folder / "clock"
+        self.mqtt_port, self.http_port = free_port(), free_port()
+        self._modbus_port, self._control_port = free_port(), free_port()
+        self.url = f"http://127.0.0.1:{self.http_port}"
+        self.door = threading.Lock()
+        """Whoever needs the door shut for a while holds this."""
+        self.boots: dict[str, float] = {Path("/proc/sys/kernel/random/boot_id").read_text().strip(): 0.0}
+        """Boot ids that the agent sees, and how far its CLOCK_BOOTTIME is ahead then, in seconds."""
+        self.replaced_stores: list[Path] = []
+        """Copies of stores that a fault took away: what they held was committed, too."""
+        self.blind: list[Span] = []
+        """When a fault may have kept the controllers' answers from the agent."""
+        self.dark: list[Span] = []
+        """When a fault kept everything from the gateway."""
+        self.influx: Influx | None = None
+        self._stack = contextlib.ExitStack()
+        self._acting = threading.Lock()
+        self._control: tuple[object, object] | None = None
+        self._is_over = threading.Event()
+
+    # the parts
+
+    @property
+    def store(self) -> Path:
+        """The agent's store."""
+        return self.agent_disk.folder / "var" / "gw-01.db"
+
+    @property
+    def journal(self) -> Path:
+        """The gateway's database."""
+        return self.gateway_disk.folder / "var" / "gateway.db"
+
+    @property
+    def parts(self) -> Mapping[str, Part]:
+        """By name."""
+        return {part.name: part for part in (self.broker, self.sim, self.gateway, self.agent)}
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            for resource in (self.place, self.agent_disk, self.gateway_disk, self.broker_disk):
+                stack.enter_context(resource)
+            stack.callback(self.mailbox.stop)
+            if self.options.has_influx:
+                self.influx = stack.enter_context(Influx(self.folder / "influx"))
+            self._build()
+            stack.callback(self._take_down)
+            for part in (self.broker, self.sim, self.gateway, self.agent):
+                part.start()
+                part.wait_ready()
+            threading.Thread(target=self._tend, daemon=True).start()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _build(self) -> None:
+        env = dict(os.environ)
+        (self.folder / "scenario.yaml").write_text(SCENARIO)
+        self._write_broker()
+        agent_config, gateway_config = self._write_configs()
+        python = sys.executable
+        steered = self._steered_env() if self.options.is_clock_steered else {}
+        binary = require(find_mosquitto(), "mosquitto")
+        logs = self.folder
+        self.broker = Part(
+            "broker",
+            [str(binary.path), "-c", str(self.folder / "mosquitto.conf")],
+            binary.environment(),
+            logs / "broker.log",
+            is_ready=lambda: accepts_connections(self.mqtt_port),
+        )
+        sim = [python, "-m", "simulators", "run", str(self.folder / "scenario.yaml")]
+        sim += ["--listen", f"127.0.0.1:{self._modbus_port}", "--control", f"127.0.0.1:{self._control_port}"]
+        sim += ["--served-log", str(self.served_log)]
+        self.sim = Part("plant", self.place.command(sim), env, logs / "plant.log", is_ready=self._has_control)
+        self.gateway = Part(
+            "gateway",
+            [python, "-m", "gateway", "run", str(gateway_config)],
+            env | steered,
+            logs / "gateway.log",
+            is_ready=self.is_ready,
+        )
+        self.agent_command = self.place.command([python, "-m", "edge_agent", "run", str(agent_config)])
+        self.agent = Part("agent", self.agent_command, env | steered, logs / "agent.log")
+
+    def _write_broker(self) -> None:
+        lines = [f"listener {self.mqtt_port} 127.0.0.1", "allow_anonymous true"]
+        if self.place.is_apart:
+            lines.append(f"listener {self.mqtt_port} {self.place.server_room}")
+        if self.options.is_root:
+            lines.append("user root")
+        lines += ["max_inflight_messages 1000", "max_queued_messages 0", "max_packet_size 65536"]
+        lines += ["set_tcp_nodelay true"]
+        if self.options.keeps_sessions:
+            lines += ["persistence true", f"persistence_location {self.broker_disk.folder}/"]
+            lines += ["autosave_on_changes true", "autosave_interval 1"]
+        (self.folder / "mosquitto.conf").write_text("\n".join([*lines, ""]))
+
+    def _write_configs(self) -> tuple[Path, Path]:
+        values = {
+            "127.0.0.1:${GUARDWATCH_MQTT_PORT}": f"{self.place.server_room}:{self.mqtt_port}",
+            "${GUARDWATCH_SIM_PORT}": str(self._modbus_port),
+            "${GUARDWATCH_HTTP_PORT}": str(self.http_port),
+            "${GUARDWATCH_WEBHOOK_PORT}": str(self.mailbox.port),
+        }
+        paths = self.agent_disk.folder / "agent.yaml", self.gateway_disk.folder / "gateway.yaml"
+        for path in paths:
+            text = (ROOT / "config" / "demo" / path.name).read_text()
+            for name, value in values.items():
+                text = text.replace(name, value)
+            path.write_text(text)
+        if self.influx is not None:
+            bucket = self.influx.default_bucket()
+            (self.gateway_disk.folder / "influx-token").write_text(bucket.token)
+            with paths[1].open("a") as config:
+                config.write(
+                    f"\ninfluxdb: {{url: '{bucket.url}', org: {bucket.org}, bucket: {bucket.bucket}, "
+                    "token_file: influx-token, timeout_ms: 2000}\n"
+                )
+        return paths
+
+    def _steered_env(self) -> dict[str, str]:
+        self.clock_file.write_text("+0")
+        return {
+            "LD_PRELOAD": str(require(find_faketime(), "libfaketime").path),
+            "FAKETIME_TIMESTAMP_FILE": str(self.clock_file),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+
+    def _take_down(self) -> None:
+        self._is_over.set()
+        for part in (self.agent, self.gateway, self.sim, self.broker):
+            part.stop()
+            part.close()
+
+    def _tend(self) -> None:
+        count = 0
+        while not self._is_over.wait(TEND_S):
+            count += 1
+            for part in self.parts.values():
+                part.tend()
+                if count % MEASURE_EVERY == 0:
+                    part.measure()
+
+    # acting on the plant
+
+    def act(self, do: str, **fields: object) -> None:
+        """Do something to the plant (see `simulators.acts`)."""
+        with self._acting:
+            connection = self.place.connect(self._control_port)
+            with connection, connection.makefile() as answers:
+                connection.sendall(json.dumps({"do": do, **fields}).encode() + b"\n")
+                answer = json.loads(answers.readline())
+            assert answer["ok"], f"the plant refused {do}: {answer}"
+
+    def _has_control(self) -> bool:
+        try:
+            self.place.connect(self._control_port).close()
+        except OSError:
+            return False
+        return True
+
+    def sight_since_s(self) -> float | None:
+        """Since when the agent has run with clear sight; None while it does not."""
+        since_s = self.agent.running_since_s
+        if since_s is None or any(span.until_s == float("inf") for span in self.blind):
+            return None
+        return max([since_s, *(span.until_s for span in self.blind)])
+
+    # asking the gateway
+
+    def get(self, path: str) -> dict[str, object]:
+        """A JSON document of the gateway's REST interface. Raises OSError, ValueError."""
+        with urllib.request.urlopen(f"{self.url}{path}", timeout=3) as answer:
+            return cast("dict[str, object]", json.load(answer))
+
+    def is_ready(self) -> bool:
+        """Whether the gateway says that it can work."""
+        try:
+            return self.get("/readyz")["status"] != "unavailable"
+        except (OSError, ValueError):
+            return False
+
+    def polls(self) -> float | None:
+        """The agent's polls as the gateway knows them: they rise only while everything in between works."""
+        try:
+            with urllib.request.urlopen(f"{self.url}/metrics", timeout=3) as answer:
+                for line in answer.read().decode().splitlines():
+                    if line.startswith("guardwatch_agent_polls_total{"):
+                        return float(line.rsplit(" ", 1)[1])
+        except (OSError, ValueError):
+            return None
+        return None
+
+
+def _disk(folder: Path, options: Options, size_mb: int) -> Disk:
+    return SmallDisk(folder, size_mb) if options.is_root else Disk(folder)
+
+
+def wait_until(what: str, is_so: Callable[[], bool], *, timeout_s: float) -> None:
+    """Return as soon as it is so. Raises TimeoutError naming `what`."""
+    deadline_s = time.monotonic() + timeout_s
+    while not is_so():
+        if time.monotonic() > deadline_s:
+            raise TimeoutError(f"not within {timeout_s:.0f} s: {what}")
+        time.sleep(0.1)
