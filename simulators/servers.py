@@ -94,17 +94,6 @@ def find_nft() -> ServerBinary | None:
     return _on_path("nft") or next(_in_cache("nftables", "usr/sbin/nft"), None)
 
 
-def find_faketime() -> ServerBinary | None:
-    """The library that makes one process's wall clock step (for LD_PRELOAD), or None."""
-    pattern = "usr/lib/*-linux-gnu/faketime/libfaketime.so.1"
-    for library in Path("/").glob(pattern):
-        return ServerBinary(library)
-    for folder in _newest(cache_folder().glob("faketime-*")):
-        for library in folder.glob(pattern):
-            return ServerBinary(library)
-    return None
-
-
 def is_influxd_2(path: Path) -> bool:
     """Whether this executable says that it is InfluxDB 2."""
     try:

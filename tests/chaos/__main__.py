@@ -9,7 +9,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import shutil
 import signal
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Final, NoReturn
 
-from simulators.servers import find_faketime, find_influxd, find_nft
+from simulators.servers import find_influxd, find_nft
 from tests.chaos.faults.base import Need
 from tests.chaos.plant import Options
 from tests.chaos.report import Report
@@ -57,8 +56,6 @@ def main(arguments: Sequence[str]) -> int:
         started_s = time.monotonic()
         results = _play_all(plans)
         report = Report(options.seed, results, not_run, time.monotonic() - started_s)
-        if options.keep and not report.is_good:
-            shutil.copytree(scratch, options.keep, dirs_exist_ok=True)
     print("\n".join(report.lines()), flush=True)
     if options.json:
         options.json.write_text(json.dumps(report.document(), indent=1) + "\n")
@@ -80,7 +77,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         help=f"faults beside the kills: {', '.join(sorted(FAULTS))}",
     )
     parser.add_argument("--json", type=Path, help="the report, for machines")
-    parser.add_argument("--keep", type=Path, help="copy the logs and stores of a bad run here")
+    parser.add_argument("--keep", type=Path, help="copy logs and stores of bad rounds here")
     return parser.parse_args(arguments)
 
 
@@ -91,8 +88,6 @@ def lacking() -> dict[Need, str]:
         lacking[Need.ROOT] = "needs root, for network namespaces and mounts"
     if find_nft() is None:
         lacking[Need.NFT] = "no nft on this machine — run `make servers`"
-    if find_faketime() is None:
-        lacking[Need.FAKETIME] = "no libfaketime on this machine — run `make servers`"
     if find_influxd() is None:
         lacking[Need.INFLUX] = "no influxd on this machine — run `make servers`"
     return lacking
@@ -105,13 +100,13 @@ def _plans(options: argparse.Namespace, names: list[str], scratch: Path) -> list
     wanted = -(-options.kills * FULL.kill_mean_s // length_s)
     count = int(min(waves * PLANTS, max(1, wanted)))
     numbers = range(count) if options.round is None else [options.round]
-    return [_plan(options.seed, number, length_s, names, scratch) for number in numbers]
+    return [_plan(options, number, length_s, names, scratch) for number in numbers]
 
 
-def _plan(seed: int, number: int, length_s: float, names: list[str], scratch: Path) -> Plan:
-    faults = tuple(deal(seed, number, FAULTS_PER_ROUND, names)) if names else ()
+def _plan(options: argparse.Namespace, number: int, length_s: float, names: list[str], scratch: Path) -> Plan:
+    faults = tuple(deal(options.seed, number, FAULTS_PER_ROUND, names)) if names else ()
     return Plan(
-        seed=seed,
+        seed=options.seed,
         number=number,
         length_s=length_s,
         faults=faults,
@@ -121,6 +116,7 @@ def _plan(seed: int, number: int, length_s: float, names: list[str], scratch: Pa
             has_influx="influx-away" in faults,
             is_clock_steered="clock-step" in faults,
         ),
+        keep=options.keep,
     )
 
 

@@ -18,15 +18,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self, cast
 
-from simulators.servers import find_faketime, find_mosquitto
+from simulators.servers import find_mosquitto
 from tests.chaos.disk import Disk, SmallDisk
 from tests.chaos.mailbox import Mailbox
 from tests.chaos.place import Place, PlantFloor
-from tests.chaos.process import Part, Span
+from tests.chaos.process import ROOT, Part, Span
 from tests.server_process import accepts_connections, free_port, require
 from tests.servers import Influx
 
-ROOT: Final = Path(__file__).parents[2]
 SITE, AGENT = "changyi", "gw-01"
 TOPICS: Final = f"guardwatch/v1/{SITE}/{AGENT}"
 MACHINE, GUARD = "mixer-18", "door-1"
@@ -130,8 +129,11 @@ class Plant:
         (self.folder / "scenario.yaml").write_text(SCENARIO)
         self._write_broker()
         agent_config, gateway_config = self._write_configs()
-        python = sys.executable
-        steered = self._steered_env() if self.options.is_clock_steered else {}
+        python = [sys.executable, "-m"]
+        ours = python
+        if self.options.is_clock_steered:
+            self.clock_file.write_text("0")
+            ours = [*python, "tests.chaos.steered", str(self.clock_file)]
         binary = require(find_mosquitto(), "mosquitto")
         logs = self.folder
         self.broker = Part(
@@ -141,19 +143,19 @@ class Plant:
             logs / "broker.log",
             is_ready=lambda: accepts_connections(self.mqtt_port),
         )
-        sim = [python, "-m", "simulators", "run", str(self.folder / "scenario.yaml")]
+        sim = [*python, "simulators", "run", str(self.folder / "scenario.yaml")]
         sim += ["--listen", f"127.0.0.1:{self._modbus_port}", "--control", f"127.0.0.1:{self._control_port}"]
         sim += ["--served-log", str(self.served_log)]
         self.sim = Part("plant", self.place.command(sim), env, logs / "plant.log", is_ready=self._has_control)
         self.gateway = Part(
             "gateway",
-            [python, "-m", "gateway", "run", str(gateway_config)],
-            env | steered,
+            [*ours, "gateway", "run", str(gateway_config)],
+            env,
             logs / "gateway.log",
             is_ready=self.is_ready,
         )
-        self.agent_command = self.place.command([python, "-m", "edge_agent", "run", str(agent_config)])
-        self.agent = Part("agent", self.agent_command, env | steered, logs / "agent.log")
+        self.agent_command = self.place.command([*ours, "edge_agent", "run", str(agent_config)])
+        self.agent = Part("agent", self.agent_command, env, logs / "agent.log")
 
     def _write_broker(self) -> None:
         lines = [f"listener {self.mqtt_port} 127.0.0.1", "allow_anonymous true"]
@@ -190,15 +192,6 @@ class Plant:
                     "token_file: influx-token, timeout_ms: 2000}\n"
                 )
         return paths
-
-    def _steered_env(self) -> dict[str, str]:
-        self.clock_file.write_text("+0")
-        return {
-            "LD_PRELOAD": str(require(find_faketime(), "libfaketime").path),
-            "FAKETIME_TIMESTAMP_FILE": str(self.clock_file),
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        }
 
     def _take_down(self) -> None:
         self._is_over.set()

@@ -19,6 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+ROOT: Final = Path(__file__).parents[2]
+"""Where our own programs are found."""
+
 RESTART_S: Final = 1.0
 READY_S: Final = 60.0
 STOP_S: Final = 15.0
@@ -103,7 +106,7 @@ class Part:
                     stdout=log,
                     stderr=log,
                     env=env,
-                    cwd="/",
+                    cwd=ROOT,
                     start_new_session=True,
                 )
             self._restart_at_s = None

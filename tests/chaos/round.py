@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import shutil
 import signal
 import sys
 import threading
@@ -47,6 +48,8 @@ class Plan:
     options: Options
     pace: Pace = FULL
     has_kills: bool = True
+    keep: Path | None = None
+    """Where stores and logs of a round with findings, or without an end, are copied."""
 
 
 @dataclass(slots=True)
@@ -84,7 +87,11 @@ def play(plan: Plan, sabotage: Callable[[Plant], None] = lambda _: None) -> Resu
     try:
         plan.folder.mkdir(parents=True)
         with Plant(plan.folder, plan.options) as plant:
-            _Round(plan, plant, result).play(sabotage)
+            try:
+                _Round(plan, plant, result).play(sabotage)
+            finally:
+                if plan.keep and (result.books.findings or result.books.events == 0):
+                    shutil.copytree(plan.folder, plan.keep / plan.folder.name, dirs_exist_ok=True)
     except Exception:  # noqa: BLE001 — a round that fails is a result, with its reason
         result.failure = traceback.format_exc()
     result.took_s = time.monotonic() - started_s

@@ -20,8 +20,8 @@ from tests.chaos.schedule import BRISK, needs_of
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 
 SEED: Final = 20261122
-LENGTH_S: Final = 40.0
-KILLS_MIN: Final = 30
+LENGTH_S: Final = 32.0
+KILLS_MIN: Final = 24
 DECKS: Final = (
     (
         "freeze",
@@ -62,15 +62,14 @@ def rounds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Future[Res
 def test_nothing_is_lost_made_up_doubled_or_disordered_by_dozens_of_kills_amid_faults(
     rounds: list[Future[Result]],
 ) -> None:
-    results = [done.result() for done in rounds[:-1]]
-    report = Report(SEED, results, {}, 0.0)
+    report = Report(SEED, [done.result() for done in rounds[:-1]], {}, 0.0)
     assert report.is_good, "\n".join(report.lines())
     assert report.kills >= KILLS_MIN
-    assert sum(result.books.musts for result in results) > 0
 
 
 def test_a_row_that_vanishes_from_the_journal_is_found_to_be_lost(rounds: list[Future[Result]]) -> None:
     result = rounds[-1].result()
     assert result.failure is None, result.failure
+    assert result.books.musts > 0
     assert Verdict.LOST in {finding.verdict for finding in result.books.findings}
     assert not Report(SEED, [result], {}, 0.0).is_good

@@ -15,7 +15,6 @@ class Need(StrEnum):
 
     ROOT = "root"
     NFT = "nft"
-    FAKETIME = "libfaketime"
     INFLUX = "InfluxDB"
 
 

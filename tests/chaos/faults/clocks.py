@@ -22,7 +22,6 @@ class ClockStep(Fault):
     """The wall clock of agent and gateway steps, and back."""
 
     row = 13
-    needs = frozenset({Need.FAKETIME})
     lasts_s = (4.0, 12.0)
 
     def __init__(self, draw: random.Random) -> None:
@@ -34,10 +33,10 @@ class ClockStep(Fault):
         return f"wall clock {self._step_s:+d} s"
 
     def inject(self, plant: Plant) -> None:
-        plant.clock_file.write_text(f"{self._step_s:+d}")
+        plant.clock_file.write_text(str(self._step_s))
 
     def heal(self, plant: Plant) -> None:
-        plant.clock_file.write_text("+0")
+        plant.clock_file.write_text("0")
 
 
 class OtherBoot(Fault):
