@@ -6,8 +6,8 @@ chain begins with the signed checkpoint that it starts after. At the first misfi
 done to the chain:
 
     does not hash, not canonical                                     flipped
-    the next links to the one before, or two link to the same        inserted
-    the entry it follows comes later                                 reordered
+    the next links to the one before, and nothing misses this one    inserted
+    the entry it follows, or one that follows it, comes later        reordered
     the entry it follows is nowhere                                  removed
     ends inside a line, a report, or before a due checkpoint         truncated
     a checkpoint's signature does not fit                            forged
@@ -258,12 +258,23 @@ def _deed(before: Sealed | None, event: Sealed, rest: Iterator[Entry]) -> Deed:
     following = next(later, None)
     if following is None:
         return Deed.REMOVED
-    if before is not None and before.hash == following.stamp.prev:
+    if before is not None and event.hash == before.hash:
         return Deed.INSERTED
-    if before is not None and before.stamp.prev == event.stamp.prev:
-        return Deed.INSERTED
-    is_later = any(item.hash == event.stamp.prev for item in itertools.chain([following], later))
+    rest_of_it = itertools.chain([following], later)
+    if before is not None and following.stamp.prev == before.hash:
+        return _deed_of_stranger(event, rest_of_it)
+    is_later = any(item.hash == event.stamp.prev for item in rest_of_it)
     return Deed.REORDERED if is_later else Deed.REMOVED
+
+
+def _deed_of_stranger(event: Sealed, later: Iterator[Sealed]) -> Deed:
+    """`event` was put before what belongs here: as a copy or from elsewhere, or it is missing where it stood."""
+    is_missed = False
+    for item in later:
+        if item.hash == event.hash:
+            return Deed.INSERTED
+        is_missed |= item.stamp.prev == event.hash
+    return Deed.REORDERED if is_missed else Deed.INSERTED
 
 
 def _rolled_back(where: str, shown: str, pin: Pin, key: EventKey) -> Flaw:

@@ -4,6 +4,7 @@ An entry E stands where the chain has come to link L and expects position P. An 
 when its own link is made of those two and its content; nobody looks at the position that it claims, so entries that
 were numbered anew after a removal are recognised too.
 
+    its link is L                     E stands there twice                                                 inserted
     the next follows L at P           E does not belong here: moved from further on, if anything follows E; else inserted
     something later follows L at P    what belongs here was moved away                                       reordered
     the next follows E, further on    what came before E is nowhere                                          removed
@@ -42,6 +43,8 @@ Numbered: TypeAlias = tuple[str, StoredEntry | None]
 
 def deed_of(link: str, position: int, entry: StoredEntry, rest: Iterator[Numbered]) -> Deed:
     """What was done, where `entry` does not follow `link` at `position`; takes what comes after it from `rest`."""
+    if entry.link == link:
+        return Deed.INSERTED
     following = next((found for _, found in rest if found is not None), None)
     if following is None:
         return Deed.REMOVED if entry.position > position else Deed.FLIPPED
