@@ -226,10 +226,11 @@ def read_entry(line: bytes, where: int) -> Document:
         entry: Document = json.loads(line)
         is_good = all(isinstance(text, str) for text in [entry["kind"], entry["payload"], *entry["marks"]])
         is_good &= type(entry["position"]) is int and type(entry["recorded_at_ms"]) is int
+        is_good &= isinstance(entry["occurred_at"], str | None)
         entry["payload"].encode()
     except MISFITS as error:
         raise Bad(where, f"no entry: {error}") from error
-    demand(is_good and isinstance(entry["occurred_at"], str | None), where, "no entry")
+    demand(is_good, where, "no entry")
     return entry
 
 
