@@ -1,11 +1,11 @@
-"""`python -m tests.bench [NAME …] [--seconds N] [--rows N …]`: run the named benchmarks, or all, and print one table each."""
+"""`python -m tests.bench [NAME …] [--seconds N] [--rows N …] [--entries N]`: run the named benchmarks, or all, and print one table each."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
 
-from tests.bench import acquisition, configuration, end_to_end, hot_path, judging
+from tests.bench import acquisition, configuration, end_to_end, hot_path, judging, verifying
 
 BENCHMARKS: Mapping[str, Callable[[], None]] = {
     "configuration": configuration.run,
@@ -16,11 +16,12 @@ BENCHMARKS: Mapping[str, Callable[[], None]] = {
 """Those that take no options."""
 
 ACQUISITION = "acquisition"
+VERIFY = "verify"
 
 
 def main() -> None:
     """Run what was asked for."""
-    known = [*BENCHMARKS, ACQUISITION]
+    known = [*BENCHMARKS, ACQUISITION, VERIFY]
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", choices=[[], *known], help=", ".join(known))
     parser.add_argument("--seconds", type=float, default=acquisition.WINDOW_S, help="window of a row")
@@ -32,12 +33,17 @@ def main() -> None:
         choices=range(len(acquisition.ROWS)),
         help="of acquisition, from 0: all",
     )
+    parser.add_argument(
+        "--entries", type=int, default=verifying.ENTRIES, help="of verify: length of the record"
+    )
     options = parser.parse_args()
     for name in options.names or known:
         print(f"== {name}", flush=True)
         if name == ACQUISITION:
             rows = options.rows or range(len(acquisition.ROWS))
             acquisition.run(options.seconds, [acquisition.ROWS[row] for row in rows])
+        elif name == VERIFY:
+            verifying.run(options.entries)
         else:
             BENCHMARKS[name]()
 
