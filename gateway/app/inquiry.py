@@ -39,6 +39,7 @@ def check(config: Path, *, as_json: bool) -> Exit:
         "base_url": settings.http.base_url,
         "broker": f"{settings.mqtt.host}:{settings.mqtt.port}",
         "journal": settings.journal_url.partition("@")[2] or settings.journal_url,
+        "heads": str(settings.evidence.heads_dir) if settings.evidence.heads_dir else None,
         "influxdb": settings.influxdb.url if settings.influxdb else None,
         "time_zone": settings.time_zone.key,
         "anonymous": settings.anonymous.value if settings.anonymous else None,

@@ -143,7 +143,8 @@ class Ledger:
 
     def _contradicted(self, by: str) -> Fault:
         since = f"after entry {self._agreed}" if self._agreed else "from the beginning on"
-        return Deed.RESEALED, f"{by} saw another entry here: written anew and linked again, somewhere {since}"
+        deed = "written anew and linked again, or an older copy that went on"
+        return Deed.RESEALED, f"{by} saw another entry here: {deed}, somewhere {since}"
 
     def _take_fact(self, stored: StoredBody) -> Fault | None:
         try:

@@ -36,7 +36,7 @@ _COLUMNS = tuple(
 def verify_journal(readers: Engine, heads: Heads, watch: Watch) -> LedgerReport:
     """Check every entry of a journal, from the first to the first bad one."""
     with readers.connect() as connection:
-        keys = published_keys(connection)
+        keys = _published_keys(connection)
         followed = _followed_events(connection)
         newest = _newest_known(connection)
         count, _ = journal_end(connection)
@@ -103,7 +103,7 @@ def journal_end(connection: Connection) -> tuple[int, str]:
     return (0, "") if last is None else (last.position, last.link)
 
 
-def published_keys(connection: Connection) -> dict[AgentKey, set[str]]:
+def _published_keys(connection: Connection) -> dict[AgentKey, set[str]]:
     """Every public key that an agent has ever published; entries that cannot be read are found by the pass itself."""
     keys: dict[AgentKey, set[str]] = {}
     query = select(JOURNAL.c.payload).where(JOURNAL.c.kind == EntryKind.AGENT_MODELLED.value)

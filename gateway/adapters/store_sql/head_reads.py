@@ -15,10 +15,10 @@ from edge_agent.wire.event import EventKind
 from edge_agent.wire.heads import AgentHead, AgentKey, HeldEvent
 from edge_agent.wire.sealed import Sealed, unseal
 from gateway.adapters.signatures import is_signed_by
-from gateway.adapters.store_sql.chain_check import journal_end, published_keys
+from gateway.adapters.store_sql.chain_check import journal_end, note_key
 from gateway.adapters.store_sql.schema import EPOCHS, JOURNAL
 from gateway.domain.heads import Reach
-from gateway.domain.journal import LINK_SEED
+from gateway.domain.journal import LINK_SEED, EntryKind, StoredBody
 from gateway.ports import JournalUnavailable
 
 
@@ -31,7 +31,7 @@ def read_reach(readers: Engine) -> Reach:
         with readers.connect() as connection:
             position, link = journal_end(connection)
             held = tuple(_held_events(connection))
-            checkpoints = tuple(_checkpoints(connection, published_keys(connection)))
+            checkpoints = tuple(_checkpoints(connection))
     except DBAPIError as error:
         raise JournalUnavailable(str(error.orig)) from error
     return Reach(position, link or LINK_SEED, held, checkpoints)
@@ -47,9 +47,11 @@ def _held_events(connection: Connection) -> Iterator[HeldEvent]:
             yield HeldEvent(stamp.site, stamp.agent, stamp.epoch, stamp.seq, event.hash, stamp.at)
 
 
-def _checkpoints(connection: Connection, keys: dict[AgentKey, set[str]]) -> Iterator[AgentHead]:
+def _checkpoints(connection: Connection) -> Iterator[AgentHead]:
     """The newest checkpoint of each agent, with the published key that it is signed with."""
-    for agent in sorted(keys):
+    agents = select(EPOCHS.c.site, EPOCHS.c.agent).distinct().order_by(EPOCHS.c.site, EPOCHS.c.agent)
+    for site, name in connection.execute(agents).all():
+        agent = (site, name)
         newest = select(func.max(JOURNAL.c.position)).where(
             JOURNAL.c.site == agent[0],
             JOURNAL.c.agent == agent[1],
@@ -58,7 +60,21 @@ def _checkpoints(connection: Connection, keys: dict[AgentKey, set[str]]) -> Iter
         position = connection.execute(newest).scalar()
         event = None if position is None else _event_at(connection, position)
         if event is not None:
-            yield from _signed_heads(event, sorted(keys[agent]))
+            yield from _signed_heads(event, _published_keys(connection, agent))
+
+
+def _published_keys(connection: Connection, agent: AgentKey) -> Sequence[str]:
+    """The keys of one agent; by the index, so that a head costs no walk over the journal."""
+    query = select(JOURNAL.c.payload).where(
+        JOURNAL.c.site == agent[0],
+        JOURNAL.c.agent == agent[1],
+        JOURNAL.c.event_kind.is_(None),
+        JOURNAL.c.kind == EntryKind.AGENT_MODELLED.value,
+    )
+    keys: dict[AgentKey, set[str]] = {}
+    for payload in connection.execute(query).scalars():
+        note_key(keys, StoredBody(EntryKind.AGENT_MODELLED, bytes(payload)))
+    return sorted(keys.get(agent, ()))
 
 
 def _signed_heads(event: Sealed, keys: Sequence[str]) -> Iterator[AgentHead]:

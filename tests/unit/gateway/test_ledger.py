@@ -13,9 +13,10 @@ from sqlalchemy import Connection, delete, insert, text, update
 from edge_agent.wire.chain import checkpoint_message
 from edge_agent.wire.event import Checkpoint
 from edge_agent.wire.flaw import Deed, Flaw
-from edge_agent.wire.heads import Heads
+from edge_agent.wire.heads import AgentHead, Heads, HeldEvent
 from gateway.adapters.store_sql.chain_check import verify_journal
 from gateway.adapters.store_sql.engine import open_writer
+from gateway.adapters.store_sql.head_reads import read_reach
 from gateway.adapters.store_sql.journal import SqlJournal
 from gateway.adapters.store_sql.schema import JOURNAL
 from gateway.domain.findings import OpenFindings
@@ -86,6 +87,22 @@ def tamper(url: str, act: Callable[[Connection], object]) -> None:
 async def test_a_journal_that_nobody_touched_is_good(tmp_path: Path) -> None:
     report = verify(await write(tmp_path, story()))
     assert report == LedgerReport(6, 5, 0, 1, 0, 0, 0, None)
+
+
+async def test_a_head_of_an_agent_is_its_newest_checkpoint_with_the_key_that_signed_it(
+    tmp_path: Path,
+) -> None:
+    store = story()
+    url = await write(tmp_path, store)
+    engine = open_writer(url)
+    reach = read_reach(engine)
+    engine.dispose()
+    sealed, last = store.events[2], store.events[-1]
+    assert isinstance(sealed.body, Checkpoint)
+    assert reach.position == 6
+    assert reach.held == (HeldEvent(SITE, AGENT, F, last.seq, last.hash, last.at),)
+    signature = sealed.body.signature
+    assert reach.checkpoints == (AgentHead(SITE, AGENT, E, 2, sealed.prev, sealed.at, PUBLIC, signature),)
 
 
 async def test_an_entry_that_was_changed_is_named(tmp_path: Path) -> None:

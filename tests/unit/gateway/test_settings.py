@@ -9,7 +9,7 @@ from edge_agent.configfile import Document, Problem, parse
 from gateway.domain.access import Role
 from gateway.domain.channels import SmtpChannel, StartTls, WebhookChannel
 from gateway.domain.notify import Language
-from gateway.settings import GatewaySettings, load, make_settings
+from gateway.settings import EvidenceSettings, GatewaySettings, load, make_settings
 
 LEAST = "mqtt: {url: mqtt://broker.example}\n"
 PEOPLE = """\
@@ -115,6 +115,16 @@ def test_no_secret_shows_in_what_a_log_could_print(tmp_path: Path) -> None:
         "channels: {hook: {kind: webhook, url: http://h, secret_file: secret}}\n"
     )
     assert "hunter2" not in repr(good(text, tmp_path))
+
+
+def test_the_signing_key_lies_beside_the_journal_and_heads_go_where_the_file_says(tmp_path: Path) -> None:
+    least = good(LEAST, tmp_path).evidence
+    assert least == EvidenceSettings(tmp_path / "var/gateway.db.key", None, 1)
+    server = good(LEAST + "journal: {url: postgresql://gw@db.example/gw}\n", tmp_path).evidence
+    assert server.key_file == tmp_path / "gateway.key"
+    text = LEAST + "evidence: {heads_dir: /mnt/heads, every_h: 6, key_file: secrets/gateway.key}\n"
+    said = good(text, tmp_path).evidence
+    assert said == EvidenceSettings(tmp_path / "secrets/gateway.key", Path("/mnt/heads"), 6)
 
 
 def test_a_listening_address_for_everyone_is_reached_by_the_machines_name(tmp_path: Path) -> None:
