@@ -94,6 +94,11 @@ def find_nft() -> ServerBinary | None:
     return _on_path("nft") or next(_in_cache("nftables", "usr/sbin/nft"), None)
 
 
+def find_strace() -> ServerBinary | None:
+    """The tracer strace, with which tests let system calls fail, or None."""
+    return _on_path("strace") or next(_in_cache("strace", "usr/bin/strace"), None)
+
+
 def is_influxd_2(path: Path) -> bool:
     """Whether this executable says that it is InfluxDB 2."""
     try:

@@ -4,7 +4,7 @@ Standard library only, because it runs before (and without) the virtual environm
 (`simulators.servers`: environment, PATH, cache) and fetched only when missing, so a second run changes nothing and
 takes a moment:
 
-* mosquitto, PostgreSQL, Chromium, a Chinese font and mbpoll are Debian packages (`debian`): installed when run as
+* mosquitto, PostgreSQL, Chromium, a Chinese font, mbpoll and strace are Debian packages (`debian`): installed when run as
   root, without starting any service, else unpacked into the cache;
 * InfluxDB 2 is in no package registry as a binary: it is copied from its container image or built (`influxdb`, with
   the compilers of `toolchain`).

@@ -15,6 +15,7 @@ from simulators.servers import (
     find_mosquitto,
     find_nft,
     find_postgres,
+    find_strace,
 )
 
 _FONT_PACKAGE = "fonts-wqy-microhei"
@@ -92,6 +93,7 @@ _SERVERS: Mapping[str, Callable[[], str]] = {
     "postgresql": lambda: _get_package("postgresql", "postgresql", find_postgres),
     "mbpoll": lambda: _get_package("mbpoll", "mbpoll", find_mbpoll),
     "nftables": lambda: _get_package("nftables", "nftables", find_nft),
+    "strace": lambda: _get_package("strace", "strace", find_strace),
     "fonts": _get_font,
     "chromium": lambda: _get_package("chromium", "chromium", find_chromium),
     "influxdb": influxdb.get,
