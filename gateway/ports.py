@@ -20,6 +20,7 @@ from gateway.domain.journal import Entry, EntryBody, GapFound
 from gateway.domain.listing import GapRow, Interval, Page, Query, RefusedPayload
 from gateway.domain.notice import Alert, DecisionRows, NoticeNow
 from gateway.domain.occurred import Anchor
+from gateway.domain.room import Room
 from gateway.domain.violation import Violation
 
 T = TypeVar("T")
@@ -302,6 +303,11 @@ class Journal(Protocol):
         ...
 
     @property
+    def failing_since_ms(self) -> int | None:
+        """Since when (gateway UTC) transactions fail: what is shown may be older than what is known. None: they do not."""
+        ...
+
+    @property
     def position(self) -> int:
         """The newest entry that the folds have adopted; 0 in an empty journal."""
         ...
@@ -320,6 +326,42 @@ class Journal(Protocol):
 
     def subscribe(self, listener: Callable[[Sequence[Entry]], None]) -> Callable[[], None]:
         """Call `listener` with the entries of each commit, after adoption, on the event loop; returns the way to stop."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Something that happened to the journal as a file; `name` stands for it until the journal tells of it."""
+
+    name: str
+    text: str
+
+
+class Storage(Protocol):
+    """The disk under a journal that is a file of this machine (blocking, but quick)."""
+
+    def room(self) -> Room:
+        """What the journal takes up and what is left for it. Raises `OSError`."""
+        ...
+
+    def is_in_place(self) -> bool:
+        """Whether the journal's name still leads to the file that is open."""
+        ...
+
+    def take_reserve(self) -> None:
+        """Take up room that can be given up when there is none. Raises `OSError`."""
+        ...
+
+    def give_up_reserve(self) -> bool:
+        """Give it up; False when it was given up before."""
+        ...
+
+    def untold_damage(self) -> Sequence[Damage]:
+        """What no journal entry has told yet. Raises `OSError`."""
+        ...
+
+    def forget_damage(self, damage: Damage) -> None:
+        """The journal tells of it. Raises `OSError`."""
         ...
 
 

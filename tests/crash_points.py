@@ -15,6 +15,7 @@ Source: reliability invariants I-1, I-3, fault matrix rows 2 and 4; Mohan et al.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -48,6 +49,14 @@ class Run:
     def was_hit(self) -> bool:
         """Whether there was such a call to inject into."""
         return "INJECTED" in self.calls
+
+    @property
+    def hit_folder(self) -> bool:
+        """Whether it was a folder's synchronisation that was hit: SQLite passes over an error of it, as some file systems
+        cannot do it at all."""
+        return (
+            re.search(rf"fdatasync\(\d+<{re.escape(str(self.folder))}>\) .*INJECTED", self.calls) is not None
+        )
 
     @property
     def calls(self) -> str:
@@ -115,8 +124,8 @@ class CrashBench:
         nursery_in.write(f"{workload} {folder}\n")
         nursery_in.flush()
         child = int(nursery_out.readline())
-        syscalls = ",".join(filter(None, (inject.split(":")[0], trace)))
-        command = [str(self._strace.path), "-f", "-o", str(folder / TRACE), "-p", str(child)]
+        syscalls = ",".join(filter(None, (inject.split(":", maxsplit=1)[0], trace)))
+        command = [str(self._strace.path), "-f", "-y", "-o", str(folder / TRACE), "-p", str(child)]
         command += ["-e", f"trace={syscalls}", "-e", f"inject={inject}"]
         with subprocess.Popen(
             command, env=self._strace.environment(), stderr=subprocess.PIPE, text=True

@@ -32,6 +32,7 @@ from edge_agent.wire.event import Observation
 from gateway.adapters.store_sql.chain_check import verify_journal
 from gateway.adapters.store_sql.engine import open_readers
 from gateway.adapters.store_sql.journal import SqlJournal
+from gateway.adapters.store_sql.journal_file import JournalFile
 from gateway.domain.findings import OpenFindings
 from gateway.domain.journal import EdgeEvent
 from gateway.ports import JournalLost, JournalUnavailable
@@ -162,21 +163,22 @@ def _prepare_gateway(folder: Path) -> None:
 
 
 def _check_gateway(folder: Path, acked: list[str]) -> list[str]:
+    asyncio.run(_journal(folder, ulid(3)))  # as the next run of the gateway does
+    problems = [f"cries wolf: {item.text}" for item in JournalFile(folder / "gateway.db").untold_damage()]
     readers = open_readers(_url(folder))
     try:
         with readers.connect() as connection:
             (verdict,) = connection.exec_driver_sql("PRAGMA integrity_check").one()
-            rows = connection.exec_driver_sql("SELECT position, hash FROM journal").all() if acked else []
-        held = {f"{position} {digest}" for position, digest in rows}
-        problems = [f"lost: {line}" for line in acked if line not in held]
-        if verdict != "ok":
-            problems.append(f"corrupt: {verdict}")
-        report = verify_journal(readers) if acked else None
+            rows = connection.exec_driver_sql("SELECT position, hash FROM journal").all()
+        report = verify_journal(readers)
     finally:
         readers.dispose()
-    if report is not None and report.problem is not None:
+    held = {f"{position} {digest}" for position, digest in rows}
+    problems += [f"lost: {line}" for line in acked if line not in held]
+    if verdict != "ok":
+        problems.append(f"corrupt: {verdict}")
+    if report.problem is not None:
         problems.append(f"corrupt: entry {report.bad_position}: {report.problem}")
-    asyncio.run(_journal(folder, ulid(3)))  # as the next run of the gateway does
     return problems
 
 

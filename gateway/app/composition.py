@@ -52,6 +52,7 @@ from gateway.domain.teller import Teller
 from gateway.ports import Fold, JournalUnavailable
 from gateway.services.changes import Changes
 from gateway.services.clock_watch import follow_clock, watch_clock
+from gateway.services.disk_watch import DiskWatch
 from gateway.services.dispatch import Dispatch
 from gateway.services.heads import HeadShipping
 from gateway.services.historian import TURN_MS, HistorianFeed
@@ -119,6 +120,7 @@ class Gateway:
         self.intake = PahoIntake(broker_access(self._settings.mqtt))
         self.presence = PresenceWatch(journal, clock, findings)
         self.ingest = Ingest(journal, self.intake, clock, findings, self.presence)
+        self.disk = None if journal.file is None else DiskWatch(journal, journal.file, clock, findings)
         self.alerting = None if teller is None else self._make_alerting(clock, findings, book, teller)
         self._streams = SqlStreamReads(journal.readers)
         alarms = SqlAlarmReads(journal.readers)
@@ -135,6 +137,7 @@ class Gateway:
             clock=clock,
             accounts=accounts,
             streams=self._streams,
+            disk=self.disk,
             dispatch=self.alerting.dispatch if self.alerting else None,
             historian=self.historian,
             shipping=self.shipping,
@@ -225,6 +228,8 @@ class Gateway:
             "presence": self.presence.run(self._join("presence")),
             "clock": watch_clock(self.journal, self._clock, self._accounts, self._join("clock")),
         }
+        if self.disk is not None:
+            work["disk"] = self.disk.run(self._join("disk"))
         if self.alerting is not None:
             work["timers"] = self.alerting.timers.run(self._join("timers"))
             work["dispatch"] = self.alerting.dispatch.run(self._join)
@@ -257,7 +262,7 @@ class Gateway:
             if heard is not None:
                 ages = {name: device.age_ms for name, device in heard.health.devices.items()}
                 beats[key] = Beat(max(0, now_ms - heard.received_ms), ages)
-        return View(self._plant.state, beats, self._clock.utc_ms())
+        return View(self._plant.state, beats, self._clock.utc_ms(), self.journal.failing_since_ms)
 
     def heads(self) -> Sequence[Head]:
         """The journal's head and the agents', made now (blocking). Raises `JournalUnavailable`."""

@@ -12,6 +12,7 @@ from gateway.api.context import Check, Gauge
 from gateway.domain.findings import OpenFindings
 from gateway.domain.journal import GatewayRule
 from gateway.ports import AccountsUnavailable, Clock, StreamReads
+from gateway.services.disk_watch import DiskWatch
 from gateway.services.dispatch import Dispatch
 from gateway.services.heads import HeadShipping
 from gateway.services.historian import HistorianFeed
@@ -26,7 +27,7 @@ WRITER = "writer"
 class Signs:
     """Asks the parts.
 
-    `dispatch` is None while alerting is off, `historian` without InfluxDB, `shipping` without a place for heads.
+    `disk` is None where a server keeps the journal, `dispatch` while alerting is off, `historian` without InfluxDB, `shipping` without a place for heads.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Signs:
         clock: Clock,
         accounts: SqlAccounts,
         streams: StreamReads,
+        disk: DiskWatch | None,
         dispatch: Dispatch | None,
         historian: HistorianFeed | None,
         shipping: HeadShipping | None,
@@ -53,6 +55,7 @@ class Signs:
         self._clock = clock
         self._accounts = accounts
         self._streams = streams
+        self._disk = disk
         self._dispatch = dispatch
         self._historian = historian
         self._shipping = shipping
@@ -87,7 +90,21 @@ class Signs:
 
     def gauges(self) -> list[Gauge]:
         """Numbers for `/metrics` beside those of the plant."""
-        return [*self._counters(), *agent_gauges(self._presence.heard(), self._clock.monotonic_ms())]
+        return [
+            *self._counters(),
+            *self._disk_gauges(),
+            *agent_gauges(self._presence.heard(), self._clock.monotonic_ms()),
+        ]
+
+    def _disk_check(self) -> dict[str, Check]:
+        """Nothing where the journal lies on another machine, or was not looked at yet."""
+        if self._disk is None or self._disk.room is None:
+            return {}
+        room = self._disk.room
+        is_low = bool(self._findings.open_of(GatewayRule.JOURNAL_FILLING))
+        is_damaged = bool(self._findings.open_of(GatewayRule.JOURNAL_DAMAGED))
+        detail = f"{room.free_bytes >> 20} MB free, {room.filled_pct} % filled"
+        return {"disk": Check(not is_low and not is_damaged, f"{detail}{', damage found' * is_damaged}")}
 
     def _loops(self) -> Check:
         """What hangs; the supervisor gets no ping then, and will start us again."""
@@ -133,6 +150,12 @@ class Signs:
         except AccountsUnavailable as error:
             return Check(ok=False, detail=str(error))
         return Check(ok=True, detail="readable")
+
+    def _disk_gauges(self) -> Iterator[Gauge]:
+        room = self._disk.room if self._disk is not None else None
+        if room is not None:
+            yield Gauge("journal_bytes", "Size of the journal's file and log", room.used_bytes)
+            yield Gauge("journal_free_bytes", "Room that its file system has left", room.free_bytes)
 
     def _counters(self) -> Iterator[Gauge]:
         counters = self._ingest.counters

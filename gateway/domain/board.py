@@ -34,11 +34,19 @@ class Beat:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What is shown: a plant, the heartbeats, and the gateway's time."""
+    """What is shown: a plant, the heartbeats, and the gateway's time.
+
+    `blind_since_ms`: since when nothing that agents say reaches the journal; nothing is trusted from then on.
+    """
 
     plant: PlantState
     beats: Mapping[AgentKey, Beat]
     now_ms: int
+    blind_since_ms: int | None = None
+
+    def is_trusted(self, site: str, agent: str) -> bool:
+        """Whether what was last heard of an agent's guards is how they stand."""
+        return self.blind_since_ms is None and self.plant.is_trusted(site, agent)
 
 
 def board_document(view: View, unacknowledged: Mapping[str, int]) -> dict[str, Json]:
@@ -132,13 +140,13 @@ def blind_guards(view: View, site: str, agent: str) -> int:
 
 
 def _shown_state(view: View, guard: GuardNow) -> GuardState:
-    return guard.state if view.plant.is_trusted(guard.site, guard.agent) else GuardState.UNKNOWN
+    return guard.state if view.is_trusted(guard.site, guard.agent) else GuardState.UNKNOWN
 
 
 def _machine_document(
     view: View, machine: MachineNow, guards: list[GuardNow], violations: list[OpenViolation]
 ) -> dict[str, Json]:
-    is_trusted = view.plant.is_trusted(machine.site, machine.agent)
+    is_trusted = view.is_trusted(machine.site, machine.agent)
     model = machine.model
     shown = [violation for violation in violations if violation.hidden_by is None]
     documents: list[Json] = [_guard_document(view, guard, machine, violations) for guard in guards]
@@ -161,7 +169,7 @@ def _machine_document(
 def _guard_document(
     view: View, guard: GuardNow, machine: MachineNow | None, violations: Iterable[OpenViolation]
 ) -> dict[str, Json]:
-    is_trusted = view.plant.is_trusted(guard.site, guard.agent)
+    is_trusted = view.is_trusted(guard.site, guard.agent)
     model = machine.model.guards.get(guard.guard) if machine and machine.model else None
     shown = [item for item in violations if item.guard == guard.guard and item.hidden_by is None]
     return {
@@ -199,7 +207,8 @@ def _history(state: GuardState, since: str | None, until: str | None) -> Json:
 
 def _silent_since(view: View, site: str, agent: str) -> str | None:
     known = view.plant.agents.get((site, agent))
-    return iso_utc(known.silent_ms) if known and known.silent_ms is not None else None
+    silent_ms = known.silent_ms if known and known.silent_ms is not None else view.blind_since_ms
+    return None if silent_ms is None else iso_utc(silent_ms)
 
 
 def _age_ms(view: View, guard: GuardNow, devices: tuple[str, ...]) -> int | None:

@@ -26,6 +26,8 @@ PRIORITY_OF: Mapping[GatewayRule, Priority] = {
     GatewayRule.STORE_FILLING: Priority.P2,
     GatewayRule.POLL_OVERRUN: Priority.P3,
     GatewayRule.ALERT_FAILING: Priority.P2,
+    GatewayRule.JOURNAL_FILLING: Priority.P2,
+    GatewayRule.JOURNAL_DAMAGED: Priority.P2,
 }
 """How urgent each finding is: blindness and doubtful evidence before housekeeping (rule R29 of the rule catalogue:
 monitoring and hash chain P2, clock P3; polls that come late delay, they do not blind)."""

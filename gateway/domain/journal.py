@@ -121,6 +121,8 @@ class GatewayRule(StrEnum):
     STORE_FILLING = "store_filling"
     POLL_OVERRUN = "poll_overrun"
     ALERT_FAILING = "alert_failing"
+    JOURNAL_FILLING = "journal_filling"
+    JOURNAL_DAMAGED = "journal_damaged"
 
 
 @dataclass(frozen=True, slots=True)

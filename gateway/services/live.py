@@ -9,7 +9,8 @@ rendered the same way, so nothing depends on what this process remembers:
                  └─ else the entries P+1 … head from the journal ──▶ then live, without a seam
 
 `id:` stands on the last message of a frame only: a client that lost its connection inside one gets all of it again.
-Each second every client gets a `tick`; a client that misses ticks knows that what it shows is history. A queue that
+Each second every client gets a `tick`; a client that misses ticks knows that what it shows is history. There are none
+while the journal cannot be written. A queue that
 is full belongs to a client that does not read: it is closed, and resumes when it can.
 
 Source: the outside contract, section 5 (`GET /api/v1/live`); the WHATWG HTML standard (Server-Sent Events).
@@ -134,7 +135,8 @@ class Live:
             if after is not None:
                 async for payload in self._catch_up(client, after):
                     yield payload
-            yield self._tick_payload(client.position)
+            if self._journal.failing_since_ms is None:
+                yield self._tick_payload(client.position)
             while not (self._is_closing or client.is_drained):
                 frame = await client.queue.get()
                 if frame is None:
@@ -191,6 +193,8 @@ class Live:
         tick = _Frame(0, b"")
         while True:
             await asyncio.sleep(TICK_S)
+            if self._journal.failing_since_ms is not None:
+                continue  # what the page shows may be older than what agents say: it is to count as history
             for client in tuple(self._clients):
                 client.offer(tick)
 

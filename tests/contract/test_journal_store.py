@@ -18,8 +18,17 @@ from gateway.adapters.migrations import upgrade
 from gateway.adapters.store_sql.engine import StoreError, open_readers, open_writer
 from gateway.adapters.store_sql.journal import SqlJournal, fold_entries
 from gateway.adapters.store_sql.schema import JOURNAL, SNAPSHOTS
+from gateway.adapters.store_sql.soundness import open_snapshot
 from gateway.adapters.store_sql.tables import METADATA
-from gateway.domain.journal import ClockStepped, EdgeEvent, Entry, PresenceChanged
+from gateway.domain.journal import (
+    ClockStepped,
+    EdgeEvent,
+    Entry,
+    EntryKind,
+    PresenceChanged,
+    StoredBody,
+    entry_link,
+)
 from gateway.ports import Fold, JournalLost, JournalUnavailable, Recording
 from tests.scripted_agent import AGENT, SITE, Store, note, ulid
 
@@ -198,13 +207,15 @@ async def test_start_is_the_snapshot_plus_the_entries_after_it(url: str) -> None
     await journal.transact(lambda recording: step(recording, 1, 2, 3))
     await journal.close()  # writes a snapshot at 3
     with disposing(open_writer(url)) as writer, writer.begin() as connection:
+        before = connection.execute(select(JOURNAL.c.link).where(JOURNAL.c.position == 3)).scalar_one()
+        body = StoredBody(EntryKind.CLOCK_STEPPED, b'{"step_ms":4}')
         row = {
             "position": 4,
             "recorded_at_ms": 1,
-            "kind": "clock_stepped",
-            "payload": b'{"step_ms":4}',
+            "kind": body.kind.value,
+            "payload": body.payload,
             "marks": "",
-            "link": "4",
+            "link": entry_link(before, 4, 1, body),
         }
         connection.execute(insert(JOURNAL), row)
     fold = Counting()
@@ -224,7 +235,8 @@ async def test_a_fold_from_zero_equals_the_snapshot(url: str) -> None:
     fresh = Counting()
     with disposing(open_readers(url)) as readers, readers.connect() as connection:
         assert fold_entries(connection, {"counting": fresh}, {}) == 2500
-        assert connection.execute(select(SNAPSHOTS.c.state)).scalar() == str(fresh.count)
+        state = connection.execute(select(SNAPSHOTS.c.state)).scalar_one()
+        assert open_snapshot(state) == str(fresh.count)
 
 
 async def test_recorded_time_never_runs_back_even_if_the_clock_does(url: str) -> None:

@@ -3,17 +3,37 @@
 SQLAlchemy's SQLite defaults lose updates silently (the driver begins a transaction at the first write, after the
 read), and a half-failed migration is not rolled back. Therefore the driver's own transaction handling is switched off
 and every transaction begins here: `BEGIN IMMEDIATE` for the writer, plain `BEGIN` for readers.
+
+One connection alone checkpoints SQLite's write-ahead log, the writer's, and by itself only when it is closed last
+(`checkpoint.py` does it in between): two that write or checkpoint at the same moment can corrupt the file (SQLite before
+3.51.3). Readers open the file read-only, so that closing the last of them cannot checkpoint either. No memory mapping:
+there an I/O error is a signal that kills, and a stray write goes to disk.
 """
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import quote
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, make_url
 
 BUSY_TIMEOUT_MS = 5000
 """How long the writer waits for SQLite's lock: a reader's checkpoint or `verify` beside it lasts milliseconds."""
+
+
+LOG_KEPT_BYTES = 16 * 1024 * 1024
+"""A write-ahead log that had grown beyond this (a long reader beside the writer) is cut back to it."""
+
+_WRITER_PRAGMAS = {
+    "journal_mode": "wal",
+    "synchronous": "2",  # FULL: with NORMAL a power cut takes every commit since the last checkpoint
+    "wal_autocheckpoint": "0",
+    "journal_size_limit": str(LOG_KEPT_BYTES),
+    "mmap_size": "0",
+}
 
 
 class StoreError(Exception):
@@ -38,7 +58,7 @@ def open_writer(url: str) -> Engine:
     if target.get_backend_name() == "sqlite":
         if target.database:
             Path(target.database).parent.mkdir(parents=True, exist_ok=True)
-        return _sqlite(target, "BEGIN IMMEDIATE", {"journal_mode": "wal", "synchronous": "2"}, pool_size=1)
+        return _sqlite(target, "BEGIN IMMEDIATE", _WRITER_PRAGMAS, pool_size=1, mode="rwc")
     return create_engine(target, pool_size=1, max_overflow=0, pool_pre_ping=False)
 
 
@@ -46,7 +66,7 @@ def open_readers(url: str) -> Engine:
     """An engine that cannot write. Raises `StoreError` for an unknown kind of database."""
     target = _with_driver(url)
     if target.get_backend_name() == "sqlite":
-        return _sqlite(target, "BEGIN", {"query_only": "1"}, pool_size=8)
+        return _sqlite(target, "BEGIN", {"query_only": "1", "mmap_size": "0"}, pool_size=8, mode="ro")
     readers = create_engine(target, pool_size=8, pool_pre_ping=True)
     return readers.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
@@ -64,8 +84,15 @@ def _with_driver(url: str) -> URL:
             )
 
 
-def _sqlite(target: URL, begin: str, pragmas: dict[str, str], pool_size: int) -> Engine:
-    engine = create_engine(target, pool_size=pool_size, max_overflow=0)
+def _sqlite(target: URL, begin: str, pragmas: Mapping[str, str], pool_size: int, mode: str) -> Engine:
+    name = f"file:{quote(str(Path(target.database or '').absolute()))}?mode={mode}"
+    engine = create_engine(
+        target,
+        creator=lambda: sqlite3.connect(name, uri=True, check_same_thread=False),
+        poolclass=QueuePool,
+        pool_size=pool_size,
+        max_overflow=0,
+    )
 
     def prepare(connection: _DriverConnection, _record: object) -> None:
         connection.isolation_level = None  # transactions begin below, not when the driver thinks so

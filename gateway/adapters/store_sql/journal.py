@@ -15,6 +15,9 @@ Failures, told apart because each calls for something else:
 Several gateways may share one PostgreSQL: `lead` returns when this one holds the lease; until then it follows what the
 leader journals, so that its folds and listeners serve reads. SQLite has one process, which always leads.
 
+A journal that is a file is checked before it is used (`soundness.py`); one that fails is moved aside and a new one begun,
+which the agents fill again.
+
 A commit under way cannot be recalled: a cancelled caller waits for it, so that memory and disk stay equal.
 Start is the newest snapshot of each fold plus the entries after it.
 """
@@ -24,19 +27,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NoReturn, Self, TypeVar
 
 from sqlalchemy import Connection, Engine, Row, delete, func, insert, select
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from edge_agent.wire.event import Json
 from gateway.adapters.migrations import upgrade
+from gateway.adapters.store_sql.checkpoint import Checkpointer
 from gateway.adapters.store_sql.engine import open_readers, open_writer
+from gateway.adapters.store_sql.journal_file import JournalFile
 from gateway.adapters.store_sql.lease import LOOK_S, RENEW_S, Lease
 from gateway.adapters.store_sql.recording import Head, SqlRecording
 from gateway.adapters.store_sql.schema import JOURNAL, SNAPSHOTS
+from gateway.adapters.store_sql.soundness import make_sound, open_snapshot, seal_snapshot
 from gateway.domain.journal import Entry, EntryKind, Mark, StoredBody, load_body
 from gateway.ports import Clock, Fold, JournalLost, JournalUnavailable
 
@@ -61,10 +68,21 @@ _PASSING = (
 class SqlJournal:
     """`gateway.ports.Journal` over SQLite or PostgreSQL. `await SqlJournal.open(…)`, and `close` it."""
 
-    def __init__(self, writer: Engine, readers: Engine, clock: Clock, folds: Mapping[str, Fold]) -> None:
+    def __init__(
+        self,
+        writer: Engine,
+        readers: Engine,
+        clock: Clock,
+        folds: Mapping[str, Fold],
+        file: JournalFile | None = None,
+    ) -> None:
         self.readers = readers
+        self.file = file
         self.problem: str | None = None
+        self.failing_since_ms: int | None = None
+        self._lost: JournalLost | None = None
         self._writer = writer
+        self._checkpointer = None if file is None else Checkpointer(writer)
         self._lease = Lease(writer) if writer.dialect.name == "postgresql" else None
         self._is_leading = self._lease is None
         self._clock = clock
@@ -81,15 +99,17 @@ class SqlJournal:
         """Bring the database up to date and the folds up to its last entry.
 
         A fold's name stands for the format of its snapshots: name it anew when that changes. Raises `StoreError` for
-        a database that cannot keep a journal, `JournalUnavailable` for one that cannot be reached.
+        a database that cannot keep a journal, `JournalUnavailable` or `JournalLost` for one that cannot be used now.
         """
-        journal = cls(open_writer(url), open_readers(url), clock, folds)
+        journal = cls(open_writer(url), open_readers(url), clock, folds, JournalFile.of(url))
         try:
             await asyncio.get_running_loop().run_in_executor(journal._thread, journal._start, url)
         except BaseException as error:
             journal._let_go()
             if isinstance(error, DBAPIError):
-                raise JournalUnavailable(str(error.orig)) from error
+                raise _judge_failure(error, is_commit=False) from error
+            if isinstance(error, OSError):
+                raise JournalUnavailable(f"{error.filename or url}: {error.strerror}") from error
             raise
         return journal
 
@@ -119,9 +139,11 @@ class SqlJournal:
                 await asyncio.sleep(LOOK_S)
 
     async def keep_leading(self) -> NoReturn:
-        """Renew the lease for ever. Raises `JournalLost` when another gateway took it."""
+        """Renew the lease for ever. Raises `JournalLost` when another gateway took it, or the journal was lost."""
         while True:
             await asyncio.sleep(RENEW_S)
+            if self._lost is not None:
+                raise self._lost  # whoever met it may have answered somebody, and gone on
             if self._lease is not None and self._is_leading and not await self._in_thread(self._lease.take):
                 raise JournalLost("another gateway leads this journal")
 
@@ -133,6 +155,8 @@ class SqlJournal:
         if not self._is_leading:
             raise JournalUnavailable("another gateway leads: this one serves reads only")
         async with self._turn:
+            if self._lost is not None:
+                raise self._lost
             task = asyncio.ensure_future(self._execute(work))
             try:
                 return await asyncio.shield(task)
@@ -155,22 +179,29 @@ class SqlJournal:
         return lambda: self._listeners.remove(listener)
 
     async def close(self) -> None:
-        """Store a snapshot and let go of the database."""
+        """Store a snapshot and let go of the database. Raises `JournalLost` when storage fails at that."""
         async with self._turn:
-            loop = asyncio.get_running_loop()
-            if self._is_leading and self.problem is None and self.position > self._snapshot_position:
-                await loop.run_in_executor(
-                    self._thread, self._store_snapshots, self._snapshots(), self.position
-                )
-            if self._lease is not None and self._is_leading:
-                with contextlib.suppress(DBAPIError):  # it expires by itself
-                    await loop.run_in_executor(self._thread, self._lease.release)
-            self._let_go()
+            try:
+                await self._store_last()
+            finally:
+                self._let_go()
+
+    async def _store_last(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._is_leading and self.problem is None and self.position > self._snapshot_position:
+            await loop.run_in_executor(self._thread, self._store_snapshots, self._snapshots(), self.position)
+        if self._checkpointer is not None and self.problem is None:
+            await loop.run_in_executor(self._thread, self._checkpoint)
+        if self._lease is not None and self._is_leading:
+            with contextlib.suppress(DBAPIError):  # it expires by itself
+                await loop.run_in_executor(self._thread, self._lease.release)
 
     def _let_go(self) -> None:
         self._thread.shutdown()
-        self._writer.dispose()
         self.readers.dispose()
+        self._writer.dispose()  # the last to close: it empties the log
+        if self.file is not None:
+            self.file.close()
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         """A piece of the lease's work. Raises `JournalUnavailable` when the database is away."""
@@ -211,19 +242,28 @@ class SqlJournal:
         loop = asyncio.get_running_loop()
         try:
             result, recording = await loop.run_in_executor(self._thread, self._commit, work)
-        except BaseException:
+        except BaseException as error:
             for fold in self._folds.values():
                 fold.discard()
+            self._note_failure(error)
             raise
-        self.problem = None
+        self.problem = self.failing_since_ms = None
         self._adopt(recording.entries, recording.head)
         if self.position - self._snapshot_position >= SNAPSHOT_EVERY:
             snapshots = self._snapshots()
             await loop.run_in_executor(self._thread, self._store_snapshots, snapshots, self.position)
         return result
 
+    def _note_failure(self, error: BaseException) -> None:
+        if not isinstance(error, JournalUnavailable | JournalLost):
+            return  # the work changed its mind
+        self.problem = str(error)
+        self.failing_since_ms = self.failing_since_ms or self._clock.utc_ms()
+        if isinstance(error, JournalLost):
+            self._lost = error
+
     def _commit(self, work: Callable[[SqlRecording], T]) -> tuple[T, SqlRecording]:
-        """In the writer thread: one transaction."""
+        """In the writer thread: one transaction, and the checkpoint that may be due after it."""
         try:
             with self._writer.connect() as connection:
                 now_ms = max(self._recorded_ms, self._clock.utc_ms())
@@ -237,17 +277,40 @@ class SqlJournal:
                 except DBAPIError as error:
                     raise _judge_failure(error, is_commit=True) from error
         except DBAPIError as error:
-            failure = _judge_failure(error, is_commit=False)
-            self.problem = str(failure)
-            raise failure from error
-        except (JournalUnavailable, JournalLost) as failure:
-            self.problem = str(failure)
-            raise
+            raise _judge_failure(error, is_commit=False) from error
+        self._note_end(recording)
         return result, recording
 
+    def _note_end(self, recording: SqlRecording) -> None:
+        """In the writer thread: the transaction is on disk."""
+        if self.file is None or self._checkpointer is None or not recording.entries:
+            return
+        try:
+            self.file.note(recording.head.position, recording.head.link)
+        except OSError as error:
+            raise JournalLost(f"the note beside the journal: {error}") from error
+        self._checkpointer.committed(len(recording.entries))
+        if self._checkpointer.is_due:
+            self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        """In the writer thread: empty the log. An I/O error of it is as bad as one of a commit."""
+        assert self._checkpointer is not None, "a server keeps its own log"
+        try:
+            self._checkpointer.run()
+        except sqlite3.Error as error:
+            raise JournalLost(f"the checkpoint failed: {error}") from error
+
     def _start(self, url: str) -> None:
-        """In the writer thread: migrate, restore snapshots, fold what came after them."""
+        """In the writer thread: check, migrate, restore snapshots, fold what came after them."""
+        if self.file is not None:
+            self.file.path.parent.mkdir(parents=True, exist_ok=True)
+            make_sound(self.file, url)
+            self.file.begin()
         upgrade(self._writer, url)
+        if self.file is not None:
+            self.file.watch()
+            self.file.take_reserve()
         with self._writer.connect() as connection:
             positions = {name: self._restore(connection, name, fold) for name, fold in self._folds.items()}
             position = fold_entries(connection, self._folds, positions)
@@ -263,7 +326,7 @@ class SqlJournal:
         row = connection.execute(select(SNAPSHOTS).where(SNAPSHOTS.c.fold == name)).first()
         if row is None:
             return 0
-        fold.restore(json.loads(row.state))
+        fold.restore(json.loads(open_snapshot(row.state)))
         position: int = row.position
         return position
 
@@ -271,12 +334,12 @@ class SqlJournal:
         return {name: fold.snapshot() for name, fold in self._folds.items()}
 
     def _store_snapshots(self, snapshots: Mapping[str, Json], position: int) -> None:
-        """In the writer thread: a failure costs only time at the next start, which reads an older snapshot."""
+        """In the writer thread: no room costs only time at the next start, which reads an older snapshot."""
         rows = [
             {
                 "fold": name,
                 "position": position,
-                "state": json.dumps(state, separators=(",", ":")),
+                "state": seal_snapshot(json.dumps(state, separators=(",", ":"))),
             }
             for name, state in snapshots.items()
         ]
@@ -285,8 +348,12 @@ class SqlJournal:
                 connection.execute(delete(SNAPSHOTS))  # of other formats, too
                 if rows:
                     connection.execute(insert(SNAPSHOTS), rows)
-        except OperationalError as error:
-            self.problem = str(error.orig)
+        except DBAPIError as error:
+            failure = _judge_failure(error, is_commit=True)
+            self.problem = str(failure)
+            if isinstance(failure, JournalLost):
+                self._lost = failure
+                raise failure from error
             return
         self._snapshot_position = position
 

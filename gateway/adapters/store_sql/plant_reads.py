@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from gateway.adapters.store_sql.engine import open_readers
 from gateway.adapters.store_sql.journal import fold_entries
 from gateway.adapters.store_sql.schema import SNAPSHOTS
+from gateway.adapters.store_sql.soundness import open_snapshot
 from gateway.domain.plant_fold import Plant
 from gateway.ports import JournalUnavailable
 
@@ -42,7 +43,7 @@ def load_plant(readers: Engine) -> Plant:
         snapshot = connection.execute(select(SNAPSHOTS).where(SNAPSHOTS.c.fold == PLANT_FOLD)).first()
         position = 0
         if snapshot is not None:
-            plant.restore(json.loads(snapshot.state))
+            plant.restore(json.loads(open_snapshot(snapshot.state)))
             position = snapshot.position
         fold_entries(connection, {PLANT_FOLD: plant}, {PLANT_FOLD: position})
     return plant

@@ -39,6 +39,10 @@ class AwayJournal:
         return "away" if self.is_away else None
 
     @property
+    def failing_since_ms(self) -> int | None:
+        return 0 if self.is_away else None
+
+    @property
     def position(self) -> int:
         return self._journal.position
 

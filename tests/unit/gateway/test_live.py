@@ -19,6 +19,7 @@ class FakeJournal:
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
+        self.failing_since_ms: int | None = None
         self.listeners: list[Callable[[Sequence[Entry]], None]] = []
 
     def commit(self, count: int = 1) -> None:
@@ -205,3 +206,20 @@ async def test_ticks_come_each_second_and_say_the_position() -> None:
         ticks = [json.loads(payload.decode().split("data: ")[1]) for payload in payloads[1:]]
         assert [tick["position"] for tick in ticks] == [2, 2]
         assert not any(b"id:" in payload for payload in payloads)
+
+
+async def test_no_tick_vouches_for_a_page_while_the_journal_cannot_be_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What agents say then reaches nobody: a page that hears no tick says so itself within 5 s."""
+    monkeypatch.setattr("gateway.services.live.TICK_S", 0.01)
+    journal = FakeJournal()
+    journal.failing_since_ms = 0
+    async with running(journal) as live:
+        stream = live.stream(None)
+        assert b"retry" in await anext(stream)
+        waiting = asyncio.ensure_future(anext(stream))
+        done, _ = await asyncio.wait([waiting], timeout=0.2)
+        assert not done
+        journal.failing_since_ms = None
+        assert b"event: tick" in await asyncio.wait_for(waiting, 10)

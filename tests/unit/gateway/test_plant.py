@@ -281,6 +281,16 @@ def test_no_age_is_stated_where_a_device_never_answered(told: Told) -> None:
     assert (guard_document(view, DOOR) or {})["age_ms"] is None
 
 
+def test_while_nothing_reaches_the_journal_no_guard_is_shown_as_it_was(told: Told) -> None:
+    """What agents say since then is known to nobody: a door that is shown closed may be open."""
+    assert count(told.view)["closed"] > 0
+    blind = replace(told.view, blind_since_ms=T0 + 5000)
+    shown = guard_document(blind, DOOR) or {}
+    assert (shown["state"], shown["quality"], shown["since"]) == ("unknown", "stale", iso_utc(T0 + 5000))
+    counts = count(blind)
+    assert counts["unknown"] == counts["guards"] == blind_guards(blind, SITE, AGENT)
+
+
 def test_what_was_staged_and_discarded_never_was(told: Told) -> None:
     before = told.plant.snapshot()
     told.plant.stage(told.entry(told.stream.event(changed(GuardState.OPEN), iso_utc(T0))), None)

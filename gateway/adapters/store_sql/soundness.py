@@ -1,0 +1,153 @@
+"""Is a SQLite journal fit to be gone on with? Looked at before anything of it is used.
+
+    the file    after a clean stop, its digest (0.1 s per 100 MB)
+    pages       `quick_check`, which reads the whole file (0.2 s per 100 MB from the page cache): up to `CHECKED_MAX_BYTES`
+    the end     the links of the last `TAIL_ENTRIES`, and of all entries that start-up folds (some 20 µs each)
+    snapshots   their digest: a flipped bit in one would be a wrong state on the board
+    epochs      each is compared with the event that it names: acks are made of them
+    the note    what had been written, of which the journal must hold all
+
+What is older is looked at when it is read: agents' events carry their hash, and `verify` goes over every link. An
+event's damage is never repaired here: the file is moved aside whole, and the agents send again what they hold.
+
+Source: reliability invariant I-24.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from hashlib import sha256
+
+from sqlalchemy import Connection, and_, func, select
+from sqlalchemy.exc import DBAPIError
+
+from gateway.adapters.store_sql.engine import open_writer
+from gateway.adapters.store_sql.journal_file import CHECKED_MAX_BYTES, JournalFile, Noted
+from gateway.adapters.store_sql.schema import EPOCHS, JOURNAL, SNAPSHOTS
+from gateway.domain.journal import EntryKind, Mark, StoredBody, entry_link
+
+TAIL_ENTRIES = 1000
+"""Entries at the end whose links are checked in any case: what the last minutes wrote."""
+
+_DAMAGE_CODES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+
+def is_damage(error: DBAPIError) -> bool:
+    """Whether the file itself is spoilt: SQLite says so, or the driver could make no value of what it read (no code)."""
+    code: int | None = getattr(error.orig, "sqlite_errorcode", None)
+    return code is None or code & 0xFF in _DAMAGE_CODES
+
+
+def make_sound(file: JournalFile, url: str) -> None:
+    """Move a damaged journal aside, and leave word of that and of a lost end. Raises `DBAPIError`, `OSError`."""
+    noted = file.noted()
+    if not file.path.exists():
+        if noted.position:
+            file.note_damage(f"it is gone; entries up to {noted.position} were in it")
+            file.note_nothing()
+        return
+    is_changed = noted.digest not in {"", file.digest()}
+    writer = open_writer(url)  # a reader could not take back what a kill left half done
+    try:
+        with writer.connect() as connection:
+            flaw = find_flaw(connection, file.path.stat().st_size)
+            lost = None if flaw else _find_lost_end(connection, noted)
+            if (
+                not flaw and not lost and is_changed
+            ):  # an older copy in its place, lost its end, is gone on with
+                flaw = "it is not as it was when the gateway stopped"
+    except DBAPIError as error:
+        if not is_damage(error):
+            raise
+        flaw, lost = str(error.orig), None
+    finally:
+        writer.dispose()
+    if flaw is not None:
+        file.move_aside(flaw)
+    elif lost is not None:
+        file.note_damage(lost)
+        file.note_nothing()
+
+
+def find_flaw(connection: Connection, size_bytes: int) -> str | None:
+    """What makes a journal unfit, None when nothing was found."""
+    if size_bytes <= CHECKED_MAX_BYTES:
+        verdict = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar())
+        if verdict != "ok":
+            return verdict.replace("\n", " ")
+    if not connection.dialect.has_table(connection, JOURNAL.name):
+        return None  # nothing was ever written into it
+    return _check_snapshots(connection) or _check_end(connection) or _check_epochs(connection)
+
+
+def seal_snapshot(state: str) -> str:
+    """A snapshot's JSON with its digest before it."""
+    return f"{sha256(state.encode()).hexdigest()}\n{state}"
+
+
+def open_snapshot(sealed: str) -> str:
+    """The JSON of a snapshot. Raises `ValueError` when it is not what was stored."""
+    digest, newline, state = sealed.partition("\n")
+    if not newline:
+        return sealed  # written before snapshots had digests
+    if digest != sha256(state.encode()).hexdigest():
+        raise ValueError("a snapshot is not what was stored")
+    return state
+
+
+def _check_snapshots(connection: Connection) -> str | None:
+    for row in connection.execute(select(SNAPSHOTS)):
+        try:
+            open_snapshot(row.state)
+        except (ValueError, TypeError, AttributeError) as error:
+            return f"the snapshot of {row.fold}: {error}"
+    return None
+
+
+def _check_end(connection: Connection) -> str | None:
+    """Whether the newest entries follow from each other."""
+    newest: int = connection.execute(select(func.max(JOURNAL.c.position))).scalar() or 0
+    folded: int = connection.execute(select(func.min(SNAPSHOTS.c.position))).scalar() or 0
+    first = max(1, min(newest - TAIL_ENTRIES, folded))
+    query = select(JOURNAL).where(JOURNAL.c.position >= first).order_by(JOURNAL.c.position)
+    before: tuple[int, str] | None = None
+    for row in connection.execute(query.execution_options(yield_per=TAIL_ENTRIES)):
+        try:
+            marks = tuple(Mark(mark) for mark in row.marks.split())
+            stored = StoredBody(EntryKind(row.kind), bytes(row.payload), row.occurred_at, marks)
+        except (ValueError, TypeError, AttributeError) as error:
+            return f"entry {row.position} cannot be read: {error}"
+        if before is not None:
+            if row.position != before[0] + 1:
+                return f"entries {before[0] + 1} to {row.position - 1} are missing"
+            if row.link != entry_link(before[1], row.position, row.recorded_at_ms, stored):
+                return f"the link of entry {row.position} does not fit"
+        before = (row.position, row.link)
+    return None
+
+
+def _check_epochs(connection: Connection) -> str | None:
+    """Whether each epoch ends with the event that it names."""
+    event = and_(
+        JOURNAL.c.position == EPOCHS.c.last_position,
+        JOURNAL.c.epoch == EPOCHS.c.epoch,
+        JOURNAL.c.seq == EPOCHS.c.last_seq,
+        JOURNAL.c.hash == EPOCHS.c.last_hash,
+    )
+    query = select(EPOCHS.c.epoch).outerjoin(JOURNAL, event).where(JOURNAL.c.position.is_(None)).limit(1)
+    odd = connection.execute(query).scalar()
+    return None if odd is None else f"epoch {odd} does not end where it says"
+
+
+def _find_lost_end(connection: Connection, noted: Noted) -> str | None:
+    """What is missing of what had been written, by the note."""
+    position = noted.position
+    if not position:
+        return None
+    if not connection.dialect.has_table(connection, JOURNAL.name):
+        return f"it is empty; entries up to {position} were in it"
+    newest: int = connection.execute(select(func.max(JOURNAL.c.position))).scalar() or 0
+    if newest < position:
+        return f"it ends at entry {newest}; entries up to {position} were in it"
+    held = connection.execute(select(JOURNAL.c.link).where(JOURNAL.c.position == position)).scalar()
+    return None if held == noted.link else f"its entry {position} is another one than was written"
