@@ -29,6 +29,7 @@ from edge_agent.domain.verification import verify_chain
 from edge_agent.domain.wall import WallPair
 from edge_agent.ports import Committed, StoreBrokenError
 from edge_agent.wire.event import Observation
+from edge_agent.wire.heads import Heads
 from gateway.adapters.store_sql.chain_check import verify_journal
 from gateway.adapters.store_sql.engine import open_readers
 from gateway.adapters.store_sql.journal import SqlJournal
@@ -170,15 +171,15 @@ def _check_gateway(folder: Path, acked: list[str]) -> list[str]:
         with readers.connect() as connection:
             (verdict,) = connection.exec_driver_sql("PRAGMA integrity_check").one()
             rows = connection.exec_driver_sql("SELECT position, hash FROM journal").all()
-        report = verify_journal(readers)
+        report = verify_journal(readers, Heads(), lambda entries, _: iter(entries))
     finally:
         readers.dispose()
     held = {f"{position} {digest}" for position, digest in rows}
     problems += [f"lost: {line}" for line in acked if line not in held]
     if verdict != "ok":
         problems.append(f"corrupt: {verdict}")
-    if report.problem is not None:
-        problems.append(f"corrupt: entry {report.bad_position}: {report.problem}")
+    if report.flaw is not None:
+        problems.append(f"corrupt: {report.flaw}")
     return problems
 
 

@@ -24,6 +24,7 @@ from gateway.adapters.migrations import upgrade
 from gateway.adapters.store_sql.alarm_reads import SqlAlarmReads
 from gateway.adapters.store_sql.engine import open_writer
 from gateway.adapters.store_sql.journal import SqlJournal
+from gateway.adapters.store_sql.journal_file import JournalFile
 from gateway.adapters.store_sql.recording import SqlRecording
 from gateway.adapters.words import load_words
 from gateway.domain.book import AlarmBook
@@ -84,8 +85,15 @@ class TappedJournal(SqlJournal):
     loop: ClassVar[VirtualLoop]
     on_commit: ClassVar[Callable[[Sequence[Entry]], None]]
 
-    def __init__(self, writer: Engine, readers: Engine, clock: Clock, folds: Mapping[str, Fold]) -> None:
-        super().__init__(writer, readers, clock, folds)
+    def __init__(
+        self,
+        writer: Engine,
+        readers: Engine,
+        clock: Clock,
+        folds: Mapping[str, Fold],
+        file: JournalFile | None = None,
+    ) -> None:
+        super().__init__(writer, readers, clock, folds, file)
         self._is_limited = False
         self.loop.attach(self._thread, self.disk)
 
