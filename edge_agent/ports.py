@@ -144,6 +144,10 @@ class Outbox(Protocol):
         """Mint and store these, with the memory that goes with them (None forgets a key), in one transaction."""
         ...
 
+    async def note_waiting(self, waiting: Loss, pair: WallPair) -> None:
+        """These wait in memory for room on the disk: to be told by the next run, should this one be killed."""
+        ...
+
     async def begin_epoch(self, pair: WallPair) -> Committed | StoreFull:
         """A new epoch in the same store; its first event is `agent_started`."""
         ...

@@ -15,6 +15,8 @@ import sqlite3
 from pathlib import Path
 from typing import Final
 
+from edge_agent.ports import StoreBrokenError
+
 SCHEMA_VERSION: Final = 2
 """2: with `cut`, so that chains may be pruned. A store of version 1 can be pruned from its next checkpoint on."""
 
@@ -31,9 +33,20 @@ CREATE TABLE IF NOT EXISTS fact (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRI
 """
 
 _SYNCHRONOUS_FULL: Final = 2
+
+_COMMITS_MAX: Final = 128
+"""Commits between two checkpoints: some eight pages each, 4 MB of log."""
+
+_LOGGED_MAX_BYTES: Final = 2 * 1024 * 1024
+"""Payloads between two checkpoints: twice that with their index and half filled pages."""
+
+_LOG_KEPT_BYTES: Final = 16 * 1024 * 1024
+"""A log that had grown beyond this (a long reader beside us) is cut back to it."""
+
 _BALLAST_BYTES: Final = 256 * 1024
 """Given up when the disk is full: room for the record of the loss and a few hundred events."""
 
+_FAILING_CODES: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
 _DAMAGE_CODES: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 IN_MEMORY: Final = Path(":memory:")
 """A store without a file, for simulation."""
@@ -49,8 +62,8 @@ def _primary_code(error: sqlite3.Error) -> int:
 
 
 def is_damage(error: sqlite3.Error) -> bool:
-    """Whether the file itself is spoilt."""
-    return _primary_code(error) in _DAMAGE_CODES
+    """Whether the file itself is spoilt: SQLite says so, or Python could make no value of what it read (no code)."""
+    return _primary_code(error) in _DAMAGE_CODES or "decode to UTF-8" in str(error)
 
 
 def is_full(error: sqlite3.Error) -> bool:
@@ -102,14 +115,61 @@ class Ballast:
         return True
 
 
+class LogKeeper:
+    """Moves what the write-ahead log holds into the database, between two transactions of the one connection.
+
+    SQLite would do it within a COMMIT and keep an error of it to itself; a disk that fails to synchronise must not be
+    written to any further. A full disk is no such error: the log goes on holding what it holds.
+    """
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._db = database
+        self._commits = 0
+        self._bytes = 0
+
+    def committed(self, payload_bytes: int = 0) -> None:
+        """One more transaction is in the log; a checkpoint follows when it has grown enough. Raises `sqlite3.Error`."""
+        self._commits += 1
+        self._bytes += payload_bytes
+        if self._commits >= _COMMITS_MAX or self._bytes >= _LOGGED_MAX_BYTES:
+            self.checkpoint()
+
+    def checkpoint(self) -> None:
+        """As far as a reader beside us allows; the rest comes with the next one. Raises `sqlite3.Error`."""
+        self._commits = self._bytes = 0
+        try:
+            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.Error as error:
+            if not is_full(error) and _primary_code(error) != sqlite3.SQLITE_BUSY:
+                raise
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """Which file a name leads to; None when to none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def free_bytes(folder: Path) -> int:
+    """The room that its file system has left for us. Raises `OSError`."""
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize
+
+
 def open_connection(path: Path) -> tuple[sqlite3.Connection, str | None]:
     """The store's one connection, and what had to be moved aside to get it (None: nothing).
 
-    Raises `StoreRefusedError` when the file cannot be opened, written, or made durable.
+    Raises `StoreRefusedError` when the file cannot be opened, written, or made durable, `StoreBrokenError` when its disk is
+    full or fails.
     """
     try:
         return _connect(path), None
     except sqlite3.Error as error:
+        if _primary_code(error) in _FAILING_CODES:
+            raise StoreBrokenError(f"{path}: cannot open the store now: {error}") from error
         if not is_damage(error):
             raise StoreRefusedError(
                 f"{path}: cannot open the store: {error} — check path and rights"
@@ -127,6 +187,11 @@ def move_aside(path: Path) -> Path:
     for suffix in ("-wal", "-shm"):
         with contextlib.suppress(FileNotFoundError):
             path.with_name(path.name + suffix).rename(target.with_name(target.name + suffix))
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
     return target
 
 
@@ -156,6 +221,9 @@ def _make_durable(database: sqlite3.Connection, path: Path) -> None:
     (journal,) = database.execute("PRAGMA journal_mode=WAL").fetchone()
     database.execute("PRAGMA synchronous=FULL")
     (synchronous,) = database.execute("PRAGMA synchronous").fetchone()
+    database.execute("PRAGMA wal_autocheckpoint=0")  # `LogKeeper` does it
+    database.execute(f"PRAGMA journal_size_limit={_LOG_KEPT_BYTES}")
+    database.execute("PRAGMA mmap_size=0")  # there an I/O error is a signal that kills
     if path == IN_MEMORY:
         return
     if journal != "wal" or synchronous != _SYNCHRONOUS_FULL:

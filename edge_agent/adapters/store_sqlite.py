@@ -17,12 +17,14 @@ What goes wrong, and what comes of it:
     StoreRefusedError   opened by another agent, for another site or agent, no durable mode   (exit 2: mend and start)
     not a database      moved aside beside itself, a new store begun, said in `store_damaged`
     damaged row         `gone`, said in `store_damaged`; the rest is sent on
-    disk full           `StoreFull`: rolled back; a ballast file is given up so that a record of the loss has room
+    end cut off         a lost or spoilt log, an older copy: seen by the note beside it, said in `store_damaged`
+    disk full           `StoreFull`: rolled back; a ballast file is given up; the note beside the store says what waits
     any other I/O error `StoreBrokenError`: unknown what is on disk; the process ends and the next one reads
+    gone from its place `StoreBrokenError`: unmounted, deleted or replaced; what is written nobody would find
 
-Never-acked events fill the store up to `size_max_mb`. What does not fit gets no `seq`: it is counted in `fact`, and
-an `outbox_overflow` says so in room kept free for it, as soon as events fit again. Acked events are pruned
-(`store_pruning`).
+Never-acked events fill the store up to `size_max_mb`, or what the disk has room for. What does not fit gets no `seq`: it
+is counted, and an `outbox_overflow` says so in room kept free for it, as soon as events fit again (`store_loss`). Acked
+events are pruned (`store_pruning`).
 
 Sources: the delivery protocol §1, §2; the outside contract, sections 3 and 6.
 """
@@ -39,7 +41,19 @@ from pathlib import Path
 from typing import Final
 
 from edge_agent.adapters.minting import Head, Minter, Run, is_p1_raise
-from edge_agent.adapters.store_file import Ballast, FileLock, StoreRefusedError, is_full, open_connection
+from edge_agent.adapters.store_file import (
+    IN_MEMORY,
+    Ballast,
+    FileLock,
+    LogKeeper,
+    StoreRefusedError,
+    free_bytes,
+    identity,
+    is_full,
+    open_connection,
+)
+from edge_agent.adapters.store_loss import LossBook
+from edge_agent.adapters.store_note import StoreNote
 from edge_agent.adapters.store_pruning import CHECKPOINT_SHARE, Bounds, Pruner
 from edge_agent.adapters.store_rows import EventRows, event_bytes
 from edge_agent.adapters.store_tables import KeyedTexts, join_losses, span_ranges, transaction
@@ -57,7 +71,6 @@ from edge_agent.wire.event import (
     Event,
     Json,
     Observation,
-    OutboxOverflow,
     Position,
 )
 
@@ -65,6 +78,12 @@ CHECKPOINT_PERIOD_NS: Final = 3600 * NS_PER_S  # the outside contract, section 6
 
 _RESERVED_BYTES: Final = 64 * 1024
 """Kept free below `size_max_mb` for `agent_started`, checkpoints and the record of an overflow."""
+
+_ROOM_MIN_BYTES: Final = 8 * 1024 * 1024
+"""Less room than this on the disk is alarmed, whatever is un-acked: twice the write-ahead log."""
+
+_ALARM_PCT: Final = 80
+"""From here on the gateway says that the store is filling up (reliability invariant I-5)."""
 
 _MIB: Final = 1024 * 1024
 
@@ -92,13 +111,14 @@ class EventStore:
         self._minter = Minter(run, sign)
         self._draw = draw
         self._limit_bytes = size_max_mb * _MIB - _RESERVED_BYTES
-        is_file = path.name != ":memory:"
-        if is_file:
+        self._path = None if path == IN_MEMORY else path
+        if self._path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(path) if is_file else None
-        self._ballast = Ballast(path) if is_file else None
+        self._lock = FileLock(path) if self._path else None
+        self._ballast = Ballast(path) if self._path else None
+        self._note = StoreNote(path) if self._path else None
         try:
-            self._db, self._damage = open_connection(path)
+            self._db, moved_aside = open_connection(path)
             self._facts, self._memory = KeyedTexts(self._db, "fact"), KeyedTexts(self._db, "memory")
             self._bind(path)
         except BaseException:
@@ -111,10 +131,13 @@ class EventStore:
         self._unacked_bytes = self._rows.count_bytes(self._ever_acked + 1)
         self._unsealed_bytes = self._rows.count_bytes(self._pruner.last_cut)
         self._head = self._rows.head()
+        self._log = LogKeeper(self._db)
+        self._losses = LossBook(self._facts, self._note)
+        self._damage = self._find_damage(moved_aside)
+        self._identity = identity(path)
         self._checkpoint_at: MonoNs | None = None  # None: the next commit holds one
         self._has_begun = False
-        if self._ballast:
-            self._ballast.fill()
+        self._take_room()
 
     @property
     def acked(self) -> int:
@@ -154,12 +177,17 @@ class EventStore:
         started = AgentStarted(after, self._run.version, self._run.config_hash, is_clean)
         bodies: list[tuple[MonoNs, Body]] = [(pair.mono, started)]
         if self._damage is not None:
-            bodies.append((pair.mono, Observation("store_damaged", {"moved_aside": self._damage[:500]})))
+            bodies.append((pair.mono, Observation("store_damaged", self._damage)))
+        facts: dict[str, str | None] = {"clean_stop": "0"}
+        owed = None if self._has_begun else self._losses.owed(None, pair)
+        if owed is not None and self._unacked_bytes < self._limit_bytes:
+            bodies.append((pair.mono, owed))
+            facts |= self._losses.facts(None)
         epoch = mint_ulid(pair.utc, self._draw)
         head = self._head or Head(0, epoch, 0, seed_hash(self._run.site, self._run.agent, epoch), UtcNs(0))
         self._has_begun = True
         self._checkpoint_at = self._checkpoint_at or pair.mono
-        return self._write(replace(head, epoch=epoch, seq=0), bodies, {}, pair, {"clean_stop": "0"})
+        return self._write(replace(head, epoch=epoch, seq=0), bodies, {}, pair, facts)
 
     def commit(
         self, drafts: Sequence[Draft], memory: Mapping[str, Json], pair: WallPair, loss: Loss | None = None
@@ -175,20 +203,27 @@ class EventStore:
             times = [observed for observed, _ in bodies]
             loss = join_losses(loss, Loss(len(bodies), min(times), max(times)))
             bodies = []
-        overflow = self._overflow(loss, pair)
-        facts: dict[str, str | None] = {}
-        if overflow is not None and self._unacked_bytes < self._limit_bytes:
-            bodies.insert(0, (pair.mono, overflow))
-            facts["overflow"] = None
-        elif overflow is not None:
-            facts["overflow"] = json.dumps([overflow.dropped, overflow.since, overflow.until])
-        return self._write(self._head, bodies, memory, pair, facts)
+        counted = self._losses.owed(loss, pair)
+        if counted is not None and self._unacked_bytes < self._limit_bytes:
+            bodies.insert(0, (pair.mono, counted))
+            counted = None
+        outcome = self._write(self._head, bodies, memory, pair, self._losses.facts(counted))
+        if isinstance(outcome, Committed):
+            self._losses.settle()
+        return outcome
+
+    def note_waiting(self, waiting: Loss, pair: WallPair) -> None:
+        """These found the disk full and wait in memory: said beside the store, where a kill leaves it for the next run."""
+        self._losses.endanger(waiting, pair)
 
     def stop_clean(self, pair: WallPair) -> Committed | StoreFull:
         """A last checkpoint, and the mark that this run stopped cleanly."""
         assert self._head, "no epoch has begun"
         self._checkpoint_at = None
-        return self._write(self._head, [], {}, pair, {"clean_stop": "1"})
+        outcome = self._write(self._head, [], {}, pair, {"clean_stop": "1"})
+        with self._guarding():
+            self._log.checkpoint()
+        return outcome
 
     def place(self, position: Position) -> Placed:
         """How a position lies in this store's chain. What is damaged or pruned is unknown."""
@@ -232,27 +267,61 @@ class EventStore:
                 return self._kept(self._acked)
             self._unacked_bytes -= self._rows.count_bytes(self._ever_acked + 1, ever_acked)
             self._acked, self._ever_acked = acked, ever_acked
-        if self._ballast:
-            self._ballast.fill()
+        self._take_room()
         return self._kept(acked)
 
     def status(self) -> StoreStatus:
-        """What health says about the store."""
+        """What health says about the store. Raises `StoreBrokenError` when its file is not in its place any more."""
+        if self._path is not None and identity(self._path) != self._identity:
+            raise StoreBrokenError(f"{self._path}: gone from its place: unmounted, deleted or replaced")
         starts = self._db.execute("SELECT epoch, first_n FROM epoch ORDER BY first_n").fetchall()
         lost = self.gone
         gone = tuple(item for span in lost for item in span_ranges(span, starts, self.tail))
-        pct = min(100, self._unacked_bytes * 100 // self._limit_bytes)
-        return StoreStatus(self._rows.position(skip_spans(self.first, lost)), gone, pct)
+        return StoreStatus(
+            self._rows.position(skip_spans(self.first, lost)), gone, min(100, self._filled_pct())
+        )
 
     def prune(self, acked: int, pair: WallPair) -> Pruned:
         """A step of pruning (`store_pruning`); `acked` is how far the receiver is known to have got by now."""
         bounds = Bounds(min(acked, self._acked), self._ever_acked, self.tail)
-        return Pruned(is_more=self._pruner.step(bounds, pair), first=self.first)
+        is_more = self._pruner.step(bounds, pair)
+        with self._guarding():
+            self._log.committed()
+        return Pruned(is_more=is_more, first=self.first)
 
     def close(self) -> None:
         """Close the file and let others in. Committed is committed: nothing is written here."""
         self._db.close()
+        if self._note is not None:
+            self._note.close()
         self._release()
+
+    def _find_damage(self, moved_aside: str | None) -> dict[str, Json] | None:
+        """What happened to the store since it was written, by the file and by the note beside it."""
+        if moved_aside is not None:
+            return {"moved_aside": moved_aside[:500]}
+        place, digest = self._note.tail() if self._note else (0, "")
+        if place > self.tail:
+            return {"lost_end": f"it ends at place {self.tail}; places up to {place} were in it"}
+        held = self._kept(place) if place else None
+        if held is not None and held.hash != digest:
+            return {"lost_end": f"its place {place} is another event than was written"}
+        return None
+
+    def _take_room(self) -> None:
+        """What is to be had on the day on which there is none."""
+        if self._ballast is not None and self._note is not None:
+            self._note.open()
+            self._ballast.fill()
+
+    def _filled_pct(self) -> int:
+        """How much of what the outbox may take up, or what the disk has room for, the never-acked events do."""
+        if self._path is None:
+            return self._unacked_bytes * 100 // self._limit_bytes
+        room_bytes = free_bytes(self._path.parent)
+        limit_bytes = min(self._limit_bytes, self._unacked_bytes + room_bytes)
+        pct = self._unacked_bytes * 100 // max(1, limit_bytes)
+        return max(pct, _ALARM_PCT) if room_bytes < _ROOM_MIN_BYTES else pct
 
     def _kept(self, n: int) -> Position | None:
         """What stands at place `n` of the chain as it is now."""
@@ -303,7 +372,11 @@ class EventStore:
         if events:
             self._head = head
             self._damage = None
+            if self._note is not None:
+                self._note.note_tail(head.n, head.hash)
             added_bytes = sum(map(event_bytes, events))
+            with self._guarding():
+                self._log.committed(added_bytes)
             self._unacked_bytes += added_bytes
             self._unsealed_bytes += added_bytes
             if isinstance(events[-1].body, Checkpoint):
@@ -328,19 +401,16 @@ class EventStore:
             return True
         return self._unsealed_bytes >= self._limit_bytes // CHECKPOINT_SHARE
 
-    def _overflow(self, loss: Loss | None, pair: WallPair) -> OutboxOverflow | None:
-        """What could not be stored up to now: the kept record and `loss` together."""
-        kept = self._facts.get("overflow", "")
-        dropped, since, until = json.loads(kept) if kept else (0, "", "")
-        if loss is None:
-            return OutboxOverflow(dropped, since, until) if kept else None
-        return OutboxOverflow(dropped + loss.dropped, since or pair.label(loss.since), pair.label(loss.until))
-
     @contextmanager
     def _transaction(self) -> Iterator[None]:
+        with self._guarding(), transaction(self._db):
+            yield
+
+    @contextmanager
+    def _guarding(self) -> Iterator[None]:
+        """No room, or a failure after which nobody knows what is on disk. Raises `_DiskFullError`, `StoreBrokenError`."""
         try:
-            with transaction(self._db):
-                yield
+            yield
         except sqlite3.Error as error:
             if is_full(error):
                 raise _DiskFullError from error

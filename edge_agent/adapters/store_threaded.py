@@ -35,6 +35,10 @@ class ThreadedStore:
         """See `EventStore.commit`."""
         return await self._ask(lambda: self._store.commit(drafts, memory, pair, loss))
 
+    async def note_waiting(self, waiting: Loss, pair: WallPair) -> None:
+        """See `EventStore.note_waiting`."""
+        await self._ask(lambda: self._store.note_waiting(waiting, pair))
+
     async def begin_epoch(self, pair: WallPair) -> Committed | StoreFull:
         """See `EventStore.begin_epoch`."""
         return await self._ask(lambda: self._store.begin_epoch(pair))

@@ -13,6 +13,7 @@ after it either way, and STOPPING.
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import importlib
 import logging
@@ -45,6 +46,9 @@ from edge_agent.wire.topics import Channel, topic
 PROBLEMS_TOLD_MAX: Final = 20
 """Problems of a refused configuration listed in its observation; the rest is in the log."""
 
+_DISK_TROUBLES: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS})
+"""What a disk says that passes, or calls for another disk: no mistake in the configuration."""
+
 _log = logging.getLogger("guardwatch.agent")
 
 
@@ -66,7 +70,13 @@ def run_agent(config: Path, loading: Loading) -> Exit:
         store = _open_store(settings, clock, key)
     except (KeyFileError, StoreRefusedError) as error:
         return refuse(error)
+    except StoreBrokenError as error:
+        _log.error("storage failed: %s", error)
+        return Exit.FAILED
     except OSError as error:
+        if error.errno in _DISK_TROUBLES:
+            _log.error("storage failed: %s: %s", settings.store.path, error.strerror)
+            return Exit.FAILED
         return refuse(f"{settings.store.path}: {error.strerror} — check path and rights")
     process = _Process(config)
     for warning in loaded.warnings:

@@ -6,7 +6,8 @@ Those gather while a commit is on its way to the disk; the next step takes them 
 (group commit without a timer, so a lone change waits for nothing). Each is judged at the time at which it came, however
 long the disk held it up: a violation that began and ended during a slow commit is still seen, with its true duration.
 Guard states are shown only after the commit that holds their events. When the disk is full the agent goes on judging: findings wait here, up to a limit, then are
-counted, and the count is stored with the next commit that succeeds.
+counted, and the count is stored with the next commit that succeeds. How much waits is noted beside the store as it grows,
+so that a kill loses no more than it says.
 """
 
 from __future__ import annotations
@@ -110,6 +111,7 @@ class Pump:
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at_s = 0.0
         self._unstored = _Unstored()
+        self._noted: Loss | None = None
         self._idle_commit_at = MonoNs(0)
         self._retry_at = MonoNs(0)
         self._log = logging.getLogger("guardwatch.pump")
@@ -183,6 +185,7 @@ class Pump:
                 await self._catch_up()
             if self.is_full and self._clock.mono() < self._retry_at:
                 self._feed(self._clock.mono())
+                await self._note_waiting()
             else:
                 await self.step(sender, reports)
             advance()
@@ -249,15 +252,28 @@ class Pump:
         outcome = await self._outbox.commit(taken.drafts, taken.memory, self.pair, taken.loss)
         if isinstance(outcome, StoreFull):
             self._keep(taken)
+            await self._note_waiting()
             return None
         if self.is_full:
             self._log.warning("store has room again")
             self.is_full = False
+            self._noted = None
         if outcome.events:
             self._on_commit(outcome)
         if taken.views:
             self._on_views(taken.views)
         return outcome
+
+    async def _note_waiting(self) -> None:
+        """What the full disk refused is in memory alone: before anything else, say beside the store how much that is."""
+        drafts, lost = self._unstored.drafts, self._unstored.loss
+        times = [draft.observed for draft in drafts] + ([lost.since, lost.until] if lost else [])
+        if not times:
+            return
+        waiting = Loss(len(drafts) + (lost.dropped if lost else 0), min(times), max(times))
+        if waiting != self._noted:
+            self._noted = waiting
+            await self._outbox.note_waiting(waiting, self.pair)
 
     def _keep(self, taken: _Unstored) -> None:
         """Put back what the full disk refused, before what came meanwhile."""

@@ -54,7 +54,7 @@ def test_each_commit_is_on_the_disk_before_it_is_promised(bench: CrashBench, wor
     assert re.search(r"write write", " ".join(promises)) is None
 
 
-@pytest.mark.parametrize("workload", ["gateway"])
+@pytest.mark.parametrize("workload", STORES)
 @pytest.mark.parametrize(("syscall", "every"), [("fdatasync", 1), ("pwrite64", 13)])
 def test_an_io_error_ends_the_process_and_the_next_start_goes_on(
     bench: CrashBench, workload: str, syscall: str, every: int

@@ -70,6 +70,7 @@ class DirectOutbox:
         self._store = store
         self._said = said
         self.is_full = False
+        self.waiting: list[Loss] = []
 
     async def commit(
         self, drafts: Sequence[Draft], memory: Mapping[str, Json], pair: WallPair, loss: Loss | None = None
@@ -87,6 +88,9 @@ class DirectOutbox:
 
     async def read(self, places: Sequence[int]) -> Reading:
         return self._store.read(places)
+
+    async def note_waiting(self, waiting: Loss, pair: WallPair) -> None:
+        self.waiting.append(waiting)
 
     async def set_acked(self, acked: int, ever_acked: int) -> Position | None:
         return self._store.set_acked(acked, ever_acked)
@@ -347,3 +351,21 @@ def test_an_answer_that_waited_through_a_stall_is_not_lost() -> None:
 
 def test_an_answer_that_a_stall_made_too_old_is_lost() -> None:
     assert Quality.STALE in run_virtual(lambda: qualities_after_a_stall(asked_ms=40))
+
+
+async def test_what_waits_for_room_is_noted_before_anything_else_happens_with_it() -> None:
+    """A kill on a full disk loses no more than the next run can tell."""
+    bench = Bench()
+    await bench.poll()
+    bench.outbox.is_full = True
+    bench.plant.closed = 0
+    await bench.poll()
+    first = bench.outbox.waiting[-1].dropped
+    assert first > 0
+    bench.plant.closed = 1
+    await bench.poll()
+    assert bench.outbox.waiting[-1].dropped > first
+    assert bench.outbox.waiting[-1].since == bench.outbox.waiting[0].since
+    noted = len(bench.outbox.waiting)
+    await bench.poll()
+    assert len(bench.outbox.waiting) == noted, "nothing new, nothing written"

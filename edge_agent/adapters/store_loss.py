@@ -1,0 +1,74 @@
+"""What could not be stored: counted where there is room for a count, told as soon as there is room for an event.
+
+    above `size_max_mb`   counted in `fact`, in the transaction that stores what still may be stored
+    disk full             noted beside the store (`store_note`), in place: what waits in memory would be lost by a kill
+
+A note stands until the transaction that stores or tells what it is about, which names its number in `fact`: one that
+was taken up is never counted again, whenever the process is killed.
+
+Source: the outside contract, section 3 (`outbox_overflow`); reliability invariant I-5.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Final
+
+from edge_agent.adapters.store_note import StoreNote
+from edge_agent.adapters.store_tables import KeyedTexts
+from edge_agent.domain.wall import WallPair
+from edge_agent.ports import Loss
+from edge_agent.wire.event import OutboxOverflow
+
+_COUNTED: Final = "overflow"
+_TAKEN: Final = "loss_taken"
+
+
+class LossBook:
+    """The losses of one store; `note` is None where there is no file."""
+
+    def __init__(self, facts: KeyedTexts, note: StoreNote | None) -> None:
+        self._facts = facts
+        self._note = note
+        self._left: OutboxOverflow | None = None
+        if note is not None and note.loss.number > int(facts.get(_TAKEN, "0")):
+            self._left = OutboxOverflow(note.loss.dropped, note.loss.since, note.loss.until)
+
+    def owed(self, loss: Loss | None, pair: WallPair) -> OutboxOverflow | None:
+        """All that nobody was told yet: counted before, left by a former run, and `loss`."""
+        counted = self._facts.get(_COUNTED, "")
+        owed = OutboxOverflow(*json.loads(counted)) if counted else None
+        owed = _join(owed, self._left)
+        return owed if loss is None else _join(owed, _worded(loss, pair))
+
+    def facts(self, counted: OutboxOverflow | None) -> Mapping[str, str | None]:
+        """What the transaction keeps that tells everything owed, or (`counted`) counts it on."""
+        kept = None if counted is None else json.dumps([counted.dropped, counted.since, counted.until])
+        facts: dict[str, str | None] = {}
+        if (kept is None) is not (self._facts.get(_COUNTED, "") == "") or kept is not None:
+            facts[_COUNTED] = kept
+        if self._note is not None and self._note.loss.number > int(self._facts.get(_TAKEN, "0")):
+            facts[_TAKEN] = str(self._note.loss.number)
+        return facts
+
+    def settle(self) -> None:
+        """That transaction is on disk."""
+        self._left = None
+
+    def endanger(self, loss: Loss, pair: WallPair) -> None:
+        """So much waits in memory for room on the disk. Raises `StoreBrokenError`."""
+        if self._note is not None:
+            lost = _join(self._left, _worded(loss, pair))
+            assert lost is not None, "there is a loss"
+            self._note.note_loss(lost.dropped, lost.since, lost.until)
+
+
+def _worded(loss: Loss, pair: WallPair) -> OutboxOverflow:
+    return OutboxOverflow(loss.dropped, pair.label(loss.since), pair.label(loss.until))
+
+
+def _join(first: OutboxOverflow | None, then: OutboxOverflow | None) -> OutboxOverflow | None:
+    if first is None or then is None:
+        return first or then
+    return OutboxOverflow(first.dropped + then.dropped, first.since, then.until)

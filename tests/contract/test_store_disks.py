@@ -1,0 +1,250 @@
+"""The agent's store on disks that are full, torn out or lying: what is lost is said, what is wrong is never used.
+
+Real ENOSPC on a real file system (a tmpfs of a few megabytes), kills included, and files harmed in every way that disks
+and people know.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edge_agent.adapters.store_note import StoreNote
+from edge_agent.adapters.store_reading import read_entries
+from edge_agent.adapters.store_sqlite import EventStore
+from edge_agent.domain.units import NS_PER_S, MonoNs
+from edge_agent.ports import Committed, Loss, StoreBrokenError, StoreFull
+from edge_agent.wire.event import Observation, OutboxOverflow
+from tests.contract.test_store import Bench, done, fact, pair
+from tests.damage import HARM
+from tests.small_disk import SmallDisk
+
+SEEDS = 6
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    with SmallDisk(tmp_path / "disk", size_mb=24) as found:
+        yield found
+
+
+@pytest.fixture
+def on_disk(tmp_path: Path) -> Bench:
+    return Bench(tmp_path / "gw.db")
+
+
+def loss(dropped: int, since_s: int, until_s: int) -> Loss:
+    return Loss(dropped, MonoNs(since_s * NS_PER_S), MonoNs(until_s * NS_PER_S))
+
+
+def fill(store: EventStore) -> None:
+    """Commit until the store says that there is no room."""
+    outcome: Committed | StoreFull = done(store.commit([fact()], {}, pair(1)))
+    for _ in range(2000):
+        if isinstance(outcome, StoreFull):
+            return
+        outcome = store.commit([fact(text="x" * 8000)], {}, pair(2))
+    raise AssertionError("this disk has no end")
+
+
+def killed(store: EventStore) -> None:
+    """What a kill leaves: nothing is written, the locks are the kernel's to give back."""
+    assert store._lock is not None
+    store._lock.release()
+    store._lock = None
+
+
+def told(outcome: Committed | StoreFull) -> list[object]:
+    return [event.body for event in done(outcome).events]
+
+
+def overflows(bodies: list[object]) -> list[OutboxOverflow]:
+    return [body for body in bodies if isinstance(body, OutboxOverflow)]
+
+
+def damages(bodies: list[object]) -> list[Observation]:
+    return [body for body in bodies if isinstance(body, Observation) and body.what == "store_damaged"]
+
+
+@pytest.mark.integration
+def test_killed_on_a_full_disk_the_next_run_says_what_was_lost(disk: SmallDisk) -> None:
+    bench = Bench(disk.folder / "gw.db")
+    store = bench.begun()
+    disk.fill(leave_bytes=700_000)
+    fill(store)
+    tail = store.tail
+    store.note_waiting(loss(1, 5, 5), pair(5))
+    assert isinstance(store.commit([fact(at=5), fact(at=6)], {}, pair(7)), StoreFull)
+    store.note_waiting(loss(2, 5, 6), pair(7))
+    killed(store)
+    disk.relieve()
+    store = bench.open()
+    assert store.tail == tail, "what was committed is all there"
+    (overflow,) = overflows(told(store.begin_epoch(pair(20))))
+    assert overflow == OutboxOverflow(2, "2026-09-21T14:13:25.000000Z", "2026-09-21T14:13:26.000000Z")
+    store.close()
+    assert overflows(told(bench.open().begin_epoch(pair(30)))) == [], "told once"
+
+
+@pytest.mark.integration
+def test_what_waited_and_was_stored_after_all_is_no_loss(disk: SmallDisk) -> None:
+    bench = Bench(disk.folder / "gw.db")
+    store = bench.begun()
+    disk.fill(leave_bytes=700_000)
+    fill(store)
+    assert isinstance(store.commit([fact(at=5)], {}, pair(7)), StoreFull)
+    store.note_waiting(loss(1, 5, 5), pair(7))
+    disk.relieve()
+    assert overflows(told(store.commit([fact(at=5)], {}, pair(8)))) == [], "it recovers without a restart"
+    killed(store)
+    assert overflows(told(bench.open().begin_epoch(pair(20)))) == []
+
+
+def test_a_loss_taken_up_is_counted_once_wherever_the_next_run_is_killed(on_disk: Bench) -> None:
+    """The note is void by the very transaction that tells of it: neither before nor after."""
+    store = on_disk.begun()
+    store.note_waiting(loss(3, 5, 6), pair(7))
+    killed(store)
+    killed(on_disk.open())  # before it could tell
+    store = on_disk.open()
+    assert [item.dropped for item in overflows(told(store.begin_epoch(pair(20))))] == [3]
+    killed(store)
+    assert overflows(told(on_disk.open().begin_epoch(pair(30)))) == []
+
+
+def test_losses_of_several_runs_add_up_until_they_are_told(on_disk: Bench) -> None:
+    store = on_disk.begun()
+    store.note_waiting(loss(3, 5, 6), pair(7))
+    killed(store)
+    store = on_disk.open()
+    store.note_waiting(loss(2, 8, 9), pair(9))
+    killed(store)
+    (overflow,) = overflows(told(on_disk.open().begin_epoch(pair(30))))
+    assert overflow == OutboxOverflow(5, "2026-09-21T14:13:25.000000Z", "2026-09-21T14:13:29.000000Z")
+
+
+def test_a_torn_note_leaves_the_one_before_it(tmp_path: Path) -> None:
+    note = StoreNote(tmp_path / "gw.db")
+    note.open()
+    note.note_loss(1, "a", "b")
+    note.note_loss(2, "a", "c")
+    note.close()
+    path = tmp_path / "gw.db.note"
+    data = bytearray(path.read_bytes())
+    data[1 * 4096 + 20] ^= 1  # the second went into the first of the two places
+    path.write_bytes(data)
+    assert StoreNote(tmp_path / "gw.db").loss.dropped == 1
+
+
+@pytest.mark.integration
+def test_a_disk_that_fills_up_is_alarmed_before_it_is_full(disk: SmallDisk) -> None:
+    store = Bench(disk.folder / "gw.db").begun()
+    assert store.status().outbox_pct == 0
+    disk.fill(leave_bytes=6_000_000)
+    assert store.status().outbox_pct == 80, "little room is alarmed, however little waits"
+    for _ in range(500):
+        if store.status().outbox_pct > 90:
+            break
+        done(store.commit([fact(text="x" * 20_000)], {}, pair(2)))
+    assert 90 < store.status().outbox_pct <= 100, "never-acked events against the room there is"
+    store.close()
+
+
+@pytest.mark.integration
+def test_a_disk_torn_out_ends_the_process(disk: SmallDisk) -> None:
+    store = Bench(disk.folder / "gw.db").begun()
+    store.status()
+    disk.tear_out()
+    with pytest.raises(StoreBrokenError, match="unmounted, deleted or replaced"):
+        store.status()
+
+
+@pytest.mark.integration
+def test_a_store_that_a_full_disk_cannot_open_is_not_refused_for_good(disk: SmallDisk) -> None:
+    bench = Bench(disk.folder / "gw.db")
+    bench.begun().close()
+    disk.fill()
+    with pytest.raises(StoreBrokenError):
+        bench.open()
+    disk.relieve()
+    assert bench.open().tail == 1
+
+
+def test_the_log_stays_small_and_the_only_writer_empties_it(on_disk: Bench) -> None:
+    store = on_disk.begun()
+    for number in range(500):
+        done(store.commit([fact(n=number)], {"last": number}, pair(1)))
+    assert on_disk.path.with_name("gw.db-wal").stat().st_size < 8 * 1024 * 1024
+    for pragma, value in {"wal_autocheckpoint": 0, "mmap_size": 0, "synchronous": 2}.items():
+        assert store._db.execute(f"PRAGMA {pragma}").fetchone() == (value,)
+    before = on_disk.path.with_name("gw.db-wal").read_bytes()
+    assert len(list(read_entries(on_disk.path))) == store.tail
+    assert on_disk.path.with_name("gw.db-wal").read_bytes() == before, "a reader leaves the log alone"
+    store.close()
+
+
+def test_an_older_copy_in_its_place_is_said(on_disk: Bench) -> None:
+    store = on_disk.begun()
+    store.close()
+    shutil.copy(on_disk.path, on_disk.path.with_name("older"))
+    store = on_disk.begun(2)
+    done(store.commit([fact(), fact()], {}, pair(3)))
+    store.close()
+    shutil.copy(on_disk.path.with_name("older"), on_disk.path)
+    (damage,) = damages(told(on_disk.open().begin_epoch(pair(9))))
+    assert damage.detail == {"lost_end": "it ends at place 1; places up to 4 were in it"}
+
+
+def write_some(bench: Bench) -> EventStore:
+    store = bench.begun(1)
+    for number in range(40):
+        text = "x" * 900
+        done(
+            store.commit([fact(text=text, n=number)], {"last": number, f"k{number % 7}": text}, pair(number))
+        )
+        store.set_acked(number // 2, number // 2)
+    return store
+
+
+def used(store: EventStore) -> tuple[list[bytes | None], str]:
+    """All that is sent, None for what is said to be gone, and what is remembered."""
+    reading = store.read(list(range(1, store.tail + 1)))
+    sent = [reading.payloads.get(place) for place in range(1, store.tail + 1)]
+    return sent, json.dumps(store.memory, sort_keys=True)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("ended", ["stopped", "killed"])
+def test_whatever_happens_to_the_file_what_is_used_is_true_or_the_damage_is_said(
+    tmp_path: Path, ended: str
+) -> None:
+    before = tmp_path / "before"
+    store = write_some(Bench(tmp_path / "written" / "gw.db"))
+    truth = used(store)
+    if ended == "stopped":
+        store.close()
+    shutil.copytree(tmp_path / "written", before)
+    said, wrong = 0, list[str]()
+    for seed in range(SEEDS):
+        for name, harm in HARM.items():
+            bench = Bench(tmp_path / f"{name} {seed}" / "gw.db")
+            shutil.copytree(before, bench.path.parent)
+            harm(bench.path, random.Random(f"{seed} {name} {ended}"))
+            store = bench.open()
+            bodies = told(store.begin_epoch(pair(100)))
+            sent, memory = used(store)
+            is_said = bool(damages(bodies))
+            was_kept = len(sent) - len(bodies)
+            if not is_said:
+                rows = [row == true or row is None for row, true in zip(sent, truth[0], strict=False)]
+                if not all(rows) or was_kept < len(truth[0]) or memory != truth[1]:
+                    wrong.append(f"{name} {seed} {ended}")
+            said += is_said
+            store.close()
+    assert wrong == []
+    assert said >= 2 * SEEDS, "most of it does harm"
