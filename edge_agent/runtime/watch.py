@@ -19,7 +19,7 @@ from edge_agent.ports import Clock
 CLOCK_WATCH_S: Final = 1.0
 
 WATCHDOG_PING_S: Final = 2.0
-"""Often enough for a WatchdogSec of 10."""
+"""Often enough for a WatchdogSec of 10; the unit file has 30, which also covers a reload."""
 
 
 class Pulse:
