@@ -114,6 +114,14 @@ class ServerProcess:
         self.kill()
         raise ServerError(f"{self._name} did not come up; its log ends:\n{self._log.read_text()[-2000:]}")
 
+    def wait(self) -> int:
+        """The exit code of a child that ends by itself."""
+        if self._child is None:
+            raise ServerError(f"{self._name} is not running")
+        code = self._child.wait(_STOP_S)
+        self._child = None
+        return code
+
     def stop(self) -> None:
         """End the server politely; nothing when it does not run."""
         if self._child is None:

@@ -21,6 +21,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TextIO
@@ -39,7 +40,10 @@ log = logging.getLogger("guardwatch.gateway")
 
 
 def run_gateway(config: Path) -> Exit:
-    """Run the gateway of this configuration until it is told to stop; may execute the program anew (SIGHUP)."""
+    """Run the gateway of this configuration until it is told to stop; may execute the program anew (SIGHUP).
+
+    Having run, the process ends here: a thread that still hangs in a server of somebody else's must not hold it.
+    """
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     settings = load(config, os.environ)
     if isinstance(settings, list):
@@ -65,7 +69,16 @@ def run_gateway(config: Path) -> Exit:
     if process.is_reload:
         log.warning("configuration accepted: executing anew")
         os.execv(sys.executable, [sys.executable, "-m", "gateway", *sys.argv[1:]])  # noqa: S606 - ourselves
-    return Exit.INTERRUPTED if process.is_interrupted else Exit.OK
+    logging.shutdown()
+    os._exit(Exit.INTERRUPTED if process.is_interrupted else Exit.OK)
+
+
+class _Threads(ThreadPoolExecutor):
+    """The loop's threads for what blocks; none is waited for at the end (an InfluxDB that hangs may take its whole timeout)."""
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002
+        """Let go of them."""
+        super().shutdown(wait=False, cancel_futures=True)
 
 
 def _run_loop(process: _Process, settings: GatewaySettings, listener: socket.socket) -> str | None:
@@ -73,6 +86,7 @@ def _run_loop(process: _Process, settings: GatewaySettings, listener: socket.soc
     failure: str | None = None
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.get_loop().set_default_executor(_Threads())
             runner.run(process.run(settings, listener))
     except* (StoreError, JournalUnavailable, AccountsUnavailable, KeyFileError) as group:
         failure = str(group.exceptions[0])

@@ -189,9 +189,13 @@ class AgentProcess:
         self._child: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
+        self.start_as([sys.executable, "-m", "edge_agent", "run", str(self.config)])
+
+    def start_as(self, command: list[str]) -> None:
+        """Start it by this command, which runs `python -m edge_agent run CONFIG` in the end."""
         with self.log.open("ab") as log:
             self._child = subprocess.Popen(
-                [sys.executable, "-m", "edge_agent", "run", str(self.config)],
+                command,
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

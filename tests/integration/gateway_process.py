@@ -32,16 +32,16 @@ auth: {{anonymous: viewer}}
 
 
 class GatewayProcess:
-    """`guardwatch-gateway run` on a folder of its own; `url` of a journal elsewhere, or SQLite in the folder."""
+    """`guardwatch-gateway run` on a folder of its own; `url` of a journal elsewhere, or SQLite in the folder; `more` configuration."""
 
-    def __init__(self, folder: Path, mqtt_port: int, url: str | None = None) -> None:
+    def __init__(self, folder: Path, mqtt_port: int, url: str | None = None, more: str = "") -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.database = folder / "gateway.db"
         self.url = url or f"sqlite:///{self.database}"
         self._http = free_port()
-        self._config = folder / "gateway.yaml"
-        self._config.write_text(_CONFIG.format(http=self._http, mqtt=mqtt_port, journal=self.url))
+        self.config = folder / "gateway.yaml"
+        self.config.write_text(_CONFIG.format(http=self._http, mqtt=mqtt_port, journal=self.url) + more)
         self._process = ServerProcess("gateway", folder / "gateway.log")
 
     def __enter__(self) -> Self:
@@ -53,16 +53,33 @@ class GatewayProcess:
 
     def start(self) -> None:
         """Start it; returns when it has the broker and the journal."""
-        command: list[str | Path] = [sys.executable, "-m", "gateway", "run", self._config]
+        self.start_as([sys.executable, "-m", "gateway", "run", str(self.config)])
+
+    def start_as(self, command: Sequence[str]) -> None:
+        """Start it by this command, which runs `python -m gateway run CONFIG` in the end."""
         self._process.start(command, env=dict(os.environ), is_ready=self.is_ready)
 
     def stop(self) -> None:
         """End it politely."""
         self._process.stop()
 
+    def wait(self) -> int:
+        """Its exit code, once it has ended by itself."""
+        return self._process.wait()
+
     def kill(self) -> None:
         """End it as a crash would."""
         self._process.kill()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
+    def url_of_rest(self) -> str:
+        """Where its REST interface is."""
+        return f"http://127.0.0.1:{self._http}"
 
     def is_ready(self) -> bool:
         """Whether it says that it can work."""
