@@ -37,12 +37,12 @@ class Authority:
         self.ca_file = folder / f"{name}-ca.pem"
         self.ca_file.write_bytes(self._certify(self._name, self._key, is_authority=True))
 
-    def sign(self, name: str) -> Signed:
-        """A certificate for 127.0.0.1 in this name."""
+    def sign(self, name: str, *, valid_in: timedelta = -_DAY) -> Signed:
+        """A certificate for 127.0.0.1 in this name, valid from then on."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         signed = Signed(self._folder / f"{name}.pem", self._folder / f"{name}.key")
-        signed.cert_file.write_bytes(self._certify(subject, key, is_authority=False))
+        signed.cert_file.write_bytes(self._certify(subject, key, is_authority=False, valid_in=valid_in))
         signed.key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         return signed
 
@@ -55,7 +55,14 @@ class Authority:
         context.verify_mode = ssl.CERT_REQUIRED
         return context
 
-    def _certify(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, *, is_authority: bool) -> bytes:
+    def _certify(
+        self,
+        subject: x509.Name,
+        key: ec.EllipticCurvePrivateKey,
+        *,
+        is_authority: bool,
+        valid_in: timedelta = -_DAY,
+    ) -> bytes:
         now = datetime.fromtimestamp(SystemClock().pair().utc / 1e9, UTC)
         address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
         builder = (
@@ -64,7 +71,7 @@ class Authority:
             .issuer_name(self._name)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - _DAY)
+            .not_valid_before(now + valid_in)
             .not_valid_after(now + _DAY)
             .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
             .add_extension(address, critical=False)

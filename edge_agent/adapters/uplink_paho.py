@@ -19,6 +19,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -225,7 +226,7 @@ class _Attempt:
         try:
             self._client.connect(host, port, keepalive=KEEPALIVE_S, clean_start=True)
         except (OSError, ValueError) as error:  # ValueError: what the websocket handshake raises
-            self._hand_over(self._end, f"cannot connect to {host}:{port}: {error}")
+            self._hand_over(self._end, f"cannot connect to {host}:{port}: {_why(error)}")
         else:
             self._hand_over(self._start_loop)
 
@@ -333,3 +334,14 @@ class _Attempt:
 
 def _text(path: Path | None) -> str | None:
     return None if path is None else str(path)
+
+
+_NOT_YET_VALID: Final = 9
+"""X509_V_ERR_CERT_NOT_YET_VALID (openssl-verification-options(1))."""
+
+
+def _why(error: Exception) -> str:
+    """Why there is no connection. A clock that was lost at boot takes every certificate for one of the future."""
+    if isinstance(error, ssl.SSLCertVerificationError) and error.verify_code == _NOT_YET_VALID:
+        return "the broker's certificate is not valid yet by this machine's clock: the clock is wrong, or the certificate"
+    return str(error)

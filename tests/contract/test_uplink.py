@@ -8,6 +8,7 @@ import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from edge_agent.adapters import uplink_paho
 from edge_agent.adapters.uplink_paho import BrokerAccess, PahoUplink
 from edge_agent.ports import AckArrived, Answered, LinkDown, LinkUp, Publication, UplinkReport
+from tests.certificates import Authority
 from tests.servers import Mosquitto, free_port
 
 pytestmark = pytest.mark.integration
@@ -293,6 +295,24 @@ async def test_tls_verifies_the_broker(tmp_path: Path, certificates: Path) -> No
             (down,) = said.reports[:1]
             assert isinstance(down, LinkDown)
             assert "certificate verify failed" in down.reason
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_a_certificate_of_the_future_says_that_the_clock_is_wrong_and_is_tried_until_it_is_right(
+    tmp_path: Path,
+) -> None:
+    """A machine that lost its clock at boot is behind every certificate, until network time has set it."""
+    authority = Authority(tmp_path)
+    signed = authority.sign("broker", valid_in=timedelta(seconds=8))
+    signed.key_file.chmod(0o644)
+    conf = f"cafile {authority.ca_file}\ncertfile {signed.cert_file}\nkeyfile {signed.key_file}"
+    with Mosquitto(tmp_path / "m", extra_conf=conf) as broker:
+        async with opened(broker.port, is_tls=True, ca_file=authority.ca_file) as (_, said):
+            await said.wait(lambda: said.reports)
+            (down,) = said.reports[:1]
+            assert isinstance(down, LinkDown)
+            assert "the clock is wrong" in down.reason
+            await said.wait(lambda: said.of(LinkUp))
 
 
 async def test_websockets_carry_the_same(tmp_path: Path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from edge_agent.domain.units import NS_PER_MS, NS_PER_S, MonoNs, UtcNs
 from edge_agent.domain.wall import WallPair
-from edge_agent.runtime.watch import Pulse, step_ms
+from edge_agent.runtime.watch import Pulse, feed_watchdog, step_ms
+from tests.simulation.virtual_loop import run_virtual, virtual_loop
 
 
 def pair(mono_s: float, utc_s: float) -> WallPair:
@@ -72,3 +75,22 @@ def test_a_loop_without_a_name_cannot_vouch() -> None:
 def test_a_step_is_whole_milliseconds() -> None:
     later = WallPair(MonoNs(NS_PER_S), UtcNs(3 * NS_PER_S + NS_PER_MS // 2), synced=True)
     assert step_ms(pair(0, 0), later) == 2000
+
+
+def test_the_supervisor_gets_no_ping_while_a_loop_hangs_though_all_others_go_on() -> None:
+    pings: list[float] = []
+
+    async def main() -> None:
+        pulse = Pulse({"poll a": 0, "pump": 0})
+        feeding = asyncio.create_task(feed_watchdog(pulse, lambda _: pings.append(virtual_loop().time())))
+        for second in range(60):
+            pulse.advance("pump")()
+            if not 20 <= second < 40:
+                pulse.advance("poll a")()
+            await asyncio.sleep(1)
+        feeding.cancel()
+
+    run_virtual(main)
+    assert [at for at in pings if at < 20] == [2.0 * n for n in range(1, 10)]
+    assert not [at for at in pings if 24 < at < 40]
+    assert [at for at in pings if at > 42]
