@@ -59,12 +59,13 @@ class TappedStore(EventStore):
     life: Life
     on_commit: Callable[[Sequence[Event]], None]
     on_loss: Callable[[], None]
-    pruned: int = 0
+    on_prune: Callable[[int, int], None]
 
     def prune(self, acked: int, pair: WallPair) -> Pruned:
         first = self.first
         pruned = super().prune(acked, pair)
-        self.pruned += pruned.first - first
+        if pruned.first != first:
+            self.on_prune(first, pruned.first)
         return pruned
 
     def begin_epoch(self, pair: WallPair) -> Committed | StoreFull:
@@ -234,9 +235,8 @@ class AgentNode:
         self.uplink: SimUplink | None = None
         self.on_commit: Callable[[Sequence[Event]], None] = lambda _events: None
         self.on_loss: Callable[[], None] = lambda: None
+        self.on_prune: Callable[[int, int], None] = lambda _from, _to: None
         self.failures: list[str] = []
-        self.pruned = 0
-        """How many events left its stores, by the processes that have ended."""
         self.lives: list[tuple[int, int]] = []
         """When each of its processes began and ended (virtual ns); the present one is not in it."""
         self.born_ns = 0
@@ -306,7 +306,6 @@ class AgentNode:
             await asyncio.wait([self._task])
             self._task = None
         if self.store is not None:
-            self.pruned += self.store.pruned
             self.store.close()
         self.agent = self.store = self.uplink = None
 
@@ -336,18 +335,21 @@ class AgentNode:
         )
         self.store._db.execute(f"PRAGMA max_page_count={limit}")
 
-    def spoil_rows(self, draw: Draw) -> int:
-        """Bits flip in some stored events (only while the process is down); how many of them."""
+    def spoil_rows(self, draw: Draw) -> set[tuple[str, int]]:
+        """Bits flip in some stored events (only while the process is down): these, by epoch and seq."""
         assert not self.life.is_alive
         with contextlib.closing(sqlite3.connect(self.path, isolation_level=None)) as database:
             places = [row[0] for row in database.execute("SELECT n FROM event ORDER BY n")]
             chosen = sorted({draw.choice(places) for _ in range(draw.between(1, 4))}) if places else []
+            spoilt_keys: set[tuple[str, int]] = set()
             for place in chosen:
-                (payload,) = database.execute("SELECT payload FROM event WHERE n=?", (place,)).fetchone()
+                query = "SELECT epoch, seq, payload FROM event WHERE n=?"
+                epoch, seq, payload = database.execute(query, (place,)).fetchone()
+                spoilt_keys.add((epoch, seq))
                 at = draw.between(0, len(payload) - 1)
                 spoilt = payload[:at] + bytes([payload[at] ^ 1 << draw.between(0, 6)]) + payload[at + 1 :]
                 database.execute("UPDATE event SET payload=? WHERE n=?", (spoilt, place))
-        return len(chosen)
+        return spoilt_keys
 
     def spoil_file(self) -> None:
         """The file is no database any more (only while the process is down)."""
@@ -366,7 +368,8 @@ class AgentNode:
             sign=self._key.sign,
             draw=self._draw_bytes,
         )
-        store.life, store.on_commit, store.on_loss = self.life, self.on_commit, self.on_loss
+        store.life, store.on_commit = self.life, self.on_commit
+        store.on_loss, store.on_prune = self.on_loss, self.on_prune
         if self.options.outbox_kb:
             store._limit_bytes = self.options.outbox_kb * 1024
         if self.options.window_kb:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from gateway.domain.journal import GapFound
 from tests.simulation.findings import Check
-from tests.simulation.ward import Ward
+from tests.simulation.ward import Key, Ward
 
 if TYPE_CHECKING:
     from tests.simulation.auditor import Auditor
@@ -22,10 +22,16 @@ def audit(auditor: Auditor) -> None:
     """Judge a run that has healed."""
     held = {(item.event.epoch, item.event.seq) for item in auditor.journaled()}
     gaps = final_gaps(auditor)
+    lost: set[Key] = set()
     for ward in auditor.wards:
+        keys = {(said.event.epoch, said.event.seq): said for said in ward.said}
+        missing = {key: said for key, said in keys.items() if key not in held}
+        unreadable = missing.keys() & ward.unreadable
+        gone = {key for key, said in missing.items() if ward.went_with_a_disk(said)}
+        lost |= unreadable | gone
+        _audit_unreadable(auditor, unreadable - gone, held, gaps)
         if not ward.is_clone:
             _audit_lost_stores(auditor, ward, held, gaps)
-    lost = {(said.event.epoch, said.event.seq) for said in auditor.said} - held
     for gap in gaps:
         _audit_gap(auditor, gap, lost)
     for epoch, first, last in auditor.rows(
@@ -48,9 +54,15 @@ def is_stated(gaps: Sequence[GapFound], epoch: str, seq: int) -> bool:
     )
 
 
-def _audit_lost_stores(
-    auditor: Auditor, ward: Ward, held: set[tuple[str, int]], gaps: Sequence[GapFound]
-) -> None:
+def _audit_unreadable(auditor: Auditor, keys: set[Key], held: set[Key], gaps: Sequence[GapFound]) -> None:
+    """What was damaged or pruned before it came is stated, wherever the gateway knows of its epoch at all."""
+    known = {epoch for epoch, _ in held}
+    for epoch, seq in sorted(keys):
+        if epoch in known and not is_stated(gaps, epoch, seq):
+            auditor.find(Check.GAP_MEANS_LOSS, f"{epoch}/{seq} can be read by nobody, and no gap tells of it")
+
+
+def _audit_lost_stores(auditor: Auditor, ward: Ward, held: set[Key], gaps: Sequence[GapFound]) -> None:
     """Of a disk that was lost with events on it that never came, a gap tells, where the gateway knew of that disk."""
     for store, mishap in enumerate(ward.mishaps):
         if mishap.by_image:
@@ -68,11 +80,11 @@ def _audit_lost_stores(
             )
 
 
-def _audit_gap(auditor: Auditor, gap: GapFound, lost: set[tuple[str, int]]) -> None:
+def _audit_gap(auditor: Auditor, gap: GapFound, lost: set[Key]) -> None:
     """A gap must be about something."""
     if gap.to_seq is None:
         own = [ward for ward in auditor.wards if ward.plan.agent == gap.agent and not ward.is_clone]
         if not any(not mishap.by_image for ward in own for mishap in ward.mishaps):
             auditor.find(Check.GAP_MEANS_LOSS, f"{gap}: no disk of that agent was lost")
     elif not any((gap.epoch, seq) in lost for seq in range(gap.from_seq, gap.to_seq + 1)):
-        auditor.find(Check.GAP_MEANS_LOSS, f"{gap}: nothing of it is lost")
+        auditor.find(Check.GAP_MEANS_LOSS, f"{gap}: nothing of it was lost")

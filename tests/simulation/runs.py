@@ -80,7 +80,6 @@ def _weather_of(world: World) -> Counter[str]:
     """What the links and the network did, which no trouble had to be called for."""
     struck: Counter[str] = Counter()
     for ward in world.auditor.wards:
-        struck["event pruned"] += ward.node.pruned
         struck["finding without room"] += len(ward.losses)
         struck["read failed"] += sum(
             not read.is_good for device in ward.plan.devices for read in ward.served.of(device)

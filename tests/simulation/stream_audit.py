@@ -24,19 +24,17 @@ def audit(auditor: Auditor) -> None:
 
 def _audit_loss(auditor: Auditor) -> None:
     held = {(item.event.epoch, item.event.seq): item.event.hash for item in auditor.journaled()}
-    gaps = final_gaps(auditor)
     for ward in auditor.wards:
-        replaced_ns = max((mishap.at_ns for mishap in ward.mishaps), default=-1)
         for said in ward.said:
-            event = said.event
-            found = held.get((event.epoch, event.seq))
-            if found == event.hash:
+            key = (said.event.epoch, said.event.seq)
+            found = held.get(key)
+            if found == said.event.hash:
                 continue
-            what = f"{ward.name} {event.epoch}/{event.seq} {event.kind}"
+            what = f"{ward.name} {said.event.epoch}/{said.event.seq} {said.event.kind}"
             if found is not None:
                 auditor.find(Check.NO_COMMITTED_EVENT_LOST, f"{what} is journaled otherwise")
-            elif said.at_ns > replaced_ns and not is_stated(gaps, event.epoch, event.seq):
-                auditor.find(Check.NO_COMMITTED_EVENT_LOST, f"{what} is not journaled")
+            elif key not in ward.unreadable and not ward.went_with_a_disk(said):
+                auditor.find(Check.NO_COMMITTED_EVENT_LOST, f"{what} is not journaled, and could be")
     committed = {(said.event.epoch, said.event.seq): said.event.hash for said in auditor.said}
     for (epoch, seq), digest in held.items():
         if committed.get((epoch, seq)) != digest:

@@ -136,8 +136,8 @@ class Troubles:
             ward.note_image()
         if draw.chance(swarm.store_damage_share):
             spoilt = node.spoil_rows(draw)
-            ward.spoilt += spoilt
-            self.struck["event damaged"] += spoilt
+            ward.unreadable |= spoilt
+            self.struck["event damaged"] += len(spoilt)
 
     def _resynchronise_later(self, draw: Draw, ward: Ward) -> None:
         boot = ward.clock.boot

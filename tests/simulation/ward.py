@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from edge_agent.domain.plan import CellPlan, Table
 from edge_agent.wire.event import Event
@@ -14,6 +15,10 @@ from tests.simulation.fieldbus import BusWeather, Served, ServedLog
 from tests.simulation.node import DiskWeather
 
 MS = 1_000_000
+
+
+Key: TypeAlias = "tuple[str, int]"
+"""Epoch and seq."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +63,8 @@ class Ward:
         self.said: list[Said] = []
         self.bases: list[tuple[Said, ...]] = [()]
         self.mishaps: list[Mishap] = []
-        self.spoilt = 0
-        """How many stored events were damaged on its disk."""
+        self.unreadable: set[Key] = set()
+        """Events that were damaged on its disk, or pruned: nobody can send them any more."""
         self.unwritten: list[tuple[int, int]] = []
         """When its disk took nothing: what it found then and died with is nowhere."""
         self.losses: list[int] = []
@@ -107,6 +112,18 @@ class Ward:
         """Its disk was replaced by one that holds `base`."""
         self.bases.append(base)
         self.mishaps.append(Mishap(self.now_ns, by_image))
+
+    def note_pruned(self, from_place: int, to_place: int) -> None:
+        """The events at these places, counted from 1, the last one excluded, left its store."""
+        pruned = self.held()[from_place - 1 : to_place - 1]
+        self.unreadable.update((said.event.epoch, said.event.seq) for said in pruned)
+
+    def went_with_a_disk(self, said: Said) -> bool:
+        """Whether the event lay on a disk that was replaced, and not on the one that came."""
+        return any(
+            said.store <= store and said not in self.bases[store + 1]
+            for store in range(said.store, len(self.mishaps))
+        )
 
     def note_loss(self) -> None:
         """Something found no room."""

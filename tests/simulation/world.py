@@ -151,7 +151,11 @@ class World:
                 self._trace.update(f"{self.loop.now_ns} {event.hash}\n".encode())
             ward.note_commit(events)
 
-        node.on_commit, node.on_loss = committed, ward.note_loss
+        def pruned(from_place: int, to_place: int) -> None:
+            self.troubles.struck["event pruned"] += to_place - from_place
+            ward.note_pruned(from_place, to_place)
+
+        node.on_commit, node.on_loss, node.on_prune = committed, ward.note_loss, pruned
         return ward
 
     def add_clone(self, of: Ward, folder: Path, draw: Draw) -> Ward:
