@@ -35,7 +35,10 @@ class Fault(StrEnum):
 
 @dataclass(slots=True)
 class BusWeather:
-    """Shares of reads that fail, and how slow replies are. `link_down`: nothing can be reached at all."""
+    """Shares of reads that fail, and how slow replies are.
+
+    `link_down`: nothing can be reached at all; `table_down`: this table is answered with exceptions.
+    """
 
     latency_ms_max: int = 8
     fault_share: float = 0.0
@@ -43,6 +46,7 @@ class BusWeather:
     exception_share: float = 0.0
     short_share: float = 0.0
     link_down: bool = False
+    table_down: Table | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +121,7 @@ class SimFieldbus:
     async def _read(self, unit: int, block: ReadBlock, timeout_ms: int) -> BlockOutcome:
         requested_ns = self._loop.now_ns
         spec = _UNITS[unit]
-        fault = self._draw_fault()
+        fault = self._draw_fault(block)
         cell = self._advance()
         controller = cell.controllers[spec.device]
         latency_ms = self._draw.between(1, self._weather.latency_ms_max)
@@ -152,7 +156,7 @@ class SimFieldbus:
             case _:
                 return BlockFailed(fault.value)
 
-    def _draw_fault(self) -> Fault | None:
+    def _draw_fault(self, block: ReadBlock) -> Fault | None:
         weather, draw = self._weather, self._draw
         if weather.link_down or not self._cell.endpoint_open:
             return Fault.LINK
@@ -160,7 +164,7 @@ class SimFieldbus:
             return Fault.TIMEOUT
         if draw.chance(weather.late_share):
             return Fault.LATE
-        if draw.chance(weather.exception_share):
+        if block.table is weather.table_down or draw.chance(weather.exception_share):
             return Fault.EXCEPTION
         return Fault.SHORT if draw.chance(weather.short_share) else None
 

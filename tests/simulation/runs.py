@@ -59,7 +59,7 @@ def run_seed(seed: int, without: Collection[str] = ()) -> Run:
     with scratch() as folder:
         hand = Draw(seed).split("machines")
         machines = sorted(MACHINES, key=lambda name: hand.split(name).bits())[: swarm.machines]
-        world = World(seed, folder, deal(tuple(machines), swarm.agents), swarm)
+        world = World(seed, folder, deal(tuple(machines), swarm.agents, swarm.poll_ms), swarm)
         try:
             run_virtual(world.run)
         except (DeadlockError, LivelockError) as error:

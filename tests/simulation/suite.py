@@ -39,7 +39,7 @@ def live(
 ) -> World:
     """A world of one agent with the demo's plan (or `plan`), lived through; `script` acts in place of people."""
     with scratch() as folder:
-        world = World(seed, folder, [plan or demo_plan()], swarm, heal_s=heal_s)
+        world = World(seed, folder, [plan or demo_plan(swarm.poll_ms)], swarm, heal_s=heal_s)
         world.script, world.customise, world.bus_class = script, customise, bus
         run_virtual(world.run)
     return world

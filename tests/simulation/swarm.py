@@ -33,6 +33,7 @@ class Swarm:
     bus_exception_share: float
     bus_short_share: float
     link_down_every_s: int
+    table_down_every_s: int
     # between agents and gateway
     net_latency_ms_max: int
     duplicate_share: float
@@ -139,6 +140,7 @@ def draw_swarm(seed: Draw) -> Swarm:
         bus_exception_share=share("bus exception", 0.05),
         bus_short_share=share("bus short", 0.02),
         link_down_every_s=every("link down", 30, 120),
+        table_down_every_s=every("table down", 30, 120),
         net_latency_ms_max=plant.choice((2, 20, 200)),
         duplicate_share=share("duplicate", 0.1),
         forget_share=share("forget", 0.04),

@@ -6,30 +6,41 @@ code, lived through under just the trouble that exposes it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from edge_agent.domain import delivery, guard, held
 from edge_agent.domain.delivery import DeliveryMode
+from edge_agent.domain.findings import Draft
 from edge_agent.domain.kleene import Tri
 from edge_agent.domain.plan import CellPlan, ReadBlock, Table
 from edge_agent.domain.units import MonoNs
-from edge_agent.ports import BlockFailed, BlockOk, BlockOutcome
+from edge_agent.domain.wall import WallPair
+from edge_agent.ports import BlockFailed, BlockOk, BlockOutcome, Committed, Loss, StoreFull
 from edge_agent.wire.codec import DecodeError, decode
-from edge_agent.wire.event import GuardState
+from edge_agent.wire.event import GuardState, Json
 from edge_agent.wire.status import Ack
-from gateway.domain import stream
+from gateway.domain import stream, teller
+from gateway.domain.book import AlarmBook
 from gateway.domain.journal import Entry, PresenceChanged
 from gateway.domain.notice import Alert
 from gateway.domain.plant_fold import Plant
+from gateway.domain.projection import Projection
 from gateway.domain.stream import Ahead, Next
-from gateway.ports import Delivered, Message, Rejected, Retryable
-from gateway.services import admission
+from gateway.domain.violation import Violation
+from gateway.ports import Delivered, Message, Recording, Rejected, Retryable
+from gateway.services import admission, operate
+from gateway.services.admission import AgentKey
+from gateway.services.historian import HistorianFeed
 from gateway.services.ingest import Ingest
+from gateway.services.operate import Done, Operate
 from simulators.acts import Act, Verb
+from tests.simulation.agent_node import TappedStore
 from tests.simulation.clocks import START_UTC_NS, NodeClock
 from tests.simulation.crew import Script
 from tests.simulation.fieldbus import SimFieldbus
@@ -99,7 +110,7 @@ class Bug:
     customise: Callable[[World], None] = scripted
     bus: type[SimFieldbus] = SimFieldbus
     seed: int = 1
-    plan: Callable[[], CellPlan] = demo_plan
+    plan: Callable[[], CellPlan] | None = None
 
 
 class AckBeforeCommit(Ingest):
@@ -247,6 +258,137 @@ def optimistic(world: World) -> None:
     world.gateway.notifier_class = Optimist
 
 
+class Twice(TappedStore):
+    """Stores what it is given twice."""
+
+    def commit(
+        self, drafts: Sequence[Draft], memory: Mapping[str, Json], pair: WallPair, loss: Loss | None = None
+    ) -> Committed | StoreFull:
+        return super().commit([*drafts, *drafts], memory, pair, loss)
+
+
+def stores_twice(world: World) -> None:
+    scripted(world)
+    world.ward.node.store_class = Twice
+
+
+def impatient(patch: pytest.MonkeyPatch) -> None:
+    """Takes what has not come yet for lost."""
+    judge = stream.judge
+
+    def hasty(*values: Any) -> Any:
+        verdict = judge(*values)
+        if isinstance(verdict, Ahead) and verdict.missing is not None:
+            return Next(lost=(verdict.missing,))
+        return verdict
+
+    patch.setattr(admission, "judge", hasty)
+
+
+def hold_back(patch: pytest.MonkeyPatch) -> None:
+    """Takes everything for late news, and waits long for its end."""
+    patch.setattr(teller, "LATE_MS", -(10**12))
+    patch.setattr(teller, "HOLD_MS", 15_000)
+
+
+def tell_what_is_hidden(patch: pytest.MonkeyPatch) -> None:
+    """Alarms what a parent hides."""
+    take = AlarmBook._raise
+
+    def loud(self: AlarmBook, violation: Violation, *more: Any) -> None:
+        take(self, replace(violation, hidden_by=None), *more)
+
+    patch.setattr(AlarmBook, "_raise", loud)
+
+
+def lose_sight_of_the_doors(world: World) -> Script:
+    """A mixer runs, and its doors are not seen any more, while its speed is."""
+    world.cell.machines["mixer-18"].start()
+    yield 4_000
+    world.ward.bus.table_down = Table.DISCRETE_INPUT
+    yield 40_000
+    world.ward.bus.table_down = None
+
+
+def blinded(world: World) -> None:
+    world.script = lose_sight_of_the_doors
+
+
+def promise_acts(patch: pytest.MonkeyPatch) -> None:
+    """Says that an act is done without writing it down."""
+
+    def polite(self: Operate, recording: Recording, act: object, alarm: int, *_more: object) -> Done:
+        known = recording.find_alarm(alarm)
+        assert known is not None
+        return Done(known)
+
+    patch.setattr(Operate, "_act", polite)
+
+
+def everybody_is_first(patch: pytest.MonkeyPatch) -> None:
+    """Lets everybody acknowledge, whoever was first."""
+    patch.setattr(operate, "Ack", SimpleNamespace(ACKED=None))
+
+
+class Quitter(HistorianFeed):
+    """Tries each write once."""
+
+    async def _write(self, lines: Sequence[str]) -> list[tuple[str, str]]:
+        if lines:
+            await asyncio.to_thread(self._historian.write, lines)
+        return []
+
+
+def quits(world: World) -> None:
+    scripted(world)
+    world.gateway.feed_class = Quitter
+
+
+def one_point_for_many(patch: pytest.MonkeyPatch) -> None:
+    """Gives events of one second one time."""
+
+    def coarse(_self: Projection, _agent: str, _series: str, at_us: int, _seq: int) -> int:
+        return at_us // 60_000_000 * 60_000_000_000
+
+    patch.setattr(Projection, "_unique_ns", coarse)
+
+
+class Mute(Ingest):
+    """Never promises anything."""
+
+    def _promise(self, key: AgentKey, ack: Ack) -> None:
+        pass
+
+
+def mute(world: World) -> None:
+    scripted(world)
+    world.gateway.ingest_class = Mute
+
+
+class Fragile(Ingest):
+    """Does not survive a message that comes twice."""
+
+    async def take(self, messages: Sequence[Message]) -> None:
+        await super().take(messages)
+        if self.counters.duplicates:
+            raise ValueError("heard that before")
+
+
+def fragile(world: World) -> None:
+    scripted(world)
+    world.gateway.ingest_class = Fragile
+
+
+def without_ends() -> CellPlan:
+    """Devices that are back stay lost."""
+    plan = demo_plan()
+    devices = {
+        name: replace(item, rules=tuple(replace(rule, off_delay_ms=10**9) for rule in item.rules))
+        for name, item in plan.devices.items()
+    }
+    return replace(plan, devices=devices)
+
+
 def shut_out(world: World) -> None:
     """A gateway that is away while a door flutters."""
     world.script = flutter
@@ -308,15 +450,60 @@ BUGS = (
         calm(receiver_error_share=0.9),
         customise=optimistic,
     ),
+    Bug("stores twice", Check.JOURNAL_HAS_NO_DUPLICATE, calm(), customise=stores_twice),
+    Bug("takes late for lost", Check.GAP_MEANS_LOSS, calm(forget_share=0.3), patch=impatient),
+    Bug("takes late for lost", Check.NO_COMMITTED_EVENT_LOST, calm(forget_share=0.3), patch=impatient),
+    Bug("holds news back", Check.ROUTED_ALARM_NOTIFIED_IN_TIME, calm(), patch=hold_back),
+    Bug(
+        "tells what is hidden",
+        Check.SUPPRESSED_NEVER_NOTIFIED,
+        calm(length_s=60),
+        patch=tell_what_is_hidden,
+        customise=blinded,
+    ),
+    Bug("promises acts", Check.ACTS_STAND, calm(operator_every_s=2), patch=promise_acts),
+    Bug(
+        "lets everybody be first",
+        Check.ACTS_STAND,
+        calm(operator_every_s=2, race_share=1.0),
+        patch=everybody_is_first,
+    ),
+    Bug(
+        "tries the historian once",
+        Check.HISTORIAN_HAS_IT_ALL,
+        calm(historian_down_every_s=8),
+        customise=quits,
+    ),
+    Bug("has one point for many", Check.HISTORIAN_HAS_IT_ALL, calm(), patch=one_point_for_many),
+    Bug("never promises", Check.ALL_COMES_TOGETHER, calm(), customise=mute),
+    Bug(
+        "dies of a duplicate",
+        Check.NOBODY_DIES_BY_HIMSELF,
+        calm(duplicate_share=0.5),
+        customise=fragile,
+    ),
+    Bug("ends nothing", Check.NO_OCCURRENCE_LEFT_OPEN, calm(), plan=without_ends),
 )
 
 
 def live_through(bug: Bug) -> set[Check]:
-    world = live(bug.swarm, None, bug.plan(), seed=bug.seed, customise=bug.customise, bus=bug.bus, heal_s=10)
+    world = live(
+        bug.swarm,
+        None,
+        bug.plan and bug.plan(),
+        seed=bug.seed,
+        customise=bug.customise,
+        bus=bug.bus,
+        heal_s=10,
+    )
     return {finding.check for finding in world.auditor.findings}
 
 
-@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
+def test_every_promise_has_a_bug_that_breaks_it() -> None:
+    assert {bug.caught_by for bug in BUGS} == set(Check)
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: f"{bug.name}: {bug.caught_by}")
 def test_the_auditor_sees_it(bug: Bug, monkeypatch: pytest.MonkeyPatch) -> None:
     bug.patch(monkeypatch)
     assert bug.caught_by in live_through(bug)

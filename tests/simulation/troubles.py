@@ -9,6 +9,7 @@ import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
+from edge_agent.domain.plan import Table
 from simulators.draw import Draw
 from tests.simulation.node import CrashPoint, Life
 from tests.simulation.virtual_loop import NS_PER_S
@@ -52,6 +53,16 @@ class Troubles:
         ward.bus.link_down = True
         await asyncio.sleep(draw.between(100, 20_000) / 1000)
         ward.bus.link_down = False
+
+    async def drop_table(self, draw: Draw) -> None:
+        """Controllers are too busy to answer for one of their tables: one agent sees half of each device."""
+        ward = self._choose(draw)
+        self.struck["table down"] += 1
+        ward.bus.table_down = draw.choice(
+            (Table.DISCRETE_INPUT, Table.HOLDING_REGISTER, Table.INPUT_REGISTER)
+        )
+        await asyncio.sleep(draw.between(100, 30_000) / 1000)
+        ward.bus.table_down = None
 
     async def cut(self, draw: Draw) -> None:
         """Connections are reset."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Final
 
@@ -58,7 +58,7 @@ class World:
         self.folder = folder
         self.draw = Draw(seed)
         self.swarm = swarm
-        self.plans = [_polled(plan, swarm.poll_ms) for plan in plans]
+        self.plans = plans
         self.wards: list[Ward] = []
         self.gateway_disk = DiskWeather()
         self.receiver_weather = ReceiverWeather()
@@ -219,6 +219,7 @@ class World:
         return [
             *(self._perform(script) for script in scripts),
             self._strike("link down", swarm.link_down_every_s, troubles.drop_link),
+            self._strike("table down", swarm.table_down_every_s, troubles.drop_table),
             self._strike("cut", swarm.cut_every_s, troubles.cut),
             self._strike("silence", swarm.silence_every_s, troubles.silence),
             self._strike("partition", swarm.partition_every_s, troubles.part),
@@ -273,16 +274,6 @@ class World:
             await asyncio.sleep(LOOK_EVERY_S)
             self.advance_cell()
             self.auditor.look()
-
-
-def _polled(plan: CellPlan, poll_ms: int) -> CellPlan:
-    """The plan at another pace."""
-    return replace(
-        plan,
-        devices={name: replace(device, poll_ms=poll_ms) for name, device in plan.devices.items()},
-        blocks=tuple(replace(block, poll_ms=poll_ms) for block in plan.blocks),
-        signals=tuple(replace(signal, poll_ms=poll_ms) for signal in plan.signals),
-    )
 
 
 def _become(kept: object, now: object) -> None:
