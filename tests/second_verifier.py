@@ -221,16 +221,12 @@ class Journal:
         self.ends[run], self.hashes[run, seq] = seq, event["hash"]
 
 
-def read_entry(line: bytes, where: int) -> Document:
-    try:
-        entry: Document = json.loads(line)
-        is_good = all(isinstance(text, str) for text in [entry["kind"], entry["payload"], *entry["marks"]])
-        is_good &= type(entry["position"]) is int and type(entry["recorded_at_ms"]) is int
-        is_good &= isinstance(entry["occurred_at"], str | None)
-        entry["payload"].encode()
-    except MISFITS as error:
-        raise Bad(where, f"no entry: {error}") from error
-    demand(is_good, where, "no entry")
+def read_entry(line: bytes) -> Document:
+    entry: Document = json.loads(line)
+    texts, numbers = [entry[name] for name in ("kind", "payload", "link")], ("position", "recorded_at_ms")
+    is_good = all(isinstance(text, str) for text in [*texts, *entry["marks"], entry["occurred_at"] or ""])
+    if not is_good or any(type(entry[name]) is not int for name in numbers):
+        raise ValueError("members of other types")
     return entry
 
 
@@ -244,7 +240,10 @@ def check_bundle(lines: list[bytes], heads: Heads) -> int:
                 keys.setdefault((born["site"], born["agent"]), set()).add(str(born["model"]["public_key"]))
     journal, told = Journal(keys, heads), json.loads(lines[0])
     for number, line in enumerate(lines[1:], 2):
-        journal.take(read_entry(line, number), number)
+        try:
+            journal.take(read_entry(line), number)
+        except MISFITS as error:
+            raise Bad(number, f"no entry: {error}") from error
     is_told = told["entries"] == journal.count and (told["link"] == journal.link or not journal.count)
     demand(is_told and max(heads.links, default=0) <= journal.count, END, "rule 6 or 12")
     return journal.count
