@@ -1,4 +1,4 @@
-"""`python -m tests.chaos [--minutes N] [--kills N] [--seed N] [--round K] [--rows NAME …] [--json FILE]`: break it, count, tell.
+"""`python -m tests.chaos [--minutes N] [--kills N] [--seed N] [--round K] [--rows ROW …] [--json FILE]`: break it, count, tell.
 
 Exit code 1 when anything was lost, unexpected, duplicated or out of order, or a round could not be brought to its end.
 """
@@ -23,7 +23,7 @@ from tests.chaos.faults.base import Need
 from tests.chaos.plant import Options
 from tests.chaos.report import Report
 from tests.chaos.round import Plan, Result, play
-from tests.chaos.schedule import FAULTS, FULL, deal, needs_of
+from tests.chaos.schedule import FAULTS, FULL, deal, needs_of, row_of
 
 PLANTS: Final = 4
 """Side by side: as many as two cores carry without starving anybody."""
@@ -41,10 +41,11 @@ def main(arguments: Sequence[str]) -> int:
     """Run what was asked for; the exit code."""
     options = _options(arguments)
     missing = lacking()
-    names = [name for name in options.rows if not needs_of(name) & missing.keys()]
+    asked = [name for names in options.rows for name in names]
+    names = [name for name in asked if not needs_of(name) & missing.keys()]
     not_run = {
         name: ", ".join(missing[need] for need in needs_of(name) & missing.keys())
-        for name in options.rows
+        for name in asked
         if name not in names
     }
     with tempfile.TemporaryDirectory(prefix="guardwatch-chaos-") as scratch:
@@ -71,14 +72,24 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--rows",
         nargs="+",
-        metavar="NAME",
-        choices=sorted(FAULTS),
-        default=sorted(FAULTS),
-        help=f"faults beside the kills: {', '.join(sorted(FAULTS))}",
+        metavar="ROW",
+        type=_faults_of,
+        default=[sorted(FAULTS)],
+        help=f"faults beside the kills, by row of the fault matrix or by name ({', '.join(sorted(FAULTS))})",
     )
     parser.add_argument("--json", type=Path, help="the report, for machines")
     parser.add_argument("--keep", type=Path, help="copy logs and stores of bad rounds here")
     return parser.parse_args(arguments)
+
+
+def _faults_of(text: str) -> list[str]:
+    """The names that a row's number or a name stands for. Raises ArgumentTypeError when there is none."""
+    names = [name for name in sorted(FAULTS) if text in {name, str(row_of(name))}]
+    if not names:
+        raise argparse.ArgumentTypeError(
+            f"there is no fault `{text}` — choose from {', '.join(sorted(FAULTS))}"
+        )
+    return names
 
 
 def lacking() -> dict[Need, str]:
@@ -129,7 +140,11 @@ def _play_all(plans: Sequence[Plan]) -> list[Result]:
         for done in as_completed([pool.submit(play, plan) for plan in plans]):
             result = done.result()
             results.append(result)
-            verdict = "FAILED" if result.failure else f"{len(result.books.findings)} findings"
+            verdict = (
+                result.failure.splitlines()[-1]
+                if result.failure
+                else f"{len(result.books.findings)} findings"
+            )
             print(
                 f"round {result.number}: {len(result.struck)} faults, {result.books.events} events, "
                 f"{result.books.musts} openings, {verdict}, {result.took_s:.0f} s",

@@ -19,7 +19,7 @@ from tests.chaos.accounting import (
     account_stream,
     account_violations,
 )
-from tests.chaos.books import RULE, JournalBook, read_journal, read_samples, read_store
+from tests.chaos.books import RULE, Clocks, JournalBook, read_journal, read_samples, read_store
 from tests.chaos.oracle import Episode, episodes
 from tests.chaos.plant import Plant
 from tests.chaos.process import History, Span
@@ -30,6 +30,7 @@ TELLING_S: Final = 90.0
 """A message that was refused is tried again after a minute at most (the outside contract, section 4)."""
 
 CATCH_UP_S: Final = 90.0
+READ_S: Final = 60.0
 
 BACKLOG_MIN: Final = 50
 
@@ -51,6 +52,8 @@ class Books:
     """Of each event: when it happened (CLOCK_MONOTONIC s), and how long it took into the journal (s)."""
     alert_delays_s: list[float] = field(default_factory=list)
     closed_while_stale_s: float = 0.0
+    stale_at_s: float | None = None
+    """When that was shown, CLOCK_MONOTONIC seconds."""
     to_unknown_s: list[float] = field(default_factory=list)
     drain_rates: list[float] = field(default_factory=list)
     store_bytes: int = 0
@@ -67,10 +70,11 @@ class Books:
 def close_books(plant: Plant, looks: Sequence[Look]) -> Books:
     """Read everything, compare, measure."""
     books = Books(parts={name: part.history for name, part in plant.parts.items()})
+    clocks = Clocks(plant.ahead_s, plant.started_s, time.monotonic())
     samples = read_samples(plant.served_log)
     found = episodes(samples, plant.agent.history.awake(), plant.blind)
-    stores = [read_store(path, plant.boots) for path in (plant.store, *plant.replaced_stores)]
-    journal = read_journal(plant.journal, plant.boots, wall_offset_s())
+    stores = [read_store(path, clocks) for path in (*plant.stores, *plant.replaced_stores)]
+    journal = read_journal(plant.journal, clocks, wall_offset_s())
     books.findings += account_stream(stores, journal.events, journal.gaps)
     books.findings += account_violations(found, journal.occurrences)
     books.findings += account_copies(
@@ -83,9 +87,9 @@ def close_books(plant: Plant, looks: Sequence[Look]) -> Books:
     if not plant.options.is_clock_steered:  # else the gateway's times are nobody's
         books.delays = journal.delays_s
         books.drain_rates = list(drain_rates(journal.delays_s, plant.dark))
-    books.closed_while_stale_s = closed_while_stale_s(looks, samples, plant.dark)
+    books.closed_while_stale_s, books.stale_at_s = closed_while_stale_s(looks, samples, plant.dark)
     books.to_unknown_s = time_to_unknown_s(looks, samples, plant.dark)
-    books.store_bytes = sum(path.stat().st_size for path in plant.store.parent.glob("gw-01.db*"))
+    books.store_bytes = sum(path.stat().st_size for path in plant.store.parent.glob("gw-*.db*"))
     return books
 
 
@@ -116,7 +120,7 @@ def _logged(plant: Plant) -> list[str]:
     found: list[str] = []
     cursor = ""
     while True:
-        page = plant.get(f"/api/v1/violations?rule={RULE}&limit=1000{cursor}")
+        page = plant.get(f"/api/v1/violations?rule={RULE}&limit=1000{cursor}", timeout_s=READ_S)
         found += [str(row["occurrence"]) for row in cast("list[dict[str, object]]", page["items"])]
         if page["next"] is None:
             return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,14 +38,31 @@ def read_samples(served_log: Path) -> list[Sample]:
     return samples
 
 
-def read_store(path: Path, boots: Mapping[str, float]) -> list[Committed]:
-    """An agent's whole chain. `boots`: how far CLOCK_BOOTTIME was ahead in each boot, in seconds."""
+def read_store(path: Path, clocks: Clocks) -> list[Committed]:
+    """An agent's whole chain."""
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as store:
         rows = store.execute("SELECT epoch, seq, hash, payload FROM event ORDER BY n").fetchall()
     return [
-        Committed(epoch, seq, digest, _when_s(json.loads(payload), boots))
+        Committed(epoch, seq, digest, _when_s(json.loads(payload), clocks))
         for epoch, seq, digest, payload in rows
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """The monotonic clocks that agents of one round had: each ahead of the real one by one of `ahead_s`.
+
+    They lie further apart than a round, from `from_s` to `until_s`, is long: a time says itself which of them told it.
+    """
+
+    ahead_s: Sequence[float]
+    from_s: float
+    until_s: float
+
+    def real_s(self, told_s: float) -> float:
+        """The CLOCK_MONOTONIC seconds of a time that an agent told."""
+        fitting = [told_s - ahead_s for ahead_s in self.ahead_s]
+        return min(fitting, key=lambda real_s: abs(real_s - (self.from_s + self.until_s) / 2))
 
 
 @dataclass(slots=True)
@@ -65,7 +82,7 @@ class JournalBook:
     reconciled: int = 0
 
 
-def read_journal(path: Path, boots: Mapping[str, float], wall_offset_s: float) -> JournalBook:
+def read_journal(path: Path, clocks: Clocks, wall_offset_s: float) -> JournalBook:
     """The gateway's book. `wall_offset_s`: UTC minus CLOCK_MONOTONIC."""
     book = JournalBook()
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as journal:
@@ -82,17 +99,17 @@ def read_journal(path: Path, boots: Mapping[str, float], wall_offset_s: float) -
             continue
         event = json.loads(payload)
         events.append(event)
-        at_s = _when_s(event, boots)
+        at_s = _when_s(event, clocks)
         book.events.append(Journaled(event["epoch"], event["seq"], event["hash"]))
         book.recorded.append(recorded_ms)
         book.delays_s.append((at_s, max(0.0, recorded_ms / 1000 - wall_offset_s - at_s)))
         if event["kind"] in {"violation_raised", "violation_cleared"}:
             book.violation_events.append("{site}/{agent}/{epoch}/{seq}".format(**event))
-    book.occurrences = list(_occurrences(events, boots))
+    book.occurrences = list(_occurrences(events, clocks))
     return book
 
 
-def _occurrences(events: Iterable[Mapping[str, object]], boots: Mapping[str, float]) -> Iterator[Occurrence]:
+def _occurrences(events: Iterable[Mapping[str, object]], clocks: Clocks) -> Iterator[Occurrence]:
     raised: dict[str, list[float]] = defaultdict(list)
     cleared: dict[str, list[float]] = defaultdict(list)
     proven = set()
@@ -101,16 +118,16 @@ def _occurrences(events: Iterable[Mapping[str, object]], boots: Mapping[str, flo
             continue
         name = str(event["occurrence"])
         if event["kind"] == "violation_raised":
-            raised[name].append(_when_s(event, boots))
+            raised[name].append(_when_s(event, clocks))
         if event["kind"] == "violation_cleared":
-            cleared[name].append(_when_s(event, boots))
+            cleared[name].append(_when_s(event, clocks))
         if event["kind"] == "violation_raised" and event["basis"] == "proven":
             proven.add(name)
     for name, times in raised.items():
         yield Occurrence(name, tuple(times), tuple(cleared[name]), name in proven)
 
 
-def _when_s(event: Mapping[str, object], boots: Mapping[str, float]) -> float:
+def _when_s(event: Mapping[str, object], clocks: Clocks) -> float:
     mono_ms = event["mono_ms"]
     assert isinstance(mono_ms, int)
-    return mono_ms / 1000 - boots[str(event["boot"])]
+    return clocks.real_s(mono_ms / 1000)

@@ -6,21 +6,40 @@ import contextlib
 import sqlite3
 import time
 from contextlib import closing
+from pathlib import Path
 from typing import Final
 
+from tests.chaos.books import RULE
 from tests.chaos.plant import Plant, wait_until
+from tests.chaos.process import Part
 
 DRAIN_S: Final = 120.0
 LAST_WORDS_S: Final = 15.0
 TRIES: Final = 3
 SETTLED_S: Final = 4.0
-"""The door shut for so long, its last opening is cleared (2 s), on a loaded machine too."""
+"""What the agent has seen of the door is raised or cleared in the gateway, unless something holds it up."""
+
+CLEAR_S: Final = 60.0
+
+
+def is_clear(plant: Plant) -> bool:
+    """Whether the agent is awake, and the gateway knows of no open violation of the door."""
+    try:
+        page = plant.get(f"/api/v1/violations?rule={RULE}&state=active")
+    except (OSError, ValueError):
+        return False
+    return page["items"] == [] and plant.sight_since_s() is not None
 
 
 def is_drained(plant: Plant) -> bool:
-    """Whether the newest event of the agent's store is in the journal."""
+    """Whether the newest event of every agent's store is in the journal."""
+    return all(holds_all(plant, store) for store in plant.stores)
+
+
+def holds_all(plant: Plant, path: Path) -> bool:
+    """Whether the newest event of this store is in the journal."""
     try:
-        with closing(sqlite3.connect(f"file:{plant.store}?mode=ro", uri=True)) as store:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as store:
             last = store.execute("SELECT epoch, seq FROM event ORDER BY n DESC LIMIT 1").fetchone()
         with closing(sqlite3.connect(f"file:{plant.journal}?mode=ro", uri=True)) as journal:
             found = journal.execute("SELECT 1 FROM journal WHERE epoch=? AND seq=?", last).fetchone()
@@ -29,8 +48,13 @@ def is_drained(plant: Plant) -> bool:
     return found is not None
 
 
+def agents(plant: Plant) -> list[Part]:
+    """Every agent of the plant."""
+    return [part for name, part in plant.parts.items() if name.endswith("agent")]
+
+
 def settle(plant: Plant) -> None:
-    """Start what is down, let the shut door clear and everything drain, then stop the agent, its last words journaled.
+    """Start what is down, let the shut door clear and everything drain, then stop the agents, their last words journaled.
 
     Raises TimeoutError when the backlog does not drain.
     """
@@ -38,9 +62,11 @@ def settle(plant: Plant) -> None:
         for part in plant.parts.values():
             part.start()
         time.sleep(SETTLED_S)
+        wait_until("the shut door is cleared", lambda: is_clear(plant), timeout_s=CLEAR_S)
         wait_until("it is drained", lambda: is_drained(plant), timeout_s=DRAIN_S)
-        plant.agent.stop()
+        for agent in agents(plant):
+            agent.stop()
         with contextlib.suppress(TimeoutError):
-            wait_until("its last words are journaled", lambda: is_drained(plant), timeout_s=LAST_WORDS_S)
+            wait_until("the last words are journaled", lambda: is_drained(plant), timeout_s=LAST_WORDS_S)
             return
-    raise TimeoutError("the agent's last words are not journaled")
+    raise TimeoutError("the agents' last words are not journaled")

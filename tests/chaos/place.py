@@ -19,6 +19,9 @@ from simulators.servers import find_nft
 from tests.server_process import require
 
 _CLONE_NEWNET: Final = 0x4000_0000
+ANSWER_S: Final = 60.0
+"""The plant may be frozen for twenty seconds, and slow on a loaded machine."""
+
 _NAMESPACES: Final = Path("/run/netns")
 
 
@@ -46,7 +49,10 @@ class Place:
 
     def connect(self, port: int) -> socket.socket:
         """A connection to 127.0.0.1:`port` there."""
-        return socket.create_connection(("127.0.0.1", port), timeout=10)
+        return socket.create_connection(("127.0.0.1", port), timeout=ANSWER_S)
+
+    def enter(self) -> None:
+        """Take the calling thread there, for good."""
 
     def __enter__(self) -> Self:
         return self
@@ -85,18 +91,16 @@ class PlantFloor(Place):
         return ["nsenter", f"--net={_NAMESPACES / self.name}", *command]
 
     def connect(self, port: int) -> socket.socket:
-        libc = ctypes.CDLL(None, use_errno=True)
-        with Path("/proc/thread-self/ns/net").open() as here, (_NAMESPACES / self.name).open() as there:
-            self._enter(libc, there.fileno())
+        with Path("/proc/thread-self/ns/net").open() as here:
+            self.enter()
             try:
                 return super().connect(port)
             finally:
-                self._enter(libc, here.fileno())
+                _set_namespace(here.fileno())
 
-    @staticmethod
-    def _enter(libc: ctypes.CDLL, namespace: int) -> None:
-        if libc.setns(namespace, _CLONE_NEWNET) != 0:
-            raise NoRoomError(f"setns: {os.strerror(ctypes.get_errno())}")
+    def enter(self) -> None:
+        with (_NAMESPACES / self.name).open() as there:
+            _set_namespace(there.fileno())
 
     def cut(self) -> None:
         """Take the link down."""
@@ -144,3 +148,10 @@ class PlantFloor(Place):
         where = ["-n", self.name] if upwards else []
         device = self._far if upwards else self._near
         run("tc", *where, "qdisc", "replace", "dev", device, "root", *discipline)
+
+
+def _set_namespace(namespace: int) -> None:
+    """Take the calling thread into a network namespace (setns(2))."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(namespace, _CLONE_NEWNET) != 0:
+        raise NoRoomError(f"setns: {os.strerror(ctypes.get_errno())}")

@@ -20,6 +20,7 @@ from typing import Final, Self, cast
 
 from simulators.servers import find_mosquitto
 from tests.chaos.disk import Disk, SmallDisk
+from tests.chaos.hall import Hall, write_config
 from tests.chaos.mailbox import Mailbox
 from tests.chaos.place import Place, PlantFloor
 from tests.chaos.process import ROOT, Part, Span
@@ -74,8 +75,9 @@ class Plant:
         self.url = f"http://127.0.0.1:{self.http_port}"
         self.door = threading.Lock()
         """Whoever needs the door shut for a while holds this."""
-        self.boots: dict[str, float] = {Path("/proc/sys/kernel/random/boot_id").read_text().strip(): 0.0}
-        """Boot ids that the agent sees, and how far its CLOCK_BOOTTIME is ahead then, in seconds."""
+        self.started_s = time.monotonic()
+        self.ahead_s: list[float] = [0.0]
+        """How far the monotonic clocks of the agent's boots were ahead of the real one."""
         self.replaced_stores: list[Path] = []
         """Copies of stores that a fault took away: what they held was committed, too."""
         self.blind: list[Span] = []
@@ -83,6 +85,8 @@ class Plant:
         self.dark: list[Span] = []
         """When a fault kept everything from the gateway."""
         self.influx: Influx | None = None
+        self.hall: Hall | None = None
+        self._hall_agent: list[Part] = []
         self._stack = contextlib.ExitStack()
         self._acting = threading.Lock()
         self._control: tuple[object, object] | None = None
@@ -103,7 +107,13 @@ class Plant:
     @property
     def parts(self) -> Mapping[str, Part]:
         """By name."""
-        return {part.name: part for part in (self.broker, self.sim, self.gateway, self.agent)}
+        parts = (self.broker, self.sim, self.gateway, self.agent, *self._hall_agent)
+        return {part.name: part for part in parts}
+
+    @property
+    def stores(self) -> list[Path]:
+        """Of every agent."""
+        return [self.store, *(self.store.with_name("gw-02.db") for _ in self._hall_agent)]
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
@@ -134,6 +144,7 @@ class Plant:
         if self.options.is_clock_steered:
             self.clock_file.write_text("0")
             ours = [*python, "tests.chaos.steered", str(self.clock_file)]
+        self._ours = ours
         binary = require(find_mosquitto(), "mosquitto")
         logs = self.folder
         self.broker = Part(
@@ -154,8 +165,7 @@ class Plant:
             logs / "gateway.log",
             is_ready=self.is_ready,
         )
-        self.agent_command = self.place.command([*ours, "edge_agent", "run", str(agent_config)])
-        self.agent = Part("agent", self.agent_command, env, logs / "agent.log")
+        self.agent = self.make_agent("agent", agent_config)
 
     def _write_broker(self) -> None:
         lines = [f"listener {self.mqtt_port} 127.0.0.1", "allow_anonymous true"]
@@ -193,9 +203,26 @@ class Plant:
                 )
         return paths
 
+    def make_agent(self, name: str, config: Path) -> Part:
+        """An agent of this configuration, not yet started."""
+        command = self.place.command([*self._ours, "edge_agent", "run", str(config)])
+        return Part(name, command, dict(os.environ), self.folder / f"{name}.log")
+
+    def open_hall(self) -> Hall:
+        """The hall of a thousand inputs, with its own agent; built at the first call."""
+        if self.hall is None:
+            port = free_port()
+            self.hall = Hall(self.place, port)
+            self.hall.start()
+            broker = f"{self.place.server_room}:{self.mqtt_port}"
+            config = write_config(self.agent_disk.folder / "hall.yaml", broker=broker, port=port)
+            self._hall_agent.append(self.make_agent("hall's agent", config))
+            self._hall_agent[0].start()
+        return self.hall
+
     def _take_down(self) -> None:
         self._is_over.set()
-        for part in (self.agent, self.gateway, self.sim, self.broker):
+        for part in (*self._hall_agent, self.agent, self.gateway, self.sim, self.broker):
             part.stop()
             part.close()
 
@@ -235,9 +262,9 @@ class Plant:
 
     # asking the gateway
 
-    def get(self, path: str) -> dict[str, object]:
+    def get(self, path: str, *, timeout_s: float = 3.0) -> dict[str, object]:
         """A JSON document of the gateway's REST interface. Raises OSError, ValueError."""
-        with urllib.request.urlopen(f"{self.url}{path}", timeout=3) as answer:
+        with urllib.request.urlopen(f"{self.url}{path}", timeout=timeout_s) as answer:
             return cast("dict[str, object]", json.load(answer))
 
     def is_ready(self) -> bool:

@@ -178,6 +178,11 @@ class Report:
                 f"round {result.number}: {finding.verdict}: {finding.text} ({again})"
                 for finding in result.books.findings
             ]
+            if result.books.stale_at_s is not None:
+                lines.append(
+                    f"round {result.number}: shown as closed {result.books.closed_while_stale_s:.1f} s too long "
+                    f"at {result.books.stale_at_s:.1f} s ({again})"
+                )
         lines += [f"not run: {name}: {reason}" for name, reason in self.not_run.items()]
         return lines
 
@@ -186,7 +191,7 @@ class Report:
         total = ", ".join(f"{verdict} {counts[verdict]}" for verdict in Verdict)
         return [
             "",
-            f"{self.kills} kills, {len(self.results)} rounds in {self.took_s:.0f} s, seed {self.seed}: {total}",
+            f"{self.kills} kills at random moments; {len(self.results)} rounds in {self.took_s:.0f} s, seed {self.seed}: {total}",
         ]
 
     def document(self) -> dict[str, object]:

@@ -30,9 +30,9 @@ from tests.chaos.schedule import FULL, Pace, Strike, kills, others
 from tests.chaos.watch import Watch, recovered_at_s
 
 SHORT_SHARE: Final = 0.2
-SEEN_OPEN_S: Final = T_ALLOW_S + 1.2
-SEEN_CLOSED_S: Final = OFF_DELAY_S + 1.2
-PATIENCE_S: Final = 25.0
+SEEN_OPEN_S: Final = T_ALLOW_S + 1.0
+SEEN_CLOSED_S: Final = OFF_DELAY_S + 1.0
+PATIENCE_S: Final = 30.0
 UP_S: Final = 60.0
 
 
@@ -90,12 +90,17 @@ def play(plan: Plan, sabotage: Callable[[Plant], None] = lambda _: None) -> Resu
             try:
                 _Round(plan, plant, result).play(sabotage)
             finally:
-                if plan.keep and (result.books.findings or result.books.events == 0):
+                if plan.keep and _is_telling(result.books):
                     shutil.copytree(plan.folder, plan.keep / plan.folder.name, dirs_exist_ok=True)
     except Exception:  # noqa: BLE001 — a round that fails is a result, with its reason
         result.failure = traceback.format_exc()
     result.took_s = time.monotonic() - started_s
     return result
+
+
+def _is_telling(books: Books) -> bool:
+    """Whether there is something to look into."""
+    return bool(books.findings) or books.events == 0 or books.stale_at_s is not None
 
 
 def _end(number: int, _: object) -> NoReturn:
@@ -160,6 +165,8 @@ class _Round:
             if self._over.wait(strike.after_s):
                 return
             fault, plant = strike.fault, self._plant
+            if not fault.fits(plant):
+                continue
             struck = Struck(fault.row, fault.name, time.monotonic())
             with _marked(plant.blind, fault.blinds), _marked(plant.dark, fault.darkens):
                 fault.inject(plant)
@@ -177,9 +184,9 @@ class _Round:
                 if draw.random() < SHORT_SHARE:
                     time.sleep(draw.uniform(0.1, 0.7 * T_ALLOW_S))
                 else:
-                    self._hold(SEEN_OPEN_S + draw.uniform(0, 2.0))
+                    self._hold(SEEN_OPEN_S + draw.uniform(0, 1.5))
                 plant.act("close", machine=MACHINE, guard=GUARD)
-                self._hold(SEEN_CLOSED_S + draw.uniform(0, 1.0))
+                self._hold(SEEN_CLOSED_S + draw.uniform(0, 0.5))
 
     def _hold(self, seen_s: float) -> None:
         """Until the agent has had clear sight for so long, or patience ends."""

@@ -18,7 +18,7 @@ from tests.chaos.faults.disks import DiskFull, ReadOnly
 AGAIN_SHARE: Final = 0.2
 """Of kills that are followed by another one of the same part while it starts."""
 
-VICTIMS: Final = {"agent": 4, "broker": 3, "gateway": 3}
+VICTIMS: Final = {"agent": 3, "broker": 4, "gateway": 3}
 
 FAULTS: Final[Mapping[str, Callable[[random.Random], Fault]]] = {
     "freeze": processes.Freeze,
@@ -38,6 +38,7 @@ FAULTS: Final[Mapping[str, Callable[[random.Random], Fault]]] = {
     "dead-neighbour": fieldbus.DeadNeighbour,
     "dead-controller": fieldbus.DeadController,
     "chatter": fieldbus.Chatter,
+    "flood": fieldbus.Flood,
     "reconnect-storm": brokers.ReconnectStorm,
     "broker-kill-loop": brokers.KillLoop,
     "wiped-broker": brokers.WipedBroker,
@@ -50,6 +51,7 @@ FAULTS: Final[Mapping[str, Callable[[random.Random], Fault]]] = {
     "lost-journal": stores.LostJournal,
     "rolled-back-journal": stores.RolledBackJournal,
     "restored-store": stores.RestoredStore,
+    "cloned-agent": stores.ClonedAgent,
     "bad-mailbox": sinks.BadMailbox,
     "influx-away": sinks.InfluxAway,
 }
@@ -68,7 +70,7 @@ class Pace:
     length_share: float
 
 
-FULL: Final = Pace(kill_mean_s=3.3, pause_s=(1.0, 5.0), length_share=1.0)
+FULL: Final = Pace(kill_mean_s=2.2, pause_s=(1.0, 5.0), length_share=1.0)
 BRISK: Final = Pace(kill_mean_s=1.6, pause_s=(0.1, 0.5), length_share=0.0)
 
 
@@ -119,3 +121,8 @@ def deal(seed: int, number: int, per_round: int, names: list[str]) -> list[str]:
 def needs_of(name: str) -> frozenset[Need]:
     """What a fault asks for."""
     return FAULTS[name](random.Random(0)).needs
+
+
+def row_of(name: str) -> int:
+    """The row of the fault matrix that a fault belongs to."""
+    return FAULTS[name](random.Random(0)).row

@@ -67,9 +67,11 @@ class Watch:
         return None
 
 
-def closed_while_stale_s(looks: Sequence[Look], samples: Sequence[Sample], dark: Sequence[Span]) -> float:
-    """For how long, at most, the board said "closed" although the newest answer that said so was too old (seconds)."""
-    worst = 0.0
+def closed_while_stale_s(
+    looks: Sequence[Look], samples: Sequence[Sample], dark: Sequence[Span]
+) -> tuple[float, float | None]:
+    """For how long, at most, the board said "closed" although the newest answer that said so was too old; and when."""
+    worst, worst_at_s = 0.0, None
     closed = [sample.at_s for sample in samples if not sample.is_open]
     heard = [at_s for at_s in closed if not any(span.from_s <= at_s <= span.until_s for span in dark)]
     place = 0
@@ -77,8 +79,10 @@ def closed_while_stale_s(looks: Sequence[Look], samples: Sequence[Sample], dark:
         while place < len(heard) and heard[place] <= look.at_s:
             place += 1
         if look.state == "closed" and place:
-            worst = max(worst, look.at_s - heard[place - 1] - SHOWN_MAX_S)
-    return worst
+            beyond_s = look.at_s - heard[place - 1] - SHOWN_MAX_S
+            if beyond_s > worst:
+                worst, worst_at_s = beyond_s, look.at_s
+    return worst, worst_at_s
 
 
 def time_to_unknown_s(looks: Sequence[Look], samples: Sequence[Sample], dark: Sequence[Span]) -> list[float]:

@@ -36,6 +36,10 @@ class Fault(ABC):
         """What it is, for the schedule."""
         return type(self).__name__
 
+    def fits(self, plant: Plant) -> bool:
+        """Whether it may strike now."""
+        return True
+
     @abstractmethod
     def inject(self, plant: Plant) -> None:
         """Strike."""

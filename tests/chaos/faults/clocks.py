@@ -46,18 +46,23 @@ class OtherBoot(Fault):
     needs = frozenset({Need.ROOT})
     lasts_s = (5.0, 15.0)
 
+    def __init__(self, draw: random.Random) -> None:
+        super().__init__(draw)
+        self._here: list[str] = []
+
     def inject(self, plant: Plant) -> None:
         ahead_s = self.draw.choice(AHEAD_S)
         boot = str(uuid.UUID(int=self.draw.getrandbits(128), version=4))
-        plant.boots[boot] = ahead_s
+        plant.ahead_s.append(ahead_s)
         file = plant.folder / f"boot-{boot}"
         file.write_text(boot + "\n")
         inside = 'mount --bind "$0" /proc/sys/kernel/random/boot_id && exec "$@"'
         apart = ["unshare", "--time", f"--boottime={ahead_s}", f"--monotonic={ahead_s}", "--mount", "--fork"]
-        self._restart(plant, [*apart, "sh", "-c", inside, str(file), *plant.agent_command])
+        self._here = plant.agent.command
+        self._restart(plant, [*apart, "sh", "-c", inside, str(file), *self._here])
 
     def heal(self, plant: Plant) -> None:
-        self._restart(plant, plant.agent_command)
+        self._restart(plant, self._here)
 
     @staticmethod
     def _restart(plant: Plant, command: list[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from typing import Final
 
 from simulators.faults import FaultKind
@@ -134,3 +135,20 @@ class Chatter(Fault):
     def _set(plant: Plant, *, on: bool) -> None:
         for machine, guard in OTHER_GUARDS:
             plant.act("chatter", machine=machine, guard=guard, channel=1, on=on)
+
+
+class Flood(Fault):
+    """A thousand inputs flip at once, several times: five hundred events each, behind one another."""
+
+    row = 18
+    lasts_s = (2.0, 4.0)
+    flips: Final = 4
+
+    def inject(self, plant: Plant) -> None:
+        hall = plant.open_hall()
+        for _ in range(self.flips):
+            time.sleep(2.0)
+            hall.flip()
+
+    def heal(self, plant: Plant) -> None:
+        pass

@@ -1,11 +1,12 @@
 """Rows 7 and 26: stores that are damaged, lost, rolled back, restored, cloned.
 
-What is certain beforehand stays so: they strike while the door is shut and nothing is open, and when everything that
+What is certain beforehand stays so, and one violation stays one: they strike while the door is shut and nothing is open, and when everything that
 the agent committed is journaled; for what a lost disk takes with it that nobody else had, no product can answer.
 """
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sqlite3
 import time
@@ -14,9 +15,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
-from tests.chaos.drain import settle
+from tests.chaos.drain import LAST_WORDS_S, agents, holds_all, settle
 from tests.chaos.faults.base import Fault
-from tests.chaos.plant import Plant
+from tests.chaos.plant import Plant, wait_until
+from tests.chaos.process import Part
 
 PAGE_BYTES: Final = 4096
 
@@ -27,7 +29,8 @@ def quiet(plant: Plant) -> Iterator[None]:
     with plant.door, plant.gateway.hold, plant.broker.hold, plant.agent.hold:
         settle(plant)
         yield
-        plant.agent.start()
+        for agent in agents(plant):
+            agent.start()
 
 
 def copy_database(path: Path, to: Path) -> None:
@@ -73,9 +76,15 @@ class DamagedStore(_StoreFault):
 
 
 class LostJournal(_StoreFault):
-    """The gateway's database is deleted; the agents fill it again."""
+    """The gateway's database is deleted; the agents fill it again.
+
+    Never after an agent's store was replaced: what only that had held is nowhere any more.
+    """
 
     row = 7
+
+    def fits(self, plant: Plant) -> bool:
+        return not plant.replaced_stores
 
     def inject(self, plant: Plant) -> None:
         with quiet(plant):
@@ -108,9 +117,45 @@ class RestoredStore(_StoreFault):
 
     def inject(self, plant: Plant) -> None:
         image = plant.folder / "image.db"
-        copy_database(plant.store, image)
+        with quiet(plant):
+            copy_database(plant.store, image)
         time.sleep(self.draw.uniform(6.0, 15.0))
         with quiet(plant):
             keep_store(plant)
             remove_database(plant.store)
             shutil.copy(image, plant.store)
+
+
+class ClonedAgent(_StoreFault):
+    """A clone of the agent's machine runs beside it for a while: one identity, one client id, two chains."""
+
+    row = 26
+    together_s: Final = 6.0
+    tries: Final = 5
+
+    def inject(self, plant: Plant) -> None:
+        folder = plant.agent_disk.folder / f"clone-{len(plant.replaced_stores)}"
+        with quiet(plant):
+            folder.mkdir()
+            store = folder / plant.store.name
+            copy_database(plant.store, store)
+            shutil.copy(plant.store.with_name(plant.store.name + ".key"), folder)
+            config = folder / "agent.yaml"
+            text = (plant.agent_disk.folder / "agent.yaml").read_text()
+            config.write_text(text.replace("path: var/", "path: "))
+            clone = plant.make_agent("clone", config)
+            plant.agent.start()
+            self._run(plant, clone, store)
+            plant.replaced_stores.append(store)
+
+    def _run(self, plant: Plant, clone: Part, store: Path) -> None:
+        """Until all that the clone said is journaled: what a machine takes with it that nobody heard, nobody can keep."""
+        for _ in range(self.tries):
+            clone.start()
+            time.sleep(self.together_s)
+            clone.stop()
+            with contextlib.suppress(TimeoutError):
+                wait_until("the clone is drained", lambda: holds_all(plant, store), timeout_s=LAST_WORDS_S)
+                clone.close()
+                return
+        raise TimeoutError("the clone does not drain")
