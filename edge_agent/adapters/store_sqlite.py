@@ -10,7 +10,7 @@ lock, another site or agent by the identity bound at creation.
            ├─ epoch    epoch │ first_n                    every epoch this store ever had
            ├─ memory   key │ JSON                         what the engine and the runtime remember
            ├─ gone     first_n last_n                     places found unreadable: never sent, named in health
-           └─ fact     key │ value                        identity, first, acked, clean stop, pending overflow
+           └─ fact     key │ value                        identity, first, acked and where that is, clean stop, pending overflow
 
 What goes wrong, and what comes of it:
 
@@ -260,15 +260,18 @@ class EventStore:
         """Keep how far the receiver has got. A full disk is no reason to fail here: it is only progress."""
         ever_acked = max(ever_acked, self._ever_acked)
         if (acked, ever_acked) != (self._acked, self._ever_acked):
+            at = self._kept(acked)
+            acked_at = None if at is None else json.dumps([at.epoch, at.seq, at.hash])
+            facts = {"acked": str(acked), "ever_acked": str(ever_acked), "acked_at": acked_at}
             try:
                 with self._transaction():
-                    self._facts.put({"acked": str(acked), "ever_acked": str(ever_acked)})
+                    self._facts.put(facts)
             except _DiskFullError:
-                return self._kept(self._acked)
+                return self._acked_position()
             self._unacked_bytes -= self._rows.count_bytes(self._ever_acked + 1, ever_acked)
             self._acked, self._ever_acked = acked, ever_acked
         self._take_room()
-        return self._kept(acked)
+        return self._acked_position()
 
     def status(self) -> StoreStatus:
         """What health says about the store. Raises `StoreBrokenError` when its file is not in its place any more."""
@@ -322,6 +325,12 @@ class EventStore:
         limit_bytes = min(self._limit_bytes, self._unacked_bytes + room_bytes)
         pct = self._unacked_bytes * 100 // max(1, limit_bytes)
         return max(pct, _ALARM_PCT) if room_bytes < _ROOM_MIN_BYTES else pct
+
+    def _acked_position(self) -> Position | None:
+        """What is acked, from the fact when its row cannot be read any more: only by it a gateway knows what it lost."""
+        kept = self._facts.get("acked_at", "")
+        is_unreadable = self._acked >= self.first and kept
+        return self._kept(self._acked) or (Position(*json.loads(kept)) if is_unreadable else None)
 
     def _kept(self, n: int) -> Position | None:
         """What stands at place `n` of the chain as it is now."""

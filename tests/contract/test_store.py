@@ -337,6 +337,19 @@ def test_a_gone_span_over_two_epochs_is_told_in_each(on_disk: Bench) -> None:
     assert store.status().gone == (GoneRange(first, 2, 2), GoneRange(store.epoch, 1, 1))
 
 
+def test_health_shows_what_was_acked_also_when_its_row_cannot_be_read_any_more(on_disk: Bench) -> None:
+    """A gateway that lost its journal must learn that it owes an answer: nothing else would make it ask."""
+    store = on_disk.begun()
+    acked = done(store.commit([fact(), fact()], {}, pair(1))).events[0].position
+    assert store.set_acked(2, 2) == acked
+    tamper(on_disk.path, "DELETE FROM event WHERE n = 2")
+    assert store.set_acked(2, 2) == acked
+    store.close()
+    store = on_disk.begun(2)
+    assert store.set_acked(2, 2) == acked
+    assert store.set_acked(0, 2) is None
+
+
 def overwrite_pages(path: Path) -> None:
     """Fill the middle of the file with noise, as a dying flash does."""
     size = path.stat().st_size

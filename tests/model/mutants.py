@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tests.model.protocol import Heard, Protocol, Verdict
-from tests.model.values import Ack, Agent, Beat, Event, Gap, Journal, ack_of, agent_of
+from tests.model.values import Ack, Agent, Beat, Event, Gap, Journal, ack_of, agent_of, beat_of
 
 
 class AcksBeforeItHolds(Protocol):
@@ -71,6 +71,15 @@ class LooksAtNoLink(Protocol):
     ) -> tuple[Verdict, tuple[Gap, ...]]:
         del journal, beat, event
         return verdict, ()
+
+
+class HidesWhatItCannotRead(Protocol):
+    """The agent's health shows no acked where that event's row is damaged."""
+
+    def beat(self, agent: Agent) -> Beat:
+        right = super().beat(agent)
+        shown = None if agent.acked in agent.gone else right.acked
+        return beat_of(right.epoch, shown, right.first, right.gone)
 
 
 class InsistsOnItsOwnHistory(Protocol):

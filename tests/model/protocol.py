@@ -108,7 +108,7 @@ class Protocol:
         return _replaced(agent, next_place=agent.acked + 1)
 
     def beat(self, agent: Agent) -> Beat:
-        """§2.1: the health of this moment. First is the oldest event that can still be sent."""
+        """§2.1: the health of this moment. Acked is kept apart from its event; first can still be sent."""
         stored = range(agent.first, len(agent.chain) + 1)
         first = next((n for n in stored if n not in agent.gone), None)
         return beat_of(
