@@ -10,6 +10,8 @@ from tests.model.protocol import Protocol
 from tests.model.replay import Recorder, check_gateway, follow_everything
 from tests.model.world import Act, Bound, Model
 
+pytestmark = pytest.mark.thorough
+
 LOST = "which the gateway neither holds nor states as lost"
 STUCK = "from here nothing comes to rest by itself"
 

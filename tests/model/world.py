@@ -4,14 +4,18 @@ Theory of operation. A `World` is a value; `Model.steps` lists every step that i
 it. Steps are of three sorts. *Fair* ones happen by themselves again and again: send, deliver, hear, health, the
 resend timer. *Weather* may happen at any time and any number of times, but nobody may rely on it: losing and doubling
 of messages, reconnects, a restarted gateway, one that dies between commit and answer, new events (up to a bound).
-*Faults* are disasters, at most `Bound.faults` of them in one history: a kill, an image, a clone, a resumed snapshot, pruning, damage, a
-lost store, a wiped broker, a restored or deleted journal.
+*Faults* are disasters, at most `Bound.faults` of them in one history: a kill, an image, a clone, a resumed snapshot,
+pruning, damage, a lost store, a wiped broker, a restored or deleted journal.
 
-Reductions, all sound. Channels are queues, so a message that is lost may as well be lost when its turn has come. A
-doubled message comes again at the end of its queue, which with the loss of the first is a delay. What a full inbox
-cannot take pushes out the oldest ack, which could have been lost anyway. Losses need no counter. An image is the
-store as it was when one of its events was the last (with the acks and damage of today, or with none yet), a backup is a beginning of the
-journal, so neither is part of the state.
+Reductions. Channels are queues, so a message that is lost may as well be lost when its turn has come. A doubled
+message comes again at the end of its queue, which with the loss of the first is a delay. What a full inbox cannot take
+pushes out the oldest ack, which could have been lost anyway. Losses and doublings need no counter, so there is no
+bound on them. A backup is a beginning of the journal, so it is no part of the state.
+
+Simplifications. An image is the store as it was when one of its events was the last, with the acks and the damage of
+today or with none yet, not every file that ever was. A gateway that restarts gets the health that it heard last as the
+retained one; a newer one on its way is taken as lost. Room for messages is small, and the window of sending with it.
+Reports and occurrences are left out: what they heal is `gateway.domain.reconcile`'s.
 """
 
 from __future__ import annotations
