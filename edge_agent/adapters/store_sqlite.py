@@ -124,13 +124,14 @@ class EventStore:
         except BaseException:
             self._release()
             raise
-        self._acked = int(self._facts.get("acked", "0"))
-        self._ever_acked = int(self._facts.get("ever_acked", "0"))
         self._rows = EventRows(self._db)
+        self._head = self._rows.head()
+        # of a store whose end was cut off, other events will take the places beyond
+        self._acked = min(self.tail, int(self._facts.get("acked", "0")))
+        self._ever_acked = min(self.tail, int(self._facts.get("ever_acked", "0")))
         self._pruner = Pruner(self._db, self._rows, self._facts, size_max_mb * _MIB)
         self._unacked_bytes = self._rows.count_bytes(self._ever_acked + 1)
         self._unsealed_bytes = self._rows.count_bytes(self._pruner.last_cut)
-        self._head = self._rows.head()
         self._log = LogKeeper(self._db)
         self._losses = LossBook(self._facts, self._note)
         self._damage = self._find_damage(moved_aside)

@@ -350,6 +350,19 @@ def test_health_shows_what_was_acked_also_when_its_row_cannot_be_read_any_more(o
     assert store.set_acked(0, 2) is None
 
 
+def test_a_store_whose_end_was_cut_off_takes_nothing_as_acked_that_is_stored_in_its_place(
+    on_disk: Bench,
+) -> None:
+    store = on_disk.begun()
+    store.commit([fact()] * 5, {}, pair(1))
+    store.set_acked(6, 6)
+    store.close()
+    tamper(on_disk.path, "DELETE FROM event WHERE n > 2")
+    store = on_disk.open()
+    begun = done(store.begin_epoch(pair(2)))
+    assert (store.acked, begun.first) == (2, 3)
+
+
 def overwrite_pages(path: Path) -> None:
     """Fill the middle of the file with noise, as a dying flash does."""
     size = path.stat().st_size
