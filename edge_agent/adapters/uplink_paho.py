@@ -114,7 +114,15 @@ class PahoUplink:
         pause_s = RECONNECT_FIRST_S
         loop = asyncio.get_running_loop()
         while True:
-            attempt = self._attempt = _Attempt(self._access, will, report)
+            try:
+                attempt = self._attempt = _Attempt(self._access, will, report)
+            except (
+                OSError,
+                ValueError,
+            ) as error:  # certificates that are being replaced are there in a moment
+                report(LinkDown(f"the certificates cannot be read: {error}"))
+                await asyncio.sleep(RECONNECT_MAX_S)
+                continue
             try:
                 reason = await attempt.run()
             finally:

@@ -145,7 +145,15 @@ class PahoIntake:
         loop = asyncio.get_running_loop()
         while True:
             self._attempts += 1
-            attempt = self._attempt = _Attempt(self._access, self._attempts, self._take, self._say_up)
+            try:
+                attempt = self._attempt = _Attempt(self._access, self._attempts, self._take, self._say_up)
+            except (
+                OSError,
+                ValueError,
+            ) as error:  # certificates that are being replaced are there in a moment
+                self.problem = f"the certificates cannot be read: {error}"
+                await asyncio.sleep(RECONNECT_MAX_S)
+                continue
             try:
                 self.problem = await attempt.run()
             finally:

@@ -55,6 +55,7 @@ from gateway.services.clock_watch import follow_clock, watch_clock
 from gateway.services.disk_watch import DiskWatch
 from gateway.services.dispatch import Dispatch
 from gateway.services.heads import HeadShipping
+from gateway.services.heartbeats import Heartbeats
 from gateway.services.historian import TURN_MS, HistorianFeed
 from gateway.services.ingest import Ingest
 from gateway.services.live import Live
@@ -74,6 +75,7 @@ class _Alerting:
 
     timers: Timers
     dispatch: Dispatch
+    heartbeats: Heartbeats
 
 
 class Gateway:
@@ -172,7 +174,9 @@ class Gateway:
         for notifier in notifiers.values():
             self._stack.push_async_callback(notifier.close)
         dispatch = Dispatch(self.journal, clock, findings, notifiers)
-        return _Alerting(Timers(self.journal, clock, book, teller, dispatch.wake), dispatch)
+        timers = Timers(self.journal, clock, book, teller, dispatch.wake)
+        plan, voice = self._settings.alerting, make_voice(self._settings)
+        return _Alerting(timers, dispatch, Heartbeats(self.journal, clock, plan, voice, dispatch.wake))
 
     def _make_shipping(self) -> HeadShipping | None:
         """None where the configuration has no place for heads."""
@@ -233,6 +237,7 @@ class Gateway:
         if self.alerting is not None:
             work["timers"] = self.alerting.timers.run(self._join("timers"))
             work["dispatch"] = self.alerting.dispatch.run(self._join)
+            work["heartbeats"] = self.alerting.heartbeats.run(self._join("heartbeats"))
         if self._settings.influxdb is not None and self.historian is not None:
             turn_ms = TURN_MS + self._settings.influxdb.timeout_ms
             work["historian"] = self.historian.run(self.pulse.join("historian", turn_ms))

@@ -52,6 +52,7 @@ class Reason(StrEnum):
     UNACKNOWLEDGED = "unacknowledged"
     OVER = "over"
     OVER_ON_ARRIVAL = "over_on_arrival"
+    HEARTBEAT = "heartbeat"
 
 
 class Language(StrEnum):
@@ -139,12 +140,22 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """A test message by a channel, to one person, every so many hours."""
+
+    channel: str
+    person: str
+    every_h: int
+
+
+@dataclass(frozen=True, slots=True)
 class AlertPlan:
     """Everything there is to know about telling people; without routes alerting is off."""
 
     people: Mapping[str, Person] = field(default_factory=dict)
     shifts: tuple[Shift, ...] = ()
     routes: tuple[Route, ...] = ()
+    heartbeats: tuple[Heartbeat, ...] = ()
 
     @property
     def is_on(self) -> bool:

@@ -12,7 +12,7 @@ from typing import Final
 from edge_agent.configfile import PathKey
 from edge_agent.wire.event import Priority
 from gateway.domain.channels import Channel, SmtpChannel, WebhookChannel
-from gateway.domain.notify import ROLE_PREFIX, AlertPlan, Match, Person, Route, Shift
+from gateway.domain.notify import ROLE_PREFIX, AlertPlan, Heartbeat, Match, Person, Route, Shift
 from gateway.settings.connections import Findings
 from gateway.settings.schema import (
     GatewayFile,
@@ -48,7 +48,7 @@ def compile_alerting(file: GatewayFile, findings: Findings) -> AlertPlan:
                 f"add one that matches by priority alone: {{match: {{priority: [{priority}]}}, to: …, via: …}}",
                 at_key=True,
             )
-    return AlertPlan(people, shifts, routes)
+    return AlertPlan(people, shifts, routes, _heartbeats(file, findings))
 
 
 def compile_channels(file: GatewayFile, findings: Findings) -> dict[str, Channel]:
@@ -64,6 +64,23 @@ def compile_channels(file: GatewayFile, findings: Findings) -> dict[str, Channel
         if channel is not None:
             found[name] = channel
     return found
+
+
+def _heartbeats(file: GatewayFile, findings: Findings) -> tuple[Heartbeat, ...]:
+    found = []
+    for name, section in file.channels.items():
+        person = section.heartbeat_to
+        if person is None:
+            continue
+        path = ("channels", name, "heartbeat_to")
+        known = file.people.get(person)
+        if known is None:
+            _demand_person(path, person, file.people, findings)
+        elif isinstance(section, SmtpSection) and known.email is None:
+            findings.add(path, f"{person} has no `email`", f"add email to people.{person}")
+        else:
+            found.append(Heartbeat(name, person, section.heartbeat_h))
+    return tuple(found)
 
 
 def _person(key: str, section: PersonSection) -> Person:

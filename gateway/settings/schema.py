@@ -185,7 +185,17 @@ class ShiftSection(Section):
     """Ids of people."""
 
 
-class WebhookSection(Section):
+class ChannelSection(Section):
+    """What every channel has."""
+
+    heartbeat_to: str | None = Field(default=None, min_length=1)
+    """Who gets a test message by this channel every `heartbeat_h` hours, so that a way that is broken is known to be before
+    it is needed. Default: nobody."""
+    heartbeat_h: int = Field(default=24, ge=1, le=168)
+    """Hours between these messages. Default 24."""
+
+
+class WebhookSection(ChannelSection):
     """One POST of JSON per person."""
 
     kind: Literal["webhook"]
@@ -196,7 +206,7 @@ class WebhookSection(Section):
     """File with the secret that signs bodies."""
 
 
-class SmtpSection(Section):
+class SmtpSection(ChannelSection):
     """One mail per person."""
 
     kind: Literal["smtp"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -13,6 +14,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from edge_agent.wire.topics import Channel, topic
 from gateway.adapters.intake_paho import BrokerAccess, PahoIntake
 from gateway.ports import Message
+from tests.certificates import Authority
 from tests.scripted_agent import AGENT, SITE
 from tests.servers import Mosquitto, free_port
 
@@ -37,6 +39,15 @@ async def intake(mosquitto: Mosquitto) -> AsyncIterator[PahoIntake]:
     opened.open()
     await until(lambda: opened.problem is None)
     yield opened
+    await opened.close()
+
+
+async def test_certificates_that_are_missing_are_said_and_looked_for_again(tmp_path: Path) -> None:
+    opened = PahoIntake(BrokerAccess("127.0.0.1", 1, "gateway", is_tls=True, ca_file=tmp_path / "ca.pem"))
+    opened.open()
+    await until(lambda: "No such file" in str(opened.problem))
+    Authority(tmp_path, "ca").ca_file.rename(tmp_path / "ca.pem")
+    await until(lambda: "No such file" not in str(opened.problem))
     await opened.close()
 
 

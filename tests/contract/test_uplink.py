@@ -297,6 +297,22 @@ async def test_tls_verifies_the_broker(tmp_path: Path, certificates: Path) -> No
             assert "certificate verify failed" in down.reason
 
 
+async def test_certificates_that_are_missing_for_a_while_end_no_connecting(
+    tmp_path: Path, certificates: Path
+) -> None:
+    """They are being replaced: what is not there now is there in a moment, and nobody starts the agent again for it."""
+    conf = f"cafile {certificates}/cert.pem\ncertfile {certificates}/cert.pem\nkeyfile {certificates}/key.pem"
+    missing = tmp_path / "ca.pem"
+    with Mosquitto(tmp_path / "m", extra_conf=conf) as broker:
+        async with opened(broker.port, is_tls=True, ca_file=missing) as (_, said):
+            await said.wait(lambda: said.reports)
+            (down,) = said.reports[:1]
+            assert isinstance(down, LinkDown)
+            assert "No such file" in down.reason
+            missing.write_bytes((certificates / "cert.pem").read_bytes())
+            await said.wait(lambda: said.of(LinkUp))
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_a_certificate_of_the_future_says_that_the_clock_is_wrong_and_is_tried_until_it_is_right(
     tmp_path: Path,

@@ -176,6 +176,11 @@ BAD = [
         (1, 57),
         "without `password_file`",
     ),
+    (
+        "channels: {hook: {kind: webhook, url: http://h, heartbeat_to: zhao}}\n",
+        (1, 63),
+        '"zhao" is nobody under `people`',
+    ),
     (PEOPLE + "routes: [{to: [zhao], via: [hook]}]\n", (7, 16), '"zhao" is nobody under `people`'),
     (PEOPLE + "routes: [{to: ['role:owner'], via: [hook]}]\n", (7, 16), 'nobody has the role "owner"'),
     (PEOPLE + "routes: [{to: [li], via: [sms]}]\n", (7, 27), '"sms" is no channel'),
