@@ -181,14 +181,18 @@ class EventStore:
             bodies.append((pair.mono, Observation("store_damaged", self._damage)))
         facts: dict[str, str | None] = {"clean_stop": "0"}
         owed = None if self._has_begun else self._losses.owed(None, pair)
-        if owed is not None and self._unacked_bytes < self._limit_bytes:
+        is_told = owed is not None and self._unacked_bytes < self._limit_bytes
+        if owed is not None and is_told:
             bodies.append((pair.mono, owed))
             facts |= self._losses.facts(None)
         epoch = mint_ulid(pair.utc, self._draw)
         head = self._head or Head(0, epoch, 0, seed_hash(self._run.site, self._run.agent, epoch), UtcNs(0))
         self._has_begun = True
         self._checkpoint_at = self._checkpoint_at or pair.mono
-        return self._write(replace(head, epoch=epoch, seq=0), bodies, {}, pair, facts)
+        outcome = self._write(replace(head, epoch=epoch, seq=0), bodies, {}, pair, facts)
+        if is_told and isinstance(outcome, Committed):
+            self._losses.settle()
+        return outcome
 
     def commit(
         self, drafts: Sequence[Draft], memory: Mapping[str, Json], pair: WallPair, loss: Loss | None = None

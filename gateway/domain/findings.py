@@ -26,6 +26,7 @@ PRIORITY_OF: Mapping[GatewayRule, Priority] = {
     GatewayRule.STORE_FILLING: Priority.P2,
     GatewayRule.POLL_OVERRUN: Priority.P3,
     GatewayRule.ALERT_FAILING: Priority.P2,
+    GatewayRule.STORE_DAMAGED: Priority.P2,
     GatewayRule.JOURNAL_FILLING: Priority.P2,
     GatewayRule.JOURNAL_DAMAGED: Priority.P2,
 }

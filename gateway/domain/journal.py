@@ -121,6 +121,7 @@ class GatewayRule(StrEnum):
     STORE_FILLING = "store_filling"
     POLL_OVERRUN = "poll_overrun"
     ALERT_FAILING = "alert_failing"
+    STORE_DAMAGED = "store_damaged"
     JOURNAL_FILLING = "journal_filling"
     JOURNAL_DAMAGED = "journal_damaged"
 

@@ -15,7 +15,9 @@ from edge_agent.wire.event import (
     Basis,
     Event,
     Json,
+    Observation,
     OpenOccurrence,
+    OutboxOverflow,
     Position,
     StateReport,
     Unrecognised,
@@ -247,6 +249,9 @@ class Admission:
                 Subject(GatewayRule.QUARANTINE, *key),
                 {**where, "reason": f"journaled, not understood: {event.body.reason}"},
             )
+        lost = _told_loss(event)
+        if lost is not None:
+            self.raise_once(Subject(GatewayRule.STORE_DAMAGED, *key), {**where, **lost})
         if verdict.forked:
             self.raise_once(Subject(GatewayRule.EPOCH_FORK, *key), where)
         if verdict.second_agent:
@@ -358,3 +363,14 @@ def _open_here(row: OpenRow, store_began: int) -> OpenHere:
         row.hidden_by,
         is_of_older_store=row.raised_position < store_began,
     )
+
+
+def _told_loss(event: Event) -> Mapping[str, Json] | None:
+    """What the agent says was lost at its own place: events that found no room, or a store that was harmed."""
+    match event.body:
+        case OutboxOverflow(dropped, since, until):
+            return {"dropped": dropped, "lost_since": since, "lost_until": until}
+        case Observation("store_damaged", detail):
+            return {"damage": dict(detail)}
+        case _:
+            return None

@@ -50,6 +50,7 @@ QUIET_MS = {
     GatewayRule.EVIDENCE_CONFLICT: 3_600_000,
     GatewayRule.QUARANTINE: 3_600_000,
     GatewayRule.JOURNAL_DAMAGED: 3_600_000,
+    GatewayRule.STORE_DAMAGED: 3_600_000,
 }
 """A finding that is an event, not a state, is over when it was not seen again for so long: an hour is a shift's check."""
 

@@ -211,6 +211,12 @@ class AgentProcess:
     def is_running(self) -> bool:
         return self._child is not None and self._child.poll() is None
 
+    @property
+    def exit_code(self) -> int | None:
+        """How it ended; None while it runs."""
+        assert self._child is not None
+        return self._child.poll()
+
     def kill(self) -> None:
         if self._child is not None:
             self._child.kill()

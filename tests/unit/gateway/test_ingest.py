@@ -12,7 +12,7 @@ from typing import TypeVar
 import pytest
 
 from edge_agent.wire.chain import canonical, link_hash
-from edge_agent.wire.event import Body, ClockState, Event, Json
+from edge_agent.wire.event import Body, ClockState, Event, Json, Observation, OutboxOverflow
 from edge_agent.wire.status import (
     Ack,
     AgentModel,
@@ -192,6 +192,20 @@ async def test_poison_is_kept_raw_pubacked_never_acked_and_blocks_nothing(rig: R
     assert rig.open_rules() == [GatewayRule.QUARANTINE]
     assert len(rig.intake.acknowledged) == 2
     assert [ack.seq for ack in rig.acks()] == [1]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        OutboxOverflow(7, "2026-11-22T00:00:00Z", "2026-11-22T00:01:00Z"),
+        Observation("store_damaged", {"lost_end": "it ends at place 3; places up to 9 were in it"}),
+    ],
+)
+async def test_what_an_agent_says_it_lost_is_alarmed(rig: Rig, told: Body) -> None:
+    store = run_of(E)
+    store.add(told)
+    await rig.send(*store.events)
+    assert rig.open_rules() == [GatewayRule.STORE_DAMAGED]
 
 
 async def test_an_event_whose_hash_does_not_fit_is_quarantined(rig: Rig) -> None:
