@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from tests.simulation.auditor import Auditor
     from tests.simulation.gateway_node import Parts
 
-_LASTING: Final = frozenset({"evidence_conflict", "epoch_fork", "identity_conflict", "quarantine"})
+_LASTING: Final = frozenset(
+    {"evidence_conflict", "epoch_fork", "identity_conflict", "quarantine", "store_damaged", "journal_damaged"}
+)
 """Findings of the gateway that last longer than a healing, or until somebody looks."""
 
 
