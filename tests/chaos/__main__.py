@@ -32,6 +32,9 @@ ROUND_S: Final = 150.0
 AROUND_S: Final = 35.0
 """What a round takes beside: start, drain, books."""
 
+KILL_EVERY_S: Final = 1.5 * FULL.kill_mean_s
+"""Kills wait while somebody else has their victim in hand."""
+
 MINUTES: Final = 18.0
 KILLS: Final = 1000
 FAULTS_PER_ROUND: Final = 8
@@ -108,7 +111,7 @@ def _plans(options: argparse.Namespace, names: list[str], scratch: Path) -> list
     """As many rounds as the kills need, cut to the time there is."""
     waves = max(1, int(options.minutes * 60 / (ROUND_S + AROUND_S)))
     length_s = min(ROUND_S, max(20.0, options.minutes * 60 / waves - AROUND_S))
-    wanted = -(-options.kills * FULL.kill_mean_s // length_s)
+    wanted = -(-options.kills * KILL_EVERY_S // length_s)
     count = int(min(waves * PLANTS, max(1, wanted)))
     numbers = range(count) if options.round is None else [options.round]
     return [_plan(options, number, length_s, names, scratch) for number in numbers]

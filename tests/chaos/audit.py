@@ -5,6 +5,8 @@ The gateway still runs, the agent is stopped, everything is healed and drained.
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -14,6 +16,7 @@ from typing import Final, cast
 from tests.chaos.accounting import (
     Finding,
     Occurrence,
+    Verdict,
     account_copies,
     account_messages,
     account_stream,
@@ -22,7 +25,7 @@ from tests.chaos.accounting import (
 from tests.chaos.books import RULE, Clocks, JournalBook, read_journal, read_samples, read_store
 from tests.chaos.oracle import Episode, episodes
 from tests.chaos.plant import Plant
-from tests.chaos.process import History, Span
+from tests.chaos.process import ROOT, History, Span
 from tests.chaos.watch import Look, closed_while_stale_s, time_to_unknown_s
 from tests.servers import Influx
 
@@ -83,6 +86,8 @@ def close_books(plant: Plant, looks: Sequence[Look]) -> Books:
     if plant.influx is not None:
         books.findings += _in_influx(plant.influx, journal.violation_events)
     books.findings += _told(plant, journal.occurrences, books)
+    if not plant.replaced_stores:  # else the evidence has two ends, and says so
+        books.findings += _verified(plant)
     _count(books, found, journal)
     if not plant.options.is_clock_steered:  # else the gateway's times are nobody's
         books.delays = journal.delays_s
@@ -113,6 +118,21 @@ def _count(books: Books, found: Sequence[Episode], journal: JournalBook) -> None
     books.undecided = len(found) - books.musts - books.nevers
     books.raised = len(journal.occurrences)
     books.quarantined = journal.quarantined
+
+
+def _verified(plant: Plant) -> list[Finding]:
+    """What the products' own verifiers say of agent's store and journal."""
+    findings = []
+    config = plant.gateway_disk.folder / "gateway.yaml"
+    for module, evidence in (("edge_agent", plant.store), ("gateway", config)):
+        command = [sys.executable, "-m", module, "verify", str(evidence)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            said = (done.stdout + done.stderr).strip()
+            findings.append(
+                Finding(Verdict.UNEXPECTED, None, f"{module} verify ends with {done.returncode}: {said}")
+            )
+    return findings
 
 
 def _logged(plant: Plant) -> list[str]:
