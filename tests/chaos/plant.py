@@ -91,6 +91,7 @@ class Plant:
         self._acting = threading.Lock()
         self._control: tuple[object, object] | None = None
         self._is_over = threading.Event()
+        self._tending = threading.Thread(target=self._tend, daemon=True)
 
     # the parts
 
@@ -127,7 +128,7 @@ class Plant:
             for part in (self.broker, self.sim, self.gateway, self.agent):
                 part.start()
                 part.wait_ready()
-            threading.Thread(target=self._tend, daemon=True).start()
+            self._tending.start()
             self._stack = stack.pop_all()
         return self
 
@@ -222,6 +223,8 @@ class Plant:
 
     def _take_down(self) -> None:
         self._is_over.set()
+        if self._tending.is_alive():
+            self._tending.join()
         for part in (*self._hall_agent, self.agent, self.gateway, self.sim, self.broker):
             part.stop()
             part.close()
