@@ -18,12 +18,14 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Final, NoReturn
 
-from simulators.servers import find_influxd, find_nft
+from simulators.servers import find_influxd, find_nft, find_strace
 from tests.chaos.faults.base import Need
 from tests.chaos.plant import Options
 from tests.chaos.report import Report
 from tests.chaos.round import Plan, Result, play
 from tests.chaos.schedule import FAULTS, FULL, deal, needs_of, row_of
+from tests.chaos.sweeps import sweep_all
+from tests.crash_points import Tally
 
 PLANTS: Final = 4
 """Side by side: as many as two cores carry without starving anybody."""
@@ -51,6 +53,8 @@ def main(arguments: Sequence[str]) -> int:
         for name in asked
         if name not in names
     }
+    if find_strace() is None:
+        not_run["crash points"] = "no strace on this machine — run `make servers`"
     with tempfile.TemporaryDirectory(prefix="guardwatch-chaos-") as scratch:
         plans = _plans(options, names, Path(scratch))
         print(
@@ -58,8 +62,9 @@ def main(arguments: Sequence[str]) -> int:
             flush=True,
         )
         started_s = time.monotonic()
-        results = _play_all(plans)
-        report = Report(options.seed, results, not_run, time.monotonic() - started_s)
+        is_swept = options.round is None and find_strace() is not None
+        results, sweeps = _play_all(plans, Path(scratch) / "sweeps" if is_swept else None)
+        report = Report(options.seed, results, not_run, time.monotonic() - started_s, sweeps)
     print("\n".join(report.lines()), flush=True)
     if options.json:
         options.json.write_text(json.dumps(report.document(), indent=1) + "\n")
@@ -134,13 +139,15 @@ def _plan(options: argparse.Namespace, number: int, length_s: float, names: list
     )
 
 
-def _play_all(plans: Sequence[Plan]) -> list[Result]:
-    """Several rounds at once, each in a process of its own, told as they end."""
+def _play_all(plans: Sequence[Plan], sweeps_in: Path | None) -> tuple[list[Result], list[Tally]]:
+    """Several rounds at once, each in a process of its own, told as they end; and the sweeps after them."""
     results = []
     context = multiprocessing.get_context("spawn")
     signal.signal(signal.SIGTERM, _end_all)
     with ProcessPoolExecutor(PLANTS, mp_context=context, max_tasks_per_child=1) as pool:
-        for done in as_completed([pool.submit(play, plan) for plan in plans]):
+        rounds = [pool.submit(play, plan) for plan in plans]
+        sweeps = pool.submit(sweep_all, sweeps_in) if sweeps_in else None
+        for done in as_completed(rounds):
             result = done.result()
             results.append(result)
             verdict = (
@@ -153,7 +160,8 @@ def _play_all(plans: Sequence[Plan]) -> list[Result]:
                 f"{result.books.musts} openings, {verdict}, {result.took_s:.0f} s",
                 flush=True,
             )
-    return sorted(results, key=lambda result: result.number)
+        tallies = sweeps.result() if sweeps else []
+    return sorted(results, key=lambda result: result.number), tallies
 
 
 def _end_all(number: int, _: object) -> NoReturn:

@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Final, Self, cast
 
 from simulators.servers import find_mosquitto
+from tests.chaos.configs import add_influx, write_broker, write_filled
 from tests.chaos.disk import Disk, SmallDisk
 from tests.chaos.hall import Hall, write_config
 from tests.chaos.mailbox import Mailbox
 from tests.chaos.place import Place, PlantFloor
-from tests.chaos.process import ROOT, Part, Span
+from tests.chaos.process import Part, Span
 from tests.server_process import accepts_connections, free_port, require
 from tests.servers import Influx
 
@@ -138,7 +139,6 @@ class Plant:
     def _build(self) -> None:
         env = dict(os.environ)
         (self.folder / "scenario.yaml").write_text(SCENARIO)
-        self._write_broker()
         agent_config, gateway_config = self._write_configs()
         python = [sys.executable, "-m"]
         ours = python
@@ -168,41 +168,23 @@ class Plant:
         )
         self.agent = self.make_agent("agent", agent_config)
 
-    def _write_broker(self) -> None:
-        lines = [f"listener {self.mqtt_port} 127.0.0.1", "allow_anonymous true"]
-        if self.place.is_apart:
-            lines.append(f"listener {self.mqtt_port} {self.place.server_room}")
-        if self.options.is_root:
-            lines.append("user root")
-        lines += ["max_inflight_messages 1000", "max_queued_messages 0", "max_packet_size 65536"]
-        lines += ["set_tcp_nodelay true"]
-        if self.options.keeps_sessions:
-            lines += ["persistence true", f"persistence_location {self.broker_disk.folder}/"]
-            lines += ["autosave_on_changes true", "autosave_interval 1"]
-        (self.folder / "mosquitto.conf").write_text("\n".join([*lines, ""]))
-
     def _write_configs(self) -> tuple[Path, Path]:
+        """Of broker, agent and gateway; the latter two's paths."""
+        options, room = self.options, self.place.server_room
+        addresses = ["127.0.0.1", room] if self.place.is_apart else ["127.0.0.1"]
+        sessions = self.broker_disk.folder if options.keeps_sessions else None
+        write_broker(self.folder / "mosquitto.conf", self.mqtt_port, addresses, sessions)
         values = {
-            "127.0.0.1:${GUARDWATCH_MQTT_PORT}": f"{self.place.server_room}:{self.mqtt_port}",
+            "127.0.0.1:${GUARDWATCH_MQTT_PORT}": f"{room}:{self.mqtt_port}",
             "${GUARDWATCH_SIM_PORT}": str(self._modbus_port),
             "${GUARDWATCH_HTTP_PORT}": str(self.http_port),
             "${GUARDWATCH_WEBHOOK_PORT}": str(self.mailbox.port),
         }
-        paths = self.agent_disk.folder / "agent.yaml", self.gateway_disk.folder / "gateway.yaml"
-        for path in paths:
-            text = (ROOT / "config" / "demo" / path.name).read_text()
-            for name, value in values.items():
-                text = text.replace(name, value)
-            path.write_text(text)
+        agent = write_filled(self.agent_disk.folder / "agent.yaml", values)
+        gateway = write_filled(self.gateway_disk.folder / "gateway.yaml", values)
         if self.influx is not None:
-            bucket = self.influx.default_bucket()
-            (self.gateway_disk.folder / "influx-token").write_text(bucket.token)
-            with paths[1].open("a") as config:
-                config.write(
-                    f"\ninfluxdb: {{url: '{bucket.url}', org: {bucket.org}, bucket: {bucket.bucket}, "
-                    "token_file: influx-token, timeout_ms: 2000}\n"
-                )
-        return paths
+            add_influx(gateway, self.influx.default_bucket())
+        return agent, gateway
 
     def make_agent(self, name: str, config: Path) -> Part:
         """An agent of this configuration, not yet started."""

@@ -20,6 +20,7 @@ from simulators.servers import find_mosquitto
 from tests.bench.figures import percentile
 from tests.chaos.accounting import Verdict
 from tests.chaos.round import Result, Struck
+from tests.crash_points import Tally
 
 AFTERMATH_S: Final = 20.0
 """For so long after it has healed, a fault is held responsible."""
@@ -73,16 +74,22 @@ class Report:
     results: Sequence[Result]
     not_run: Mapping[str, str]
     took_s: float
+    sweeps: Sequence[Tally] = ()
     rows: dict[int, Row] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for result in self.results:
             self._take(result)
+        if self.sweeps:
+            row = self.rows[2] = Row(trials=sum(tally.points for tally in self.sweeps))
+            row.verdicts += Counter({Verdict.LOST: sum(tally.lost for tally in self.sweeps)})
+            row.verdicts += Counter({Verdict.UNEXPECTED: sum(tally.corrupt for tally in self.sweeps)})
 
     @property
     def is_good(self) -> bool:
         """Nothing lost, unexpected, duplicated or out of order, and every round brought to its end."""
-        return not any(result.failure or result.books.findings for result in self.results)
+        is_swept = not any(tally.problems for tally in self.sweeps)
+        return is_swept and not any(result.failure or result.books.findings for result in self.results)
 
     @property
     def kills(self) -> int:
@@ -138,6 +145,7 @@ class Report:
         return {
             "rounds": len(self.results),
             "kills at random moments": self.kills,
+            "kills at system calls of the stores": self.rows.get(2, Row()).trials,
             "events journaled": events,
             "openings that had to be raised": sum(book.musts for book in books),
             "openings too short to be raised": sum(book.nevers for book in books),
@@ -183,16 +191,15 @@ class Report:
                     f"round {result.number}: shown as closed {result.books.closed_while_stale_s:.1f} s too long "
                     f"at {result.books.stale_at_s:.1f} s ({again})"
                 )
+        lines += [problem for tally in self.sweeps for problem in tally.problems]
         lines += [f"not run: {name}: {reason}" for name, reason in self.not_run.items()]
         return lines
 
     def _end(self) -> list[str]:
         counts = Counter(finding.verdict for result in self.results for finding in result.books.findings)
         total = ", ".join(f"{verdict} {counts[verdict]}" for verdict in Verdict)
-        return [
-            "",
-            f"{self.kills} kills at random moments; {len(self.results)} rounds in {self.took_s:.0f} s, seed {self.seed}: {total}",
-        ]
+        kills = f"{self.kills} kills at random moments, {self.rows.get(2, Row()).trials} at system calls"
+        return ["", f"{kills}; {len(self.results)} rounds in {self.took_s:.0f} s, seed {self.seed}: {total}"]
 
     def document(self) -> dict[str, object]:
         """The same for machines."""
