@@ -6,14 +6,14 @@ step moves `first` to one of them, or, when that left rows behind, deletes up to
 commit waits long for its turn:
 
     step ─┬─ rows before `first` are left ─▶ delete some of them
-          ├─ by age:   not behind, both clocks synchronised ─▶ `first` = the last checkpoint older than `KEEP_NS`
+          ├─ by age:   nothing is un-acked                    ─▶ `first` = the last checkpoint older than `KEEP_NS`
           ├─ by size:  the file holds more than `size_max_mb` ─▶ `first` = the last checkpoint within a 16th, or the next
           └─ nothing to do
 
 By age only what is acked goes, and nothing while anything is un-acked: a gateway that was away, or lost its journal,
 finds the window as it was. By size everything goes that was acked once, wherever the ack stands now; the rest is the
-outbox, which has a limit of its own. A label is no age unless both it and the clock that it is compared with were
-synchronised: a clock that jumps by years prunes nothing.
+outbox, which has a limit of its own. An age is told from `at`, by a clock that is synchronised as it was then, or is
+not, as it was not then: when a clock finds its time at last, or loses it, what was recorded before is not suddenly old.
 
 The file does not shrink: SQLite uses freed pages again, so that it never grows beyond what it once had to hold, which
 is `size_max_mb` and what is never acked. What cannot be read cannot be deleted either; pruning stands still before it.
@@ -101,10 +101,10 @@ class Pruner:
 
     def _choose(self, bounds: Bounds, pair: WallPair) -> int | None:
         """Where the chain is to begin, None where it begins now."""
-        if pair.synced and bounds.acked == bounds.tail:
-            query = "SELECT max(n) FROM cut WHERE synced AND n > ? AND n <= ? AND at <= ?"
+        if bounds.acked == bounds.tail:
+            query = "SELECT max(n) FROM cut WHERE synced = ? AND n > ? AND n <= ? AND at <= ?"
             oldest_kept = rfc3339(UtcNs(pair.utc - KEEP_NS))
-            by_age = self._ask(query, self.first, bounds.acked, oldest_kept)
+            by_age = self._ask(query, pair.synced, self.first, bounds.acked, oldest_kept)
             if by_age is not None:
                 return by_age
         if self._used_bytes() <= self._size_max_bytes:
