@@ -36,7 +36,7 @@ monitoring and hash chain P2, clock P3; polls that come late delay, they do not 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What a finding is about; `thing` tells several of one agent apart (a gap's id), else it is empty."""
+    """What a finding is about; `thing` tells several of one agent apart (a gap's id, an event's key), else it is empty."""
 
     rule: GatewayRule
     site: str | None
@@ -44,12 +44,21 @@ class Subject:
     thing: str = ""
 
 
-def raise_finding(subject: Subject, position: int, since: str, detail: Mapping[str, Json]) -> FindingRaised:
-    """The entry that opens a finding; its occurrence is named after the journal position it will take."""
+def raise_finding(
+    subject: Subject,
+    position: int,
+    since: str,
+    detail: Mapping[str, Json],
+    priority: Priority | None = None,
+) -> FindingRaised:
+    """The entry that opens a finding; its occurrence is named after the journal position it will take.
+
+    `priority` where it is not the rule's own (`PRIORITY_OF`).
+    """
     return FindingRaised(
         occurrence=f"gateway-{position}",
         rule=subject.rule,
-        priority=PRIORITY_OF[subject.rule],
+        priority=priority or PRIORITY_OF[subject.rule],
         site=subject.site,
         agent=subject.agent,
         since=since,

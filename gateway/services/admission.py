@@ -14,11 +14,13 @@ from edge_agent.wire.codec import INTEGER_MAX
 from edge_agent.wire.event import (
     Basis,
     Event,
+    EventKind,
     Json,
     Observation,
     OpenOccurrence,
     OutboxOverflow,
     Position,
+    Priority,
     StateReport,
     Unrecognised,
     ViolationRaised,
@@ -175,12 +177,14 @@ class Admission:
             Subject(GatewayRule.QUARANTINE, site, agent), {"reason": reason, "topic": topic[:256]}
         )
 
-    def raise_once(self, subject: Subject, detail: Mapping[str, Json]) -> None:
-        """Open a finding, unless it is open already."""
+    def raise_once(
+        self, subject: Subject, detail: Mapping[str, Json], priority: Priority | None = None
+    ) -> None:
+        """Open a finding, unless it is open already; `priority` where it is not the rule's own."""
         self.outcome.seen.add(subject)
         if self._findings.find(subject) is None:
-            now = iso_utc(self._recording.now_ms)
-            self._recording.append(raise_finding(subject, self._recording.next_position, now, detail))
+            now, position = iso_utc(self._recording.now_ms), self._recording.next_position
+            self._recording.append(raise_finding(subject, position, now, detail, priority))
 
     def clear(self, subject: Subject, reason: str) -> None:
         """End a finding, if it is open."""
@@ -245,10 +249,12 @@ class Admission:
             )
             self.raise_once(Subject(GatewayRule.EVIDENCE_CONFLICT, *key), {**where, "reason": what})
         if isinstance(event.body, Unrecognised):
-            self.raise_once(
-                Subject(GatewayRule.QUARANTINE, *key),
-                {**where, "reason": f"journaled, not understood: {event.body.reason}"},
-            )
+            detail: dict[str, Json] = {**where, "reason": f"journaled, not understood: {event.body.reason}"}
+            if event.kind == EventKind.VIOLATION_RAISED:  # which one cannot be told: it counts as the worst
+                thing = f"{event.epoch}/{event.seq}"
+                self.raise_once(Subject(GatewayRule.QUARANTINE, *key, thing), detail, Priority.P1)
+            else:
+                self.raise_once(Subject(GatewayRule.QUARANTINE, *key), detail)
         lost = _told_loss(event)
         if lost is not None:
             self.raise_once(Subject(GatewayRule.STORE_DAMAGED, *key), {**where, **lost})

@@ -6,7 +6,7 @@
                 └─ health: straight to presence; it may call for a reset
 
 Nothing is acknowledged that is not on disk. A payload that cannot be read is kept raw and PUBACKed, so that it never
-blocks what follows. Beside the batches a tick once a second alarms holes that did not fill, and ends findings that
+blocks what follows. Beside the batches a tick twice a second alarms holes that did not fill, and ends findings that
 were quiet long enough.
 
 Source: the delivery protocol, section 3 (README); the outside contract, sections 3 and 5.
@@ -36,11 +36,12 @@ from gateway.services.pulse import NAP_S, Advance, unwatched
 
 T = TypeVar("T")
 
-TICK_S = 1.0
-"""How often holes and quiet findings are looked at: a fifth of the shortest of their limits."""
+TICK_S = 0.5
+"""How often holes and quiet findings are looked at: an eighth of the shortest of their limits."""
 
-HOLE_ALARM_MS = 5000
-"""A hole that may still fill is alarmed after this: an agent sends again within 2 s (delivery protocol §3.3)."""
+HOLE_ALARM_MS = 4000
+"""A hole that may still fill is alarmed after this: visible within 5 s, the next look and a commit included (delivery
+protocol §3.3, reliability invariant I-12), while an agent sends again after 2 s."""
 
 DOUBT_MS = 600_000
 """Nothing is reconciled so long after the last event of a second agent (delivery protocol §3.5)."""

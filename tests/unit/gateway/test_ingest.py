@@ -12,7 +12,7 @@ from typing import TypeVar
 import pytest
 
 from edge_agent.wire.chain import canonical, link_hash
-from edge_agent.wire.event import Body, ClockState, Event, Json, Observation, OutboxOverflow
+from edge_agent.wire.event import Body, ClockState, Event, Json, Observation, OutboxOverflow, Priority
 from edge_agent.wire.status import (
     Ack,
     AgentModel,
@@ -48,7 +48,7 @@ from gateway.domain.journal import (
 from gateway.domain.listing import Query
 from gateway.domain.violation import Origin, Violation
 from gateway.ports import Fold
-from gateway.services.ingest import QUARANTINE_PER_MINUTE, RETRY_S, Ingest
+from gateway.services.ingest import QUARANTINE_PER_MINUTE, RETRY_S, TICK_S, Ingest
 from gateway.services.presence import PresenceWatch
 from tests.scripted_agent import (
     AGENT,
@@ -259,6 +259,26 @@ async def test_an_event_of_a_younger_version_keeps_its_place_and_is_alarmed(rig:
     assert rig.acks()[-1].seq == 2
 
 
+async def test_a_raise_that_cannot_be_read_counts_as_the_worst_each_of_its_own(rig: Rig) -> None:
+    store = run_of(E)
+    await rig.send(store.events[0])
+    prev = store.events[0].hash
+    for seq in (2, 3):
+        document: dict[str, Json] = {
+            **json.loads(store.add(raised(f"X{seq}")).payload),
+            "priority": "P9",
+            "prev": prev,
+        }
+        payload = reseal(document)
+        prev = str(json.loads(payload)["hash"])
+        await rig.put(Channel.EVENTS, payload, retain=False)
+    assert rig.held() == [(E, 1), (E, 2), (E, 3)]
+    found = rig.bodies(FindingRaised)
+    assert [(body.rule, body.priority) for body in found] == 2 * [(GatewayRule.QUARANTINE, Priority.P1)]
+    await rig.pass_time(3_600_000)
+    assert rig.open_rules() == []
+
+
 def reseal(document: dict[str, Json]) -> bytes:
     """A document with the hash that fits it."""
     document.pop("hash")
@@ -271,7 +291,7 @@ def reseal(document: dict[str, Json]) -> bytes:
 async def test_a_hole_that_fills_in_time_is_never_alarmed(rig: Rig) -> None:
     store = run_of(E, note(), note(), note())
     await rig.send(store.events[0], store.events[3])
-    await rig.pass_time(4000)
+    await rig.pass_time(3900)
     await rig.send(*store.events[1:])
     await rig.pass_time(10_000)
     assert rig.bodies(GapFound) == []
@@ -291,6 +311,17 @@ async def test_a_hole_that_stays_is_alarmed_after_five_seconds_and_cleared_when_
     await rig.send(*store.events[1:])
     assert rig.bodies(GapClosed) == [GapClosed(SITE, AGENT, gap.gap, filled=True)]
     assert rig.open_rules() == []
+
+
+async def test_a_hole_is_visible_within_five_seconds_however_the_looks_fall(rig: Rig) -> None:
+    store = run_of(E, note(), note(), note())
+    await rig.send(store.events[0], store.events[3])
+    elapsed_ms = 1000 * TICK_S - 1
+    await rig.pass_time(round(elapsed_ms))
+    while elapsed_ms + 1000 * TICK_S < 5000:
+        await rig.pass_time(round(1000 * TICK_S))
+        elapsed_ms += 1000 * TICK_S
+    assert rig.bodies(GapFound) != []
 
 
 async def test_a_hole_that_becomes_final_waits_for_the_next_complete_report(rig: Rig) -> None:
