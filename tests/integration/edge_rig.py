@@ -217,6 +217,10 @@ class AgentProcess:
         assert self._child is not None
         return self._child.poll()
 
+    def log_has(self, text: str) -> bool:
+        """Whether it has said so."""
+        return text in self.log.read_text()
+
     def kill(self) -> None:
         if self._child is not None:
             self._child.kill()

@@ -109,13 +109,16 @@ class GatewayProcess:
 
     def bodies(self, kind: type[BodyT]) -> Sequence[BodyT]:
         """All entries of one kind, in order."""
+        return [body for body in self.entries() if isinstance(body, kind)]
+
+    def entries(self) -> Sequence[EntryBody]:
+        """The whole journal, in order."""
         readers = open_readers(self.url)
         with readers.connect() as connection:
-            entries = [
-                load_entry(row) for row in connection.execute(select(JOURNAL).order_by(JOURNAL.c.position))
-            ]
+            rows = connection.execute(select(JOURNAL).order_by(JOURNAL.c.position))
+            entries = [load_entry(row).body for row in rows]
         readers.dispose()
-        return [entry.body for entry in entries if isinstance(entry.body, kind)]
+        return entries
 
     def held(self) -> list[tuple[str, int]]:
         """Epoch and seq of every journaled event, in the order of the journal."""
