@@ -308,3 +308,20 @@ def test_a_flood_brings_checkpoints_so_that_size_never_takes_the_whole_window(be
     flood(store, 0.9)
     (cuts,) = store._db.execute("SELECT count(*) FROM cut").fetchone()
     assert cuts >= CHECKPOINT_SHARE * 0.6
+
+
+def test_a_store_of_the_version_before_is_taken_up_and_pruned_from_its_next_checkpoint_on(
+    on_disk: Bench,
+) -> None:
+    store = on_disk.begun()
+    hourly(store, 3)
+    tail = store.tail
+    store.close()
+    tamper(on_disk.path, "DROP TABLE cut")
+    tamper(on_disk.path, "PRAGMA user_version = 1")
+    store = on_disk.begun(3 * HOUR_S)
+    hourly(store, 2, 4)
+    ack_all(store)
+    prune(store, 2 * WEEK_S)
+    assert store.first > tail
+    assert verdict(on_disk.path).flaw is None

@@ -15,7 +15,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Self
@@ -28,16 +28,26 @@ from edge_agent.wire.event import (
     ViolationCleared,
     ViolationRaised,
 )
-from gateway.adapters.store_sql.chain_check import verify_journal
-from gateway.adapters.store_sql.engine import open_readers
-from gateway.domain.journal import EdgeEvent, EntryBody, GapFound, ReconciledClear, ReconciledRaise
+from gateway.domain.journal import (
+    EdgeEvent,
+    EntryBody,
+    GapFound,
+    GatewayRule,
+    ReconciledClear,
+    ReconciledRaise,
+)
 from simulators.modbus_server import RegisterBankServer
 from simulators.register_bank import RegisterBank, Table
-from tests.integration.edge_rig import CONFIG, ROOT, AgentProcess
+from tests import whole_plant
+from tests.integration.edge_rig import CONFIG, DEADLINE_S, ROOT, AgentProcess
 from tests.integration.gateway_process import GatewayProcess
 from tests.integration.old_stores import R01, end_positions
 from tests.servers import Mosquitto
-from tests.whole_plant import wait_for
+
+
+def wait_for(what: str, is_so: Callable[[], bool]) -> None:
+    """Return as soon as `is_so()` holds; fail, naming `what`, when it never does."""
+    whole_plant.wait_for(what, is_so, timeout_s=DEADLINE_S)
 
 
 @contextmanager
@@ -101,9 +111,9 @@ class Plant:
         )
         agent.config.write_text(text)
 
-    def open_findings(self) -> list[str]:
-        """The gateway's own findings that are not cleared."""
-        return [str(rule) for rule in self.gateway.open_findings()]
+    def open_findings(self) -> list[GatewayRule]:
+        """The gateway's own findings that are not cleared, but for the agent's absence once it is stopped."""
+        return [rule for rule in self.gateway.open_findings() if rule is not GatewayRule.MONITORING_LOST]
 
     def set_door(self, *, closed: bool) -> None:
         """Move the door of the running machine."""
@@ -167,10 +177,9 @@ class Plant:
         wait_for(f"{rule} {state}", lambda: bool(found := self.findings(rule)) and found[0]["state"] == state)
         return self.findings(rule)[0]
 
-    def verify_agent(self, path: Path | None = None) -> subprocess.CompletedProcess[str]:
+    def verify_agent(self) -> subprocess.CompletedProcess[str]:
         """What `guardwatch-agent verify` says of the store."""
-        command = [sys.executable, "-m", "edge_agent", "verify", str(path or self.store)]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        return _say(["edge_agent", "verify", str(self.store)])
 
     def quarantined(self) -> list[Event]:
         """The events that were refused and are kept raw."""
@@ -207,13 +216,17 @@ class Plant:
         assert [event.position for event in self.stored() if event.hash not in accounted] == []
         _balance_occurrences(entries)
         assert self.open_occurrences() == []
-        readers = open_readers(self.gateway.url)
-        report = verify_journal(readers)
-        readers.dispose()
-        assert report.problem is None
+        told = _say(["gateway", "verify", str(self.gateway.config)])
+        assert (told.returncode, told.stderr) == (0, "")
         if verifies:
             told = self.verify_agent()
             assert (told.returncode, told.stderr) == (0, "")
+
+
+def _say(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    """What one of our programs says."""
+    command = [sys.executable, "-m", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def _states(gap: GapFound, epoch: str, seq: int) -> bool:

@@ -19,8 +19,8 @@ import pytest
 
 from edge_agent.domain.units import NS_PER_S, UtcNs
 from edge_agent.wire.event import Checkpoint, Observation, OutboxOverflow, StateReport
-from gateway.domain.journal import GapFound, ReconciledClear
-from tests.integration.corner_rig import Plant
+from gateway.domain.journal import GapFound, GatewayRule, ReconciledClear
+from tests.integration.corner_rig import Plant, wait_for
 from tests.integration.edge_rig import TOPICS, AgentProcess
 from tests.integration.mailbox import mailbox, publish, tell
 from tests.integration.old_stores import (
@@ -33,7 +33,6 @@ from tests.integration.old_stores import (
     lose_store,
     open_in,
 )
-from tests.whole_plant import wait_for
 
 pytestmark = pytest.mark.integration
 
@@ -167,6 +166,7 @@ def test_damaged_rows_are_a_stated_gap_and_the_rest_is_delivered(tmp_path: Path)
         (gap,) = plant.gateway.bodies(GapFound)
         assert (gap.epoch, gap.from_seq, gap.to_seq) == (spoilt[0].epoch, spoilt[0].seq, spoilt[-1].seq)
         plant.balance(lost=[(event.epoch, event.seq) for event in spoilt], verifies=False)
+        assert plant.open_findings() == [GatewayRule.STORE_DAMAGED]
         told = plant.verify_agent()
         assert told.returncode == 1
         assert "flipped" in told.stderr
@@ -347,4 +347,4 @@ def test_what_finds_no_room_is_counted_alarmed_and_healed_by_the_report(tmp_path
         healed = [body.occurrence for body in plant.gateway.bodies(ReconciledClear)]
         assert before in healed
         plant.balance()
-        assert plant.open_findings() == []
+        assert plant.open_findings() == [GatewayRule.STORE_DAMAGED], "what was lost is to be looked after"

@@ -17,11 +17,12 @@ from edge_agent.wire.chain import canonical, link_hash
 from edge_agent.wire.codec import DECODE_MAX_BYTES
 from edge_agent.wire.event import Event, Json
 from gateway.domain.journal import EdgeEvent
+from tests.integration.corner_rig import wait_for
 from tests.integration.gateway_process import GatewayProcess
 from tests.integration.mailbox import mailbox, publish, tell
 from tests.scripted_agent import Store, note, raised, ulid
 from tests.servers import Mosquitto
-from tests.whole_plant import Mailbox, wait_for
+from tests.whole_plant import Mailbox
 
 pytestmark = pytest.mark.integration
 
