@@ -34,7 +34,7 @@ ROUND_S: Final = 150.0
 AROUND_S: Final = 35.0
 """What a round takes beside: start, drain, books."""
 
-KILL_EVERY_S: Final = 1.5 * FULL.kill_mean_s
+KILL_EVERY_S: Final = FULL.kill_mean_s + 0.7
 """Kills wait while somebody else has their victim in hand."""
 
 MINUTES: Final = 18.0
@@ -140,13 +140,13 @@ def _plan(options: argparse.Namespace, number: int, length_s: float, names: list
 
 
 def _play_all(plans: Sequence[Plan], sweeps_in: Path | None) -> tuple[list[Result], list[Tally]]:
-    """Several rounds at once, each in a process of its own, told as they end; and the sweeps after them."""
+    """Several rounds at once, each in a process of its own, told as they end; and the sweeps beside them."""
     results = []
     context = multiprocessing.get_context("spawn")
     signal.signal(signal.SIGTERM, _end_all)
     with ProcessPoolExecutor(PLANTS, mp_context=context, max_tasks_per_child=1) as pool:
+        sweeps = pool.submit(sweep_all, sweeps_in) if sweeps_in else None  # takes as long as two rounds
         rounds = [pool.submit(play, plan) for plan in plans]
-        sweeps = pool.submit(sweep_all, sweeps_in) if sweeps_in else None
         for done in as_completed(rounds):
             result = done.result()
             results.append(result)

@@ -70,7 +70,7 @@ class Pace:
     length_share: float
 
 
-FULL: Final = Pace(kill_mean_s=2.2, pause_s=(1.0, 5.0), length_share=1.0)
+FULL: Final = Pace(kill_mean_s=1.5, pause_s=(1.0, 5.0), length_share=1.0)
 BRISK: Final = Pace(kill_mean_s=1.6, pause_s=(0.1, 0.5), length_share=0.0)
 
 
