@@ -29,6 +29,7 @@ FAULTS: Final[Mapping[str, Callable[[random.Random], Fault]]] = {
     "read-only": ReadOnly,
     "link-blink": links.LinkBlink,
     "link-down": links.LinkDown,
+    "backlog": links.BacklogBehindCut,
     "one-way": links.OneWay,
     "packet-loss": links.PacketLoss,
     "slow-link": links.SlowLink,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import time
+from typing import Final
 
 from tests.chaos.faults.base import Fault, Need
 from tests.chaos.place import PlantFloor
@@ -44,6 +46,25 @@ class LinkDown(_LinkFault):
 
     def strike(self, floor: PlantFloor) -> None:
         floor.cut()
+
+
+class BacklogBehindCut(_LinkFault):
+    """Down while a thousand inputs flip again and again: thousands of events wait, and then must drain."""
+
+    row = 8
+    lasts_s = (1.0, 3.0)
+    darkens = True
+    flips: Final = 6
+
+    def strike(self, floor: PlantFloor) -> None:
+        floor.cut()
+
+    def inject(self, plant: Plant) -> None:
+        hall = plant.open_hall()
+        super().inject(plant)
+        for _ in range(self.flips):
+            time.sleep(2.0)
+            hall.flip()
 
 
 class OneWay(_LinkFault):
