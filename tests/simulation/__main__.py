@@ -10,10 +10,9 @@ python -m tests.simulation --seed 17 --without cut_every_s,stall_share
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 
-from tests.simulation.campaign import PROGRESS_EVERY, Tally, run_campaign
+from tests.simulation.campaign import PROGRESS_EVERY, Tally, prepare, run_campaign
 from tests.simulation.runs import Run, run_seed
 from tests.simulation.shrink import shrink
 
@@ -34,7 +33,6 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--shrink", action="store_true", help="find the fewest troubles that still fail")
     asked = parser.parse_args(arguments)
-    logging.disable(logging.CRITICAL)
     if asked.seeds is not None:
         return _run_many(range(asked.first, asked.first + asked.seeds), asked.jobs, is_tracing=asked.traces)
     if asked.shrink:
@@ -79,4 +77,5 @@ def _shrink(seed: int) -> int:
 
 
 if __name__ == "__main__":
+    prepare()
     sys.exit(main(sys.argv[1:]))

@@ -78,14 +78,13 @@ def run_campaign(seeds: Sequence[int], jobs: int, tell: Callable[[Run, Tally], N
 @contextmanager
 def _runner(jobs: int) -> Iterator[Callable[[Sequence[int]], Iterator[Run]]]:
     if jobs == 1:
-        _prepare()
         yield lambda seeds: map(run_seed, seeds)
         return
-    with multiprocessing.get_context("spawn").Pool(jobs, _prepare) as pool:
+    with multiprocessing.get_context("spawn").Pool(jobs, prepare) as pool:
         yield lambda seeds: pool.imap(run_seed, seeds)
 
 
-def _prepare() -> None:
-    """The product logs what goes wrong, and here everything does."""
+def prepare() -> None:
+    """For a process that only lives through seeds: the product logs what goes wrong, and here everything does."""
     logging.disable(logging.CRITICAL)
     gc.freeze()
