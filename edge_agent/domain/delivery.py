@@ -303,7 +303,7 @@ class Sender:
 
 
 class ReportPolicy:
-    """When a state report is due: after each connect, then every `period_s`; never two un-acked.
+    """When a state report is due: after each connect and each overflow, then every `period_s`; never two un-acked.
 
     The first of a run waits until every device has answered or gone stale, since a report of unknowns heals nothing.
     """
@@ -316,6 +316,10 @@ class ReportPolicy:
 
     def connect(self) -> None:
         """A connection stands."""
+        self._is_wanted = True
+
+    def overflow(self) -> None:
+        """Something found no room in the store: only a report heals a raise or a clear that nobody will ever read."""
         self._is_wanted = True
 
     def reported(self, last_part: int, now: MonoNs) -> None:

@@ -27,7 +27,7 @@ from edge_agent.domain.wall import WallPair
 from edge_agent.engine import EdgeEngine
 from edge_agent.ports import BlockOk, Clock, Committed, Loss, Outbox, StoreFull
 from edge_agent.runtime.polling import Reply
-from edge_agent.wire.event import Json, Observation
+from edge_agent.wire.event import Json, Observation, OutboxOverflow
 
 INBOX_MAX: Final = 65_536
 """Replies waiting for the engine, about 200 bytes each: a minute of a thousand devices, thinned out. Links wait beyond it,
@@ -98,6 +98,7 @@ class Pump:
         self.pair = pair
         self.is_full = False
         self.outbox_pct = 0
+        self._has_overflowed = False
         self._outbox = outbox
         self._clock = clock
         self._on_commit = on_commit
@@ -204,6 +205,9 @@ class Pump:
         if committed is not None and self._unstored.report:
             self._unstored.report = False
             reports.reported(committed.tail, now)
+        elif self._has_overflowed:
+            reports.overflow()
+        self._has_overflowed = False
 
     def _feed(self, now: MonoNs, found_max: int | None = None) -> bool:
         """Judge what waits, and what is due when nothing does; False when it stopped at `found_max` findings."""
@@ -259,6 +263,7 @@ class Pump:
             self.is_full = False
             self._noted = None
         if outcome.events:
+            self._has_overflowed |= any(isinstance(event.body, OutboxOverflow) for event in outcome.events)
             self._on_commit(outcome)
         if taken.views:
             self._on_views(taken.views)

@@ -150,7 +150,7 @@ def _audit_real(
     for real in _REAL[rule.name](auditor, machine.id, guard.id):
         for view in views[device]:
             due = view.proven_at(real, need_ns)
-            if due is None or due >= view.end_ns:
+            if due is None or due >= view.end_ns or ward.is_unwritten(real.start_ns, due):
                 continue
             is_open = any(
                 item.raised_ns <= due and (item.cleared_ns is None or item.cleared_ns > due) for item in own
