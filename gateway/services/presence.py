@@ -15,9 +15,9 @@ Source: the outside contract, section 3 (health); `domain.presence` has the limi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import NoReturn, TypeAlias
+from typing import NoReturn, TypeAlias, TypeVar
 
 from edge_agent.wire.event import Json
 from edge_agent.wire.status import DeviceHealth, Health, HealthPage
@@ -29,6 +29,8 @@ from gateway.domain.poll_load import is_overrunning
 from gateway.domain.presence import Presence
 from gateway.ports import Clock, Journal, JournalUnavailable, Recording
 from gateway.services.pulse import Advance, unwatched
+
+T = TypeVar("T")
 
 AgentKey: TypeAlias = tuple[str, str]
 """Site and agent."""
@@ -105,9 +107,17 @@ class PresenceWatch:
             return list(recording.known_agents())
 
         now = self._clock.monotonic_ms()
-        for key in await self._journal.transact(read):
+        for key in await self._persist(read):
             agent = self._agents.setdefault(key, _Agent(Presence(alive_ms=now)))
             agent.told = _Told(online=False, epoch=None)
+
+    async def _persist(self, work: Callable[[Recording], T]) -> T:
+        """A gateway that starts without room on its disk waits for it, and serves what it has."""
+        while True:
+            try:
+                return await self._journal.transact(work)
+            except JournalUnavailable:
+                await asyncio.sleep(TICK_S)
 
     def hear(self, key: AgentKey, health: Health, *, retained: bool) -> None:
         """Take in one beat or last will."""
