@@ -64,6 +64,9 @@ def run_seed(seed: int, without: Collection[str] = ()) -> Run:
             run_virtual(world.run)
         except (DeadlockError, LivelockError) as error:
             world.auditor.find(Check.NOBODY_DIES_BY_HIMSELF, str(error))
+        except BaseException as error:
+            error.add_note(f"in seed {seed}")
+            raise
     return Run(
         seed,
         swarm,

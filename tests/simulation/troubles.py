@@ -130,6 +130,7 @@ class Troubles:
         """What may have happened to the agent's disk while it was off."""
         swarm, node = self._world.swarm, ward.node
         image = self._world.folder / f"image of {ward.name}"
+        before = self.struck.copy()
         if draw.chance(swarm.store_loss_share):
             self.struck["store lost"] += 1
             node.lose_store()
@@ -145,7 +146,8 @@ class Troubles:
         elif swarm.store_image_share and draw.chance(0.5):
             node.copy_store(image)
             ward.note_image()
-        if draw.chance(swarm.store_damage_share):
+        is_gone = any(self.struck[kind] > before[kind] for kind in ("store lost", "store unreadable"))
+        if not is_gone and draw.chance(swarm.store_damage_share):
             spoilt = node.spoil_rows(draw)
             ward.unreadable |= spoilt
             self.struck["event damaged"] += len(spoilt)
