@@ -1,6 +1,6 @@
 # Every target does all the set-up it needs; what is done already is not done again.
 .DEFAULT_GOAL := help
-.PHONY: help setup servers demo check test bench faults chaos requirements format layers lint types fast-tests broker
+.PHONY: help setup servers demo check test bench faults chaos seeded requirements format layers lint types fast-tests broker
 .SHELLFLAGS := -euo pipefail -c
 SHELL := /bin/bash
 
@@ -64,6 +64,9 @@ faults: setup  ## count wrong values in a million Modbus replies under every fau
 
 chaos: setup servers  ## a thousand kills and every fault that this machine can have, on whole plants (20 min at most; as root all of it)
 	$(BIN)/python -m tests.chaos
+
+seeded: setup  ## plant ten known bugs, one after the other, and see the suite turn red (a minute)
+	$(BIN)/python -m tests.seeded
 
 requirements: setup  ## pin the requirements anew from pyproject.toml
 	UV_CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/uv pip compile $(COMPILE) --extra all -o requirements.txt
