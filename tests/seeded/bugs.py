@@ -98,6 +98,35 @@ BUGS: Final = (
         ),
     ),
     Bug(
+        "B5-agent",
+        "a violation lasts as long as the wall clock says",
+        (
+            Edit(
+                "edge_agent/domain/occurrence.py",
+                "        if self.since_mono is not None:\n            return now - self.since_mono\n",
+                "",
+            ),
+        ),
+        (
+            (
+                "tests/unit/edge/test_wall.py::"
+                "test_the_same_story_under_any_wall_clock_gives_the_same_events_at_the_same_times"
+            ),
+        ),
+    ),
+    Bug(
+        "B5-gateway",
+        "the gateway's deadlines leap with the wall clock",
+        (
+            Edit(
+                "gateway/adapters/clock_system.py",
+                "            self._now_ms = due_ms\n        elif",
+                "            self._now_ms = wall_ms\n        elif",
+            ),
+        ),
+        ("tests/unit/gateway/test_journal_clock.py::test_a_step_forward_waits_until_it_is_journaled",),
+    ),
+    Bug(
         "B6",
         "what is unknown begins a held condition anew",
         (
@@ -126,6 +155,35 @@ BUGS: Final = (
             ),
             "tests/unit/edge/test_fieldbus_rtu.py::test_a_device_slower_than_the_timeout_gives_no_wrong_value",
         ),
+    ),
+    Bug(
+        "B9-agent",
+        "the watchdog is fed whatever the other loops do",
+        (
+            Edit(
+                "edge_agent/runtime/watch.py",
+                "        if pulse.look():\n            notify(",
+                "        if pulse.look() or True:\n            notify(",
+            ),
+        ),
+        (
+            (
+                "tests/unit/edge/test_runtime_watch.py::"
+                "test_the_supervisor_gets_no_ping_while_a_loop_hangs_though_all_others_go_on"
+            ),
+        ),
+    ),
+    Bug(
+        "B9-gateway",
+        "the same in the gateway",
+        (
+            Edit(
+                "gateway/services/pulse.py",
+                "        if pulse.look():\n            notify(",
+                "        if pulse.look() or True:\n            notify(",
+            ),
+        ),
+        ("tests/unit/gateway/test_pulse.py::test_a_disk_that_hangs_is_named_and_stops_the_pings",),
     ),
     Bug(
         "B10",
