@@ -157,6 +157,42 @@ BUGS: Final = (
         ),
     ),
     Bug(
+        "B8-agent",
+        "the record of a loss is given up before the event that tells of it is committed",
+        (
+            Edit(
+                "edge_agent/adapters/store_sqlite.py",
+                "        self._losses = LossBook(self._facts, self._note)\n",
+                "        self._losses = LossBook(self._facts, self._note)\n"
+                "        with self._transaction():\n"
+                "            self._facts.put(self._losses.facts(None))\n",
+            ),
+        ),
+        (
+            (
+                "tests/contract/test_store_disks.py::"
+                "test_a_loss_taken_up_is_counted_once_wherever_the_next_run_is_killed"
+            ),
+        ),
+    ),
+    Bug(
+        "B8-gateway",
+        "a damaged journal is moved away before it is written down that it was",
+        (
+            Edit(
+                "gateway/adapters/store_sql/journal_file.py",
+                '        self._write_untold(number, f"{target.name}: {flaw}")\n',
+                "",
+            ),
+        ),
+        (
+            (
+                "tests/contract/test_journal_disks.py::"
+                "test_a_journal_moved_aside_is_kept_whole_and_told_until_the_journal_tells_of_it"
+            ),
+        ),
+    ),
+    Bug(
         "B9-agent",
         "the watchdog is fed whatever the other loops do",
         (
