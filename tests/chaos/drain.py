@@ -62,8 +62,9 @@ def settle(plant: Plant) -> None:
         for part in plant.parts.values():
             part.start()
         time.sleep(SETTLED_S)
-        wait_until("the shut door is cleared", lambda: is_clear(plant), timeout_s=CLEAR_S)
+        # in this order: a raise that is still on its way is no open violation yet
         wait_until("it is drained", lambda: is_drained(plant), timeout_s=DRAIN_S)
+        wait_until("all is clear", lambda: is_drained(plant) and is_clear(plant), timeout_s=CLEAR_S)
         for agent in agents(plant):
             agent.stop()
         with contextlib.suppress(TimeoutError):
