@@ -7,10 +7,11 @@ polls, as the gateway knows them, comes whether everything in between works: the
 from __future__ import annotations
 
 import itertools
+import json
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Final
 
 from tests.chaos.oracle import Sample
@@ -45,9 +46,11 @@ class Watch:
         self._thread.start()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Look no more; what was seen is kept beside the logs."""
         self._is_over.set()
         self._thread.join()
+        lines = [json.dumps(asdict(look)) for look in self.looks]
+        (self._plant.folder / "looks.jsonl").write_text("\n".join([*lines, ""]))
 
     def _look(self) -> None:
         while not self._is_over.wait(EVERY_S):
