@@ -162,16 +162,24 @@ class Poison(_StrangersWork):
     """Payloads that are no events, on the agent's and on a stranger's event topic; and old events once more."""
 
     row = 19
-    again: Final = 20
 
     def work(self, plant: Plant) -> None:
-        with closing(sqlite3.connect(f"file:{plant.store}?mode=ro", uri=True)) as store:
-            old = [row[0] for row in store.execute("SELECT payload FROM event ORDER BY random() LIMIT 20")]
         stranger = Stranger(plant)
-        for payload in [*GARBAGE, *old]:
+        for payload in [*GARBAGE, *self._old(plant)]:
             stranger.put(f"{TOPICS}/events", payload)
         stranger.put(f"guardwatch/v1/{SITE}/nobody/events", b"{}")
         stranger.leave()
+
+    @staticmethod
+    def _old(plant: Plant) -> list[bytes]:
+        """Events that were sent before; none while the store cannot be read."""
+        try:
+            with closing(sqlite3.connect(f"file:{plant.store}?mode=ro", uri=True)) as store:
+                return [
+                    row[0] for row in store.execute("SELECT payload FROM event ORDER BY random() LIMIT 20")
+                ]
+        except sqlite3.Error:
+            return []
 
 
 class ReconnectStorm(_StrangersWork):

@@ -21,6 +21,7 @@ from tests.chaos.plant import Plant, wait_until
 from tests.chaos.process import Part
 
 PAGE_BYTES: Final = 4096
+READABLE_S: Final = 30.0
 
 
 @contextmanager
@@ -34,13 +35,21 @@ def quiet(plant: Plant) -> Iterator[None]:
 
 
 def copy_database(path: Path, to: Path) -> None:
-    """A copy of a database in use, as a backup makes it."""
+    """A copy of a database in use, as a backup makes it; whoever owns it may just be making it anew."""
+    wait_until(f"{path} can be read", lambda: _is_copied(path, to), timeout_s=READABLE_S)
+
+
+def _is_copied(path: Path, to: Path) -> bool:
     to.unlink(missing_ok=True)
-    with (
-        closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as source,
-        closing(sqlite3.connect(to)) as copy,
-    ):
-        source.backup(copy)
+    try:
+        with (
+            closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as source,
+            closing(sqlite3.connect(to)) as copy,
+        ):
+            source.backup(copy)
+    except sqlite3.Error:
+        return False
+    return True
 
 
 def keep_store(plant: Plant) -> None:
