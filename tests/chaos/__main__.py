@@ -34,7 +34,7 @@ ROUND_S: Final = 150.0
 AROUND_S: Final = 35.0
 """What a round takes beside: start, drain, books."""
 
-KILL_EVERY_S: Final = FULL.kill_mean_s + 0.7
+KILL_EVERY_S: Final = FULL.kill_mean_s + 0.9
 """Kills wait while somebody else has their victim in hand."""
 
 MINUTES: Final = 18.0

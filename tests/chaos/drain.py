@@ -49,7 +49,7 @@ def holds_all(plant: Plant, path: Path) -> bool:
 
 
 def agents(plant: Plant) -> list[Part]:
-    """Every agent of the plant."""
+    """Every agent of the plant, the one that faults are about first."""
     return [part for name, part in plant.parts.items() if name.endswith("agent")]
 
 

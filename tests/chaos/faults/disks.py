@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 from tests.chaos.disk import SmallDisk
+from tests.chaos.drain import agents
 from tests.chaos.faults.base import Fault, Need
 from tests.chaos.plant import Plant
 
@@ -54,13 +55,16 @@ class ReadOnly(Fault):
         return f"disk of {self._whose} read-only"
 
     def _set(self, plant: Plant, *, writable: bool) -> None:
-        part = plant.parts[self._whose]
-        disk = plant.agent_disk if self._whose == "agent" else plant.gateway_disk
+        is_agents = self._whose == "agent"
+        disk = plant.agent_disk if is_agents else plant.gateway_disk
         assert isinstance(disk, SmallDisk)
-        with part.hold:
-            part.kill()
+        parts = agents(plant) if is_agents else [plant.gateway]
+        with parts[0].hold:
+            for part in parts:
+                part.kill()
             disk.set_writable(writable=writable)
-            part.start()
+            for part in parts:
+                part.start()
 
     def inject(self, plant: Plant) -> None:
         self._set(plant, writable=False)
