@@ -57,6 +57,7 @@ from gateway.services.dispatch import Dispatch
 from gateway.services.heads import HeadShipping
 from gateway.services.heartbeats import Heartbeats
 from gateway.services.historian import TURN_MS, HistorianFeed
+from gateway.services.historian_watch import HistorianWatch
 from gateway.services.ingest import Ingest
 from gateway.services.live import Live
 from gateway.services.operate import Operate
@@ -127,6 +128,7 @@ class Gateway:
         self._streams = SqlStreamReads(journal.readers)
         alarms = SqlAlarmReads(journal.readers)
         self.historian = self._make_historian(clock, alarms)
+        self.historian_watch = HistorianWatch(journal, clock, findings, self.historian)
         self.shipping = self._make_shipping()
         changes = Changes(self.view, alarms, self._agent_by_key)
         self.live = Live(journal, clock, changes.render, journal.position)
@@ -231,6 +233,7 @@ class Gateway:
             "ingest.watch": self.ingest.watch(self._join("ingest.watch")),
             "presence": self.presence.run(self._join("presence")),
             "clock": watch_clock(self.journal, self._clock, self._accounts, self._join("clock")),
+            "historian.watch": self.historian_watch.run(self._join("historian.watch")),
         }
         if self.disk is not None:
             work["disk"] = self.disk.run(self._join("disk"))

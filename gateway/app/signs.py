@@ -126,6 +126,8 @@ class Signs:
             return {}
         problem, position = self._historian.problem, self._historian.position
         behind = f"at {position} of {self._journal.position}"
+        if problem is None and self._findings.open_of(GatewayRule.HISTORIAN_STALLED):
+            problem = "stalled"
         return {"influxdb": Check(problem is None, f"{problem}; {behind}" if problem else behind)}
 
     def _heads(self) -> dict[str, Check]:

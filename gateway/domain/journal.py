@@ -124,6 +124,7 @@ class GatewayRule(StrEnum):
     STORE_DAMAGED = "store_damaged"
     JOURNAL_FILLING = "journal_filling"
     JOURNAL_DAMAGED = "journal_damaged"
+    HISTORIAN_STALLED = "historian_stalled"
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from gateway.ports import JournalUnavailable, Message, Written
 from gateway.services.clock_watch import watch_clock
 from gateway.services.dispatch import Dispatch
 from gateway.services.historian import TURN_MS, HistorianFeed
+from gateway.services.historian_watch import HistorianWatch
 from gateway.services.ingest import Ingest
 from gateway.services.live import Live
 from gateway.services.presence import PresenceWatch
@@ -34,6 +35,7 @@ LOOPS = [
     "clock",
     "dispatch.hook",
     "historian",
+    "historian.watch",
     "ingest",
     "ingest.watch",
     "live",
@@ -142,6 +144,7 @@ class Gateway:
             "clock": lambda advance: watch_clock(journal, clock, NobodySignedIn(), advance),
             "writer": lambda advance: probe(journal.touch, advance),
             "historian": historian.run,
+            "historian.watch": HistorianWatch(journal, clock, findings, historian).run,
         }
         self._dispatch = dispatch
         self.tasks: dict[str, asyncio.Task[object]] = {}
