@@ -90,13 +90,13 @@ class PresenceWatch:
 
     async def run(self, advance: Advance = unwatched) -> NoReturn:
         """Judge twice a second, for ever."""
-        await self.start()
+        await self.start(advance)
         while True:
             await asyncio.sleep(TICK_S)
             await self.tick()
             advance()
 
-    async def start(self) -> None:
+    async def start(self, advance: Advance = unwatched) -> None:
         """Take up the agents that the journal knows: none of them is online until its beats rise."""
 
         def read(recording: Recording) -> list[AgentKey]:
@@ -107,17 +107,18 @@ class PresenceWatch:
             return list(recording.known_agents())
 
         now = self._clock.monotonic_ms()
-        for key in await self._persist(read):
+        for key in await self._persist(read, advance):
             agent = self._agents.setdefault(key, _Agent(Presence(alive_ms=now)))
             agent.told = _Told(online=False, epoch=None)
 
-    async def _persist(self, work: Callable[[Recording], T]) -> T:
+    async def _persist(self, work: Callable[[Recording], T], advance: Advance) -> T:
         """A gateway that starts without room on its disk waits for it, and serves what it has."""
         while True:
             try:
                 return await self._journal.transact(work)
             except JournalUnavailable:
                 await asyncio.sleep(TICK_S)
+                advance()
 
     def hear(self, key: AgentKey, health: Health, *, retained: bool) -> None:
         """Take in one beat or last will."""

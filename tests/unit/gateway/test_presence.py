@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -256,3 +257,15 @@ async def test_what_could_not_be_journaled_is_journaled_by_a_later_tick(rig: Rig
     away.is_away = False
     await watch_.tick()
     assert rig.told() == [True]
+
+
+async def test_a_watch_that_waits_for_room_to_begin_in_is_alive(tmp_path: Path) -> None:
+    """A supervisor that took it for hung would start a gateway on a full disk again and again."""
+    journal = AwayJournal(await SqlJournal.open(f"sqlite:///{tmp_path}/gateway.db", WoundClock(), {}))
+    advanced = asyncio.Event()
+    watching = asyncio.create_task(PresenceWatch(journal, WoundClock(), OpenFindings()).run(advanced.set))
+    async with asyncio.timeout(10):
+        await advanced.wait()
+    assert journal.problem == "away"
+    watching.cancel()
+    await asyncio.wait([watching])
