@@ -6,10 +6,12 @@ know. A PostgreSQL journal lies on its server's disks, whose checksums and limit
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import random
 import shutil
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -267,3 +269,53 @@ async def test_an_older_copy_in_its_place_is_gone_on_with_and_told(tmp_path: Pat
     (damage,) = journal.file.untold_damage()
     assert damage.text == "gateway.db: it ends at entry 1; entries up to 3 were in it"
     await journal.close()
+
+
+def vacuum(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("VACUUM")
+
+
+def replace_by_backup(path: Path) -> None:
+    copy = path.with_name("copy")
+    opened = sqlite3.connect(path), sqlite3.connect(copy)
+    with contextlib.closing(opened[0]) as database, contextlib.closing(opened[1]) as target:
+        database.backup(target)
+    copy.replace(path)
+
+
+def go_on_with_an_older_gateway(path: Path) -> None:
+    """One that writes no note."""
+    note = path.with_name(path.name + ".note")
+    kept = note.read_bytes()
+
+    async def go_on() -> None:
+        journal = await open_in(path.parent, fresh_folds())
+        await journal.transact(lambda recording: step(recording, 7))
+        await journal.close()
+
+    asyncio.run(go_on())
+    note.write_bytes(kept)
+
+
+@pytest.mark.parametrize("do", [vacuum, replace_by_backup, go_on_with_an_older_gateway])
+def test_what_somebody_does_to_a_stopped_journal_through_sqlite_is_no_damage(
+    tmp_path: Path, do: Callable[[Path], None]
+) -> None:
+    async def write() -> int:
+        journal = await write_some(tmp_path)
+        await journal.close()
+        return journal.position
+
+    async def read() -> int:
+        journal = await open_in(tmp_path, fresh_folds())
+        assert journal.file is not None
+        assert journal.file.untold_damage() == []
+        await journal.close()
+        return journal.position
+
+    written = asyncio.run(write())
+    before = (tmp_path / "gateway.db").read_bytes()
+    do(tmp_path / "gateway.db")
+    assert (tmp_path / "gateway.db").read_bytes() != before
+    assert asyncio.run(read()) >= written

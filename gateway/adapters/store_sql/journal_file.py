@@ -3,7 +3,7 @@
     gateway.db            the journal, with SQLite's -wal and -shm
     gateway.db.note       the newest position and its link, written after each commit: who reads the journal again knows
                           how far it had got, so a lost log, a cut file, an older copy in its place is seen; after a
-                          clean stop the digest of the whole file, too: rows that are derived have no links
+                          clean stop the seal of the whole file, too: rows that are derived have no links
     gateway.db.reserve    only takes up room, and gives it up when there is none: for the alarm that says so
     gateway.db.damaged-N  a journal that failed its check, moved aside with its log; nothing is thrown away
     gateway.db.untold-N   damage that no journal entry has told yet: written before anything is moved
@@ -34,18 +34,38 @@ RESERVE_BYTES = 1024 * 1024
 
 _NOTE_BYTES = 512
 
+_HEADER_BYTES = 100
+_CHANGES = slice(24, 28)
+_CHANGES_AT_VERSION = slice(92, 96)
+"""Of the database header (SQLite's file format, sections 1.3.10 and 1.3.22): whoever writes through SQLite counts the first
+up, and stores it in the second, too."""
 
 CHECKED_MAX_BYTES = 1 << 30
 """A larger file is not read whole at start: it would hold up the ingest for more than a few seconds."""
 
 
 @dataclass(frozen=True, slots=True)
+class Seal:
+    """The file as a clean stop left it: SQLite's count of changes, and the SHA-256 of everything (both in hex)."""
+
+    changes: str
+    digest: str
+
+    def is_broken_by(self, now: Seal) -> bool:
+        """Whether bytes changed that nobody wrote through SQLite.
+
+        What SQLite wrote is no damage: an older gateway that was gone back to, a VACUUM, a backup that was put back.
+        """
+        return self.digest != now.digest and now.changes in {self.changes, ""}
+
+
+@dataclass(frozen=True, slots=True)
 class Noted:
-    """How far the journal had got; `digest` is empty unless it was closed cleanly."""
+    """How far the journal had got; `seal` is None unless it was closed cleanly."""
 
     position: int = 0
     link: str = ""
-    digest: str = ""
+    seal: Seal | None = None
 
 
 class JournalFile:
@@ -64,7 +84,7 @@ class JournalFile:
         return cls(Path(target.database or "")) if is_file else None
 
     def begin(self) -> None:
-        """The journal was checked: it is watched from now on, and may change, so that its digest says nothing any more."""
+        """The journal was checked: it is watched from now on, and may change, so that its seal says nothing any more."""
         noted = self.noted()
         self._note = os.open(self._beside("note"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self.note(noted.position, noted.link)
@@ -80,16 +100,20 @@ class JournalFile:
             return
         if not self._suffixed("-wal").exists() and self.is_in_place():
             noted = self.noted()
-            self.note(noted.position, noted.link, self.digest())
+            self.note(noted.position, noted.link, self.seal())
         os.close(self._note)
         self._note = None
 
-    def digest(self) -> str:
-        """Of the whole file; empty for one that is too large to be read at each start and stop. Raises `OSError`."""
+    def seal(self) -> Seal | None:
+        """Of the file as it is; None for one that is too large to be read at each start and stop. Raises `OSError`."""
         with self.path.open("rb") as file:
             if os.fstat(file.fileno()).st_size > CHECKED_MAX_BYTES:
-                return ""
-            return hashlib.file_digest(file, "sha256").hexdigest()
+                return None
+            header = file.read(_HEADER_BYTES)
+            file.seek(0)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        changes = header[_CHANGES]
+        return Seal(changes.hex() if changes == header[_CHANGES_AT_VERSION] else "", digest)
 
     def room(self) -> Room:
         """What the journal takes up and what is left for it. Raises `OSError`."""
@@ -122,10 +146,11 @@ class JournalFile:
             return False
         return True
 
-    def note(self, position: int, link: str, digest: str = "") -> None:
+    def note(self, position: int, link: str, seal: Seal | None = None) -> None:
         """The journal ends here now. Raises `OSError`."""
         assert self._note is not None, "the journal is not open"
-        os.pwrite(self._note, _sealed(f"{position} {link} {digest}"), 0)
+        words = (str(position), link) if seal is None else (str(position), link, seal.changes, seal.digest)
+        os.pwrite(self._note, _sealed(" ".join(words)), 0)
 
     def note_nothing(self) -> None:
         """The journal that the note was about is not this one."""
@@ -137,8 +162,13 @@ class JournalFile:
             text = _unsealed(self._beside("note").read_bytes())
         except OSError:
             return Noted()
-        position, link, digest = text.split(" ") if text.count(" ") == 2 else ("0", "", "")
-        return Noted(int(position), link, digest)
+        match text.split(" "):
+            case [position, link]:
+                return Noted(int(position), link)
+            case [position, link, changes, digest]:
+                return Noted(int(position), link, Seal(changes, digest))
+            case _:
+                return Noted()
 
     def move_aside(self, flaw: str) -> None:
         """Rename the journal, its log and its note, so that a new one can begin; the damage is told before that."""

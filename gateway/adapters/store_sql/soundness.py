@@ -1,6 +1,6 @@
 """Is a SQLite journal fit to be gone on with? Looked at before anything of it is used.
 
-    the file    after a clean stop, its digest (0.1 s per 100 MB)
+    the file    after a clean stop, its seal: bytes that changed otherwise than through SQLite (0.1 s per 100 MB)
     pages       `quick_check`, which reads the whole file (0.2 s per 100 MB from the page cache): up to `CHECKED_MAX_BYTES`
     the end     the links of the last `TAIL_ENTRIES`, and of all entries that start-up folds (some 20 µs each)
     snapshots   their digest: a flipped bit in one would be a wrong state on the board
@@ -46,7 +46,8 @@ def make_sound(file: JournalFile, url: str) -> None:
             file.note_damage(f"it is gone; entries up to {noted.position} were in it")
             file.note_nothing()
         return
-    is_changed = noted.digest not in {"", file.digest()}
+    seal = None if noted.seal is None else file.seal()
+    is_changed = noted.seal is not None and seal is not None and noted.seal.is_broken_by(seal)
     writer = open_writer(url)  # a reader could not take back what a kill left half done
     try:
         with writer.connect() as connection:
