@@ -117,7 +117,7 @@ class BoardRig:
         self.alarms = SqlAlarmReads(journal.readers)
         self.streams = NoStreams()
         changes = Changes(self.view, self.alarms, lambda site, agent: self.agent((site, agent), ()))
-        self.live = Live(journal, clock, changes.render, journal.position)
+        self.live = Live(journal, clock, changes.render, journal.position, lambda: False)
         self.port = 0
         self.key_file = folder / "gateway.db.key"
 

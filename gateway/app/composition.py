@@ -48,6 +48,7 @@ from gateway.domain.journal import ConfigRefused
 from gateway.domain.listing import GapRow
 from gateway.domain.plant import AgentKey
 from gateway.domain.plant_fold import Plant
+from gateway.domain.presence import UNJUDGED_MS
 from gateway.domain.teller import Teller
 from gateway.ports import Fold, JournalUnavailable
 from gateway.services.changes import Changes
@@ -131,7 +132,9 @@ class Gateway:
         self.historian_watch = HistorianWatch(journal, clock, findings, self.historian)
         self.shipping = self._make_shipping()
         changes = Changes(self.view, alarms, self._agent_by_key)
-        self.live = Live(journal, clock, changes.render, journal.position)
+        self.live = Live(
+            journal, clock, changes.render, journal.position, lambda: self._blind_since_ms() is not None
+        )
         signs = Signs(
             journal,
             self.intake,
@@ -270,7 +273,14 @@ class Gateway:
             if heard is not None:
                 ages = {name: device.age_ms for name, device in heard.health.devices.items()}
                 beats[key] = Beat(max(0, now_ms - heard.received_ms), ages)
-        return View(self._plant.state, beats, self._clock.utc_ms(), self.journal.failing_since_ms)
+        return View(self._plant.state, beats, self._clock.utc_ms(), self._blind_since_ms())
+
+    def _blind_since_ms(self) -> int | None:
+        """Since when what agents say does not reach what is shown; None while it does."""
+        unjudged_ms = self.presence.unjudged_ms()
+        if self.journal.failing_since_ms is None and unjudged_ms > UNJUDGED_MS:
+            return self._clock.utc_ms() - unjudged_ms
+        return self.journal.failing_since_ms
 
     def heads(self) -> Sequence[Head]:
         """The journal's head and the agents', made now (blocking). Raises `JournalUnavailable`."""

@@ -90,10 +90,13 @@ class _Client:
 class Live:
     """The fan-out. Run `run` as a task; `stream` is one client; `close` ends all streams."""
 
-    def __init__(self, journal: Journal, clock: Clock, render: Render, position: int) -> None:
+    def __init__(
+        self, journal: Journal, clock: Clock, render: Render, position: int, is_blind: Callable[[], bool]
+    ) -> None:
         self._journal = journal
         self._clock = clock
         self._render = render
+        self._is_blind = is_blind
         self._head = position
         self._clients: set[_Client] = set()
         self._committed = asyncio.Event()
@@ -135,7 +138,7 @@ class Live:
             if after is not None:
                 async for payload in self._catch_up(client, after):
                     yield payload
-            if self._journal.failing_since_ms is None:
+            if not self._is_blind():
                 yield self._tick_payload(client.position)
             while not (self._is_closing or client.is_drained):
                 frame = await client.queue.get()
@@ -193,7 +196,7 @@ class Live:
         tick = _Frame(0, b"")
         while True:
             await asyncio.sleep(TICK_S)
-            if self._journal.failing_since_ms is not None:
+            if self._is_blind():
                 continue  # what the page shows may be older than what agents say: it is to count as history
             for client in tuple(self._clients):
                 client.offer(tick)

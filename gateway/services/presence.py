@@ -5,7 +5,7 @@ went (`PresenceChanged`), and the findings monitoring_lost, clock_offset, store_
 agent is taken to be online, whatever the journal last said: a beat must rise first.
 
 A living agent may still have more to say than has come. Its beats tell how far its store is: when the journal stays
-behind that for as long as a silent agent is believed, what it said last is no state any more, and its presence is
+behind that for longer than an agent takes to send again, what it said last is no state any more, and its presence is
 journaled anew with the event to wait for. One whose store is full says nothing at all about what it sees: it counts
 as offline until there is room again.
 
@@ -87,6 +87,7 @@ class PresenceWatch:
         self._clock = clock
         self._findings = findings
         self._agents: dict[AgentKey, _Agent] = {}
+        self._judged_ms = clock.monotonic_ms()
 
     async def run(self, advance: Advance = unwatched) -> NoReturn:
         """Judge twice a second, for ever."""
@@ -175,6 +176,10 @@ class PresenceWatch:
             return 0
         return self._clock.monotonic_ms() - found.behind_since_ms
 
+    def unjudged_ms(self) -> int:
+        """How long ago the agents were last judged, and what that gave journaled."""
+        return self._clock.monotonic_ms() - self._judged_ms
+
     async def tick(self) -> None:
         """Judge every agent; journal what changed."""
         now = self._clock.monotonic_ms()
@@ -186,6 +191,7 @@ class PresenceWatch:
             if found.tell is not None or found.findings:
                 news[key] = found
         if not news:
+            self._judged_ms = now
             return
 
         def note(recording: Recording) -> None:
@@ -199,6 +205,7 @@ class PresenceWatch:
             return  # nothing was stored and `told` is as before: the next tick says it again
         for key, found in news.items():
             self._agents[key].told = found.tell or self._agents[key].told
+        self._judged_ms = now
 
     def _note_findings(self, recording: Recording, news: _News, now: int) -> None:
         for subject, holds in news.findings:
@@ -246,7 +253,7 @@ def _awaited(agent: _Agent, health: Health, now: int) -> int:
     told = agent.told
     if told is None or not told.online or told.epoch != health.epoch:
         return health.seq
-    is_late = agent.behind_since_ms is not None and now - agent.behind_since_ms >= rules.OFFLINE_MS
+    is_late = agent.behind_since_ms is not None and now - agent.behind_since_ms >= rules.BEHIND_MS
     return max(told.seq, health.seq) if is_late else told.seq
 
 

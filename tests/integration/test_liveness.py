@@ -180,7 +180,10 @@ async def test_a_gateway_frozen_for_20_s_catches_up_and_finds_nobody_lost(
             os.kill(gateway.pid, signal.SIGSTOP)
             plant.set_door(closed=False)
             await asyncio.sleep(FROZEN_S)
+            asked = asyncio.create_task(asyncio.to_thread(door_of, gateway))
+            await asyncio.sleep(0.5)  # so that it waits in the gateway's socket, and is answered first of all
             os.kill(gateway.pid, signal.SIGCONT)
+            assert await asked in {"open", "unknown"}, "what it said 20 s ago is not how it stands"
             await asyncio.to_thread(until, lambda: door_of(gateway) == "open")
             assert gateway.bodies(FindingRaised) == []
 

@@ -73,7 +73,7 @@ async def events(stream: AsyncIterator[bytes]) -> AsyncIterator[Event]:
 
 @asynccontextmanager
 async def running(journal: FakeJournal, position: int = 0) -> AsyncIterator[Live]:
-    live = Live(journal, FixedClock(), two_messages, position)  # type: ignore[arg-type]
+    live = Live(journal, FixedClock(), two_messages, position, lambda: journal.failing_since_ms is not None)  # type: ignore[arg-type]
     task = asyncio.create_task(live.run())
     await settled(journal, live)
     yield live
@@ -156,7 +156,7 @@ async def test_a_position_too_far_behind_is_told_to_start_over_and_goes_on_live(
 
 async def test_a_client_ahead_of_the_follower_is_given_only_what_is_new_to_it() -> None:
     journal = FakeJournal()
-    live = Live(journal, FixedClock(), two_messages, 0)  # type: ignore[arg-type]
+    live = Live(journal, FixedClock(), two_messages, 0, lambda: journal.failing_since_ms is not None)  # type: ignore[arg-type]
     journal.commit(5)  # the follower does not run yet: a board fetched now is at 5
     stream = live.stream(5)
     assert (await anext(stream)).startswith(b"retry:")

@@ -110,6 +110,10 @@ class Rig:
         self.watch.hear(KEY, health, retained=retained)
         await self.watch.tick()
 
+    def awaited(self) -> int:
+        """The event that what the agent says waits for, as the journal has it."""
+        return [entry.body.seq for entry in self._entries() if isinstance(entry.body, PresenceChanged)][-1]
+
     def told(self) -> list[bool]:
         return [entry.body.online for entry in self._entries() if isinstance(entry.body, PresenceChanged)]
 
@@ -269,3 +273,27 @@ async def test_a_watch_that_waits_for_room_to_begin_in_is_alive(tmp_path: Path) 
     assert journal.problem == "away"
     watching.cancel()
     await asyncio.wait([watching])
+
+
+async def test_what_was_said_before_an_event_that_stays_away_is_believed_no_longer_than_a_silent_agent(
+    rig: Rig,
+) -> None:
+    for polls in (1, 2):
+        await rig.beats(beat(polls, seq=7))
+    rig.watch.reached((*KEY, E), 7)
+    waits: list[int] = []
+    for polls in range(3, 7):  # the event was stored right after the second beat
+        await rig.pass_time(2000)
+        await rig.beats(beat(polls, seq=8))
+        waits.append(rig.awaited())
+    assert waits == [7, 7, 8, 8]
+
+
+async def test_while_nobody_looks_at_the_beats_the_time_since_grows(rig: Rig) -> None:
+    await rig.pass_time(500)
+    assert rig.watch.unjudged_ms() == 0
+    rig.clock.now_ms += 20_000
+    await rig.beats(beat(1))
+    assert rig.watch.unjudged_ms() == 0
+    rig.clock.now_ms += 4000
+    assert rig.watch.unjudged_ms() == 4000

@@ -134,7 +134,7 @@ class Gateway:
         async def render(_: object) -> Sequence[object]:
             return ()
 
-        live = Live(journal, clock, render, 0)  # type: ignore[arg-type]  # nothing is rendered here
+        live = Live(journal, clock, render, 0, lambda: False)  # type: ignore[arg-type]  # nothing is rendered here
         self._jobs: Mapping[str, Callable[[Advance], Coroutine[None, None, object]]] = {
             "ingest": ingest.run,
             "ingest.watch": ingest.watch,
