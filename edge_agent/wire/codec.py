@@ -54,6 +54,9 @@ _ENVELOPE = ("v", "site", "agent", "epoch", "seq", "boot", "mono_ms", "at", "clo
 _OPTIONAL = ("wall",)
 """Envelope fields of younger agents."""
 
+_REQUIRED = frozenset(_ENVELOPE)
+_ENVELOPE_KEYS = _REQUIRED | frozenset(_OPTIONAL)
+
 
 @dataclass(frozen=True, slots=True)
 class DecodeError:
@@ -87,7 +90,7 @@ def seal(stamp: Stamp, body: Body) -> Event:
     """
     kind = KIND_OF[type(body)]
     content = body_document(body)
-    if clash := content.keys() & {*_ENVELOPE, *_OPTIONAL}:
+    if clash := content.keys() & _ENVELOPE_KEYS:
         raise ValueError(f"{kind.value}: {', '.join(sorted(clash))} stands in the envelope already")
     document: dict[str, Json] = {
         "v": WIRE_VERSION,
@@ -146,7 +149,8 @@ def decode(payload: bytes) -> Event | DecodeError:
     except MisfitError as misfit:
         return DecodeError(f"no readable envelope: {misfit}")
     try:
-        unhashed = {key: value for key, value in document.items() if key != "hash"}
+        unhashed = document.copy()
+        del unhashed["hash"]
         if link_hash(stamp.prev, unhashed) != digest:
             return DecodeError("the hash does not match the content")
     except (UnicodeEncodeError, ValueError, RecursionError) as error:
@@ -174,9 +178,7 @@ def parse_object(payload: bytes) -> dict[str, Json] | DecodeError:
     if len(payload) > DECODE_MAX_BYTES:
         return DecodeError(f"{len(payload)} bytes exceed the limit of {DECODE_MAX_BYTES}")
     try:
-        document = json.loads(
-            payload.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_unique_keys
-        )
+        document = _DECODER.decode(payload.decode("utf-8"))
     except UnicodeDecodeError as error:
         return DecodeError(f"not UTF-8: {error.reason} at byte {error.start}")
     except RecursionError:
@@ -199,11 +201,14 @@ def _unique_keys(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     return document
 
 
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
+"""Made once: `json.loads` makes a new one for each call with hooks."""
+
+
 def read_envelope(document: Mapping[str, Json]) -> tuple[Stamp, str, str]:
     """The stamp, kind and stated hash of an event object. Raises `MisfitError`; proves no hash."""
-    missing = [key for key in _ENVELOPE if key not in document]
-    if missing:
-        raise MisfitError(f"missing {', '.join(missing)}")
+    if not document.keys() >= _REQUIRED:
+        raise MisfitError(f"missing {', '.join(key for key in _ENVELOPE if key not in document)}")
     if not isinstance(document["v"], int) or isinstance(document["v"], bool):
         raise MisfitError("v is no integer")
     stamp = Stamp(
@@ -235,10 +240,11 @@ def _text(document: Mapping[str, Json], key: str, length_max: int = 128) -> str:
 
 
 def _matching(document: Mapping[str, Json], key: str, pattern: re.Pattern[str]) -> str:
-    value = _text(document, key)
-    if not pattern.fullmatch(value):
-        raise MisfitError(f"{key} has not the form {pattern.pattern}")
-    return value
+    value = document[key]
+    if isinstance(value, str) and pattern.fullmatch(value):
+        return value
+    _text(document, key)
+    raise MisfitError(f"{key} has not the form {pattern.pattern}")
 
 
 def _instant(value: Json, where: str) -> str:
@@ -266,7 +272,7 @@ def _body(kind: str, document: Mapping[str, Json]) -> Body | Unrecognised:
         body_type = BODY_KINDS[EventKind(kind)]
     except ValueError:
         return Unrecognised(f"kind {kind[:48]!r} is not known here")
-    content = {key: value for key, value in document.items() if key not in {*_ENVELOPE, *_OPTIONAL}}
+    content = {key: value for key, value in document.items() if key not in _ENVELOPE_KEYS}
     try:
         _demand_canonical(content, kind)
         if body_type is Observation:
@@ -286,22 +292,23 @@ _INSTANT_KEYS = frozenset({"since", "until"})
 
 def _demand_instants(value: Json, where: str) -> None:
     """Refuse a time in a body that is none, so that no reader of the journal ever stumbles over it."""
-    match value:
-        case list():
-            for item in value:
+    if isinstance(value, list):
+        for item in value:
+            if isinstance(item, list | dict):
                 _demand_instants(item, where)
-        case dict():
-            for key, item in value.items():
-                if key in _INSTANT_KEYS and item is not None:
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if key in _INSTANT_KEYS:
+                if item is not None:
                     _instant(item, f"{where}.{key}")
-                elif key != "evidence":
-                    _demand_instants(item, f"{where}.{key}")
-        case _:
-            pass
+            elif isinstance(item, list | dict) and key != "evidence":
+                _demand_instants(item, f"{where}.{key}")
 
 
 def _demand_canonical(value: object, where: str) -> None:
     """Refuse what has no canonical form that every reader shares: floats, huge integers, non-ASCII keys."""
+    if _is_canonical(value):
+        return  # without a word about where
     match value:
         case None | bool() | str():
             return
@@ -318,3 +325,16 @@ def _demand_canonical(value: object, where: str) -> None:
                 _demand_canonical(item, f"{where}.{key}")
         case _:
             raise MisfitError(f"{where}: {type(value).__name__} does not travel in an event")
+
+
+def _is_canonical(value: object) -> bool:
+    """Whether `_demand_canonical` would let it pass, as nearly every event does."""
+    if value is None or isinstance(value, str | bool):
+        return True
+    if isinstance(value, int):
+        return -INTEGER_MAX <= value <= INTEGER_MAX
+    if isinstance(value, list):
+        return all(map(_is_canonical, value))
+    if isinstance(value, dict):
+        return all(map(str.isascii, value)) and all(map(_is_canonical, value.values()))
+    return False

@@ -128,11 +128,13 @@ def _mapping(inner: _Converter) -> _Converter:
 
 
 def _enum(kind: type[StrEnum]) -> _Converter:
+    members = {item.value: item for item in kind}
+
     def convert(value: object, where: str) -> object:
-        try:
-            return kind(cast("str", value))
-        except ValueError:
-            raise MisfitError(f"{where} is none of {', '.join(kind)}") from None
+        found = members.get(value) if isinstance(value, str) else None
+        if found is None:
+            raise MisfitError(f"{where} is none of {', '.join(kind)}")
+        return found
 
     return convert
 
@@ -159,7 +161,10 @@ def _dataclass(kind: type) -> _Converter:
         arguments: dict[str, object] = {}
         for name, inner, required in items:
             if name in value:
-                arguments[name] = inner(value[name], f"{where}.{name}")
+                try:
+                    arguments[name] = inner(value[name], name)
+                except MisfitError as misfit:
+                    raise MisfitError(f"{where}.{misfit}") from None
             elif required:
                 raise MisfitError(f"{where}: missing {name}")
         return kind(**arguments)

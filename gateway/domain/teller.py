@@ -111,14 +111,15 @@ class Teller:
     def __init__(self, plan: AlertPlan, voice: Voice) -> None:
         self._plan = plan
         self._voice = voice
-        self._fresh: set[int] = set()
-        """Alarms raised in the transaction at hand: their notices can still be taken back."""
+        self._fresh: dict[int, list[str]] = {}
+        """Alarms raised in the transaction at hand, with the keys of all that was decided of them: it can still be
+        taken back, and nobody needs to look for more."""
 
     def tell(self, change: Change, rows: DecisionRows) -> None:
         """Write every notice that follows from `change`."""
         match change.turn:
             case Turn.RAISED:
-                self._fresh.add(change.alarm.id)
+                self._fresh[change.alarm.id] = []
                 self._tell_raised(change, Reason.FIRST, rows)
             case Turn.MORE_URGENT:
                 self._tell_raised(change, Reason.MORE_URGENT, rows)
@@ -151,8 +152,11 @@ class Teller:
     def _tell_raised(self, change: Change, reason: Reason, rows: DecisionRows) -> None:
         held_until = change.now_ms + HOLD_MS if _is_late(change) else 0
         telling = _Telling(NoticeEvent.RAISED, reason, change.alarm.raised_n, held_until)
+        fresh = self._fresh.get(change.alarm.id, [])
         for target in self._targets(change):
-            rows.add_notice(self._notice(change, target, telling))
+            notice = self._notice(change, target, telling)
+            rows.add_notice(notice)
+            fresh.append(notice.key)
 
     def _tell_again(self, change: Change, rows: DecisionRows) -> None:
         waiting = {
@@ -167,6 +171,10 @@ class Teller:
                 rows.add_notice(self._notice(change, target, telling))
 
     def _tell_cleared(self, change: Change, rows: DecisionRows) -> None:
+        if change.alarm.id in self._fresh:
+            for notice_key in self._fresh[change.alarm.id]:
+                rows.withdraw_notice(notice_key)
+            return
         told: dict[tuple[str, str], Notice] = {}
         for now in rows.notices_of(change.alarm.id):
             if now.state not in (NoticeState.PENDING, NoticeState.DELIVERED):
@@ -184,7 +192,7 @@ class Teller:
     def _can_withdraw(self, now: NoticeNow, change: Change) -> bool:
         if now.state is not NoticeState.PENDING or now.notice.alert.event is not NoticeEvent.RAISED:
             return False
-        return change.alarm.id in self._fresh or now.notice.not_before_ms > change.now_ms
+        return now.notice.not_before_ms > change.now_ms
 
     def _person(self, to: Recipient, language: str) -> Person:
         """The person as of now, or as they were told when they are configured no more."""

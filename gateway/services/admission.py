@@ -133,6 +133,7 @@ class Admission:
         doubted: Collection[AgentKey],
     ) -> None:
         self._recording = recording
+        self._received_at = iso_utc(recording.now_ms)
         self._findings = findings
         self._healths = healths
         self._anchors = anchors
@@ -183,15 +184,16 @@ class Admission:
         """Open a finding, unless it is open already; `priority` where it is not the rule's own."""
         self.outcome.seen.add(subject)
         if self._findings.find(subject) is None:
-            now, position = iso_utc(self._recording.now_ms), self._recording.next_position
-            self._recording.append(raise_finding(subject, position, now, detail, priority))
+            position = self._recording.next_position
+            self._recording.append(
+                raise_finding(subject, position, self._received_at, detail, priority)
+            )
 
     def clear(self, subject: Subject, reason: str) -> None:
         """End a finding, if it is open."""
         found = self._findings.find(subject)
         if found is not None:
-            now = iso_utc(self._recording.now_ms)
-            self._recording.append(FindingCleared(found.occurrence, now, reason))
+            self._recording.append(FindingCleared(found.occurrence, self._received_at, reason))
 
     def find_gap(self, key: AgentKey, lost: Lost, *, final: bool) -> None:
         """State a gap and alarm it; a hole that is open already is not stated twice."""
@@ -232,7 +234,8 @@ class Admission:
         self.outcome.holes.pop(epoch, None)
 
     def _moment(self, event: Event) -> str:
-        return occurred_at(event, self._anchor(event), iso_utc(self._recording.now_ms))
+        anchor = None if event.clock is ClockState.SYNCED else self._anchor(event)
+        return occurred_at(event, anchor, self._received_at)
 
     def _anchor(self, event: Event) -> Anchor | None:
         known = self._anchors.get((event.site, event.agent, event.boot))

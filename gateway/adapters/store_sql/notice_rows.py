@@ -1,4 +1,7 @@
-"""Rows of notices: decisions written with the alarm, outcomes written after the send."""
+"""Rows of notices: decisions written with the alarm, outcomes written after the send.
+
+Decisions are kept back and written by `flush`, like all rows that a flood brings many of.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import json
 from collections.abc import Sequence
 from typing import cast
 
-from sqlalchemy import ColumnElement, RowMapping, Select, and_, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, bindparam, exists, func, select, update
 
 from edge_agent.wire.chain import canonical
 from edge_agent.wire.event import Json
@@ -20,14 +23,31 @@ OUTCOME_MAX_CHARS = 500
 """A receiver's answer is kept up to here: enough to see what it wants."""
 
 
+_OF_ALARM = select(NOTICES).where(NOTICES.c.alarm == bindparam("alarm")).order_by(NOTICES.c.number)
+"""Built once: the end of every alarm asks it."""
+
+
 class SqlNoticeRows(RowsBase):
     """`gateway.ports.NoticeRows` over SQL."""
 
+    def __init__(self, connection: Connection, now_ms: int) -> None:
+        super().__init__(connection, now_ms)
+        self._decided: dict[str, dict[str, object]] = {}
+
+    def flush(self) -> None:
+        """Write what was decided."""
+        super().flush()
+        self._write_decided()
+
+    def _write_decided(self) -> None:
+        self._insert_new(NOTICES, NOTICES.c.key, list(self._decided.values()))
+        self._decided.clear()
+
     def add_notice(self, notice: Notice) -> None:
         """Keep a decision; one whose key is there already changes nothing."""
-        if self._connection.execute(select(exists().where(NOTICES.c.key == notice.key))).scalar():
+        if notice.key in self._decided:
             return
-        row = {
+        self._decided[notice.key] = {
             "key": notice.key,
             "alarm": notice.alert.alarm,
             "person": notice.alert.to.id,
@@ -43,14 +63,19 @@ class SqlNoticeRows(RowsBase):
             "next_try_ms": notice.not_before_ms,
             "outcome": None,
         }
-        self._connection.execute(insert(NOTICES), row)
 
     def notices_of(self, alarm: int) -> Sequence[NoticeNow]:
         """Every notice of an alarm, in the order of decision."""
-        return self._load(select(NOTICES).where(NOTICES.c.alarm == alarm).order_by(NOTICES.c.number))
+        self._write_decided()
+        found = self._connection.execute(_OF_ALARM, {"alarm": alarm})
+        return [load_notice(row) for row in found.mappings()]
 
     def withdraw_notice(self, key: str) -> None:
         """It is over before it was told: it waits for the summary instead."""
+        decided = self._decided.get(key)
+        if decided is not None:
+            decided |= {"state": NoticeState.WITHDRAWN.value, "changed_ms": self.now_ms}
+            return
         self._settle(key, NoticeState.WITHDRAWN, None)
 
     def due_notices(self, channel: str, limit: int) -> Sequence[NoticeNow]:
@@ -60,6 +85,7 @@ class SqlNoticeRows(RowsBase):
 
     def next_try_ms(self, channel: str) -> int | None:
         """When the next notice of `channel` that is not due yet can be sent; None: there is none."""
+        self._write_decided()
         query = select(func.min(NOTICES.c.next_try_ms))
         query = query.where(self._is_next(channel), NOTICES.c.next_try_ms > self.now_ms)
         found: int | None = self._connection.execute(query).scalar()
@@ -67,11 +93,13 @@ class SqlNoticeRows(RowsBase):
 
     def pending_channels(self) -> Sequence[str]:
         """Every channel that a pending notice is for."""
+        self._write_decided()
         query = select(NOTICES.c.channel).where(NOTICES.c.state == NoticeState.PENDING.value).distinct()
         return [row.channel for row in self._connection.execute(query.order_by(NOTICES.c.channel))]
 
     def note_retry(self, key: str, next_try_ms: int, outcome: str) -> None:
         """An attempt failed, or nobody knows how it ended; it is tried again at `next_try_ms`."""
+        self._write_decided()
         values = {"next_try_ms": next_try_ms, "outcome": outcome[:OUTCOME_MAX_CHARS]}
         query = update(NOTICES).where(NOTICES.c.key == key).values(attempts=NOTICES.c.attempts + 1, **values)
         self._connection.execute(query)
@@ -86,6 +114,7 @@ class SqlNoticeRows(RowsBase):
 
     def bury_channel(self, channel: str, outcome: str) -> None:
         """No pending notice of `channel` will ever be sent."""
+        self._write_decided()
         is_pending = and_(NOTICES.c.state == NoticeState.PENDING.value, NOTICES.c.channel == channel)
         values = {"state": NoticeState.DEAD.value, "changed_ms": self.now_ms, "outcome": outcome}
         self._connection.execute(update(NOTICES).where(is_pending).values(values))
@@ -97,6 +126,7 @@ class SqlNoticeRows(RowsBase):
 
     def oldest_withdrawn_ms(self) -> int | None:
         """When the first of them was withdrawn (gateway UTC)."""
+        self._write_decided()
         query = select(func.min(NOTICES.c.changed_ms)).where(NOTICES.c.state == NoticeState.WITHDRAWN.value)
         found: int | None = self._connection.execute(query).scalar()
         return found
@@ -113,6 +143,7 @@ class SqlNoticeRows(RowsBase):
         self._connection.execute(update(NOTICES).where(waiting).values(later))
 
     def _settle(self, key: str, state: NoticeState, outcome: str | None) -> None:
+        self._write_decided()
         values = {"state": state.value, "changed_ms": self.now_ms, "outcome": outcome}
         self._connection.execute(update(NOTICES).where(NOTICES.c.key == key).values(values))
 
@@ -129,6 +160,7 @@ class SqlNoticeRows(RowsBase):
         return and_(NOTICES.c.state == NoticeState.PENDING.value, NOTICES.c.channel == channel, ~is_behind)
 
     def _load(self, query: Select[tuple[object, ...]]) -> list[NoticeNow]:
+        self._write_decided()
         return [load_notice(row) for row in self._connection.execute(query).mappings()]
 
 

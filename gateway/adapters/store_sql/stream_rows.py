@@ -1,4 +1,8 @@
-"""Rows of the agents' streams: how far each epoch is held, its gaps, and what tells the time of a boot."""
+"""Rows of the agents' streams: how far each epoch is held, its gaps, and what tells the time of a boot.
+
+What every batch asks of every agent is asked by statements that are built once: building one costs more than SQLite
+needs to answer it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from sqlalchemy import ColumnElement, Connection, Row, insert, select, update
+from sqlalchemy import BindParameter, ColumnElement, Connection, Row, bindparam, insert, select, update
 
 from edge_agent.wire.codec import DecodeError, decode
 from edge_agent.wire.event import AgentStarted, Event, Position
@@ -25,15 +29,34 @@ ANCHOR_AGE_MAX_MS = 3_600_000
 """A boot's anchor is renewed after this: a quartz drifts some 100 ms in an hour, and a write an hour costs nothing."""
 
 
+_SITE: BindParameter[str] = bindparam("site")
+_AGENT: BindParameter[str] = bindparam("agent")
+_EPOCH: BindParameter[str] = bindparam("epoch")
+
+_FIND_EPOCH = select(EPOCHS).where(EPOCHS.c.site == _SITE, EPOCHS.c.agent == _AGENT, EPOCHS.c.epoch == _EPOCH)
+_OF_AGENT = select(EPOCHS).where(EPOCHS.c.site == _SITE, EPOCHS.c.agent == _AGENT)
+_NEWEST = _OF_AGENT.order_by(EPOCHS.c.last_position.desc()).limit(1)
+_LATEST = _OF_AGENT.order_by(EPOCHS.c.first_position.desc()).limit(1)
+_FIND_EVENT = select(JOURNAL.c.hash, JOURNAL.c.position, JOURNAL.c.payload).where(
+    JOURNAL.c.site == _SITE,
+    JOURNAL.c.agent == _AGENT,
+    JOURNAL.c.epoch == _EPOCH,
+    JOURNAL.c.seq == bindparam("seq"),
+)
+_FIND_BOOT = select(BOOTS).where(BOOTS.c.site == _SITE, BOOTS.c.agent == _AGENT, BOOTS.c.boot == bindparam("boot"))
+_OPEN_GAPS = select(GAPS).where(
+    GAPS.c.site == _SITE, GAPS.c.agent == _AGENT, GAPS.c.filled_at_ms.is_(None), GAPS.c.final_at_ms.is_(None)
+)
+
+
 @dataclass(slots=True)
 class _Epoch:
-    """A row of `EPOCHS` in memory; `is_new` until it is written first, `is_changed` until it is written again."""
+    """A row of `EPOCHS` in memory; `is_changed` until it is written."""
 
     last: Position
     last_position: int
     first_position: int
     store_position: int
-    is_new: bool = False
     is_changed: bool = False
 
 
@@ -65,31 +88,17 @@ class SqlStreamRows(RowsBase):
     def flush(self) -> None:
         """Write how far each epoch came."""
         super().flush()
-        for (site, agent, epoch), row in self._epochs.items():
-            if row is None or not row.is_changed:
-                continue
-            last = {"last_seq": row.last.seq, "last_hash": row.last.hash, "last_position": row.last_position}
-            if row.is_new:
-                own = {"site": site, "agent": agent, "epoch": epoch, "first_position": row.first_position}
-                self._connection.execute(
-                    insert(EPOCHS), {**own, **last, "store_position": row.store_position}
-                )
-            else:
-                changed = update(EPOCHS).where(*_epoch_key(site, agent, epoch)).values(last)
-                self._connection.execute(changed)
-            row.is_new = row.is_changed = False
+        self._write_epochs()
+
+    def _write_epochs(self) -> None:
+        changed = {key: row for key, row in self._epochs.items() if row is not None and row.is_changed}
+        self._upsert(EPOCHS, [_epoch_values(key, row) for key, row in changed.items()])
+        for row in changed.values():
+            row.is_changed = False
 
     def find_event(self, site: str, agent: str, epoch: str, seq: int) -> tuple[str, int] | None:
         """Hash and journal position of an event that is held, or None."""
-        self.flush()
-        found = self._connection.execute(
-            select(JOURNAL.c.hash, JOURNAL.c.position).where(
-                JOURNAL.c.site == site,
-                JOURNAL.c.agent == agent,
-                JOURNAL.c.epoch == epoch,
-                JOURNAL.c.seq == seq,
-            )
-        ).first()
+        found = self._find_event(site, agent, epoch, seq)
         return None if found is None else (found.hash, found.position)
 
     def last_held(self, site: str, agent: str, epoch: str) -> Position | None:
@@ -99,25 +108,15 @@ class SqlStreamRows(RowsBase):
 
     def newest_held(self, site: str, agent: str) -> Position | None:
         """The event of this agent that was journaled last."""
-        self.flush()
-        found = self._connection.execute(
-            select(EPOCHS.c.epoch, EPOCHS.c.last_seq, EPOCHS.c.last_hash)
-            .where(EPOCHS.c.site == site, EPOCHS.c.agent == agent)
-            .order_by(EPOCHS.c.last_position.desc())
-            .limit(1)
-        ).first()
+        self._write_epochs()
+        found = self._connection.execute(_NEWEST, {"site": site, "agent": agent}).first()
         return None if found is None else Position(found.epoch, found.last_seq, found.last_hash)
 
     def latest_epoch(self, site: str, agent: str) -> str | None:
         """The epoch of this agent that began last here."""
-        self.flush()
-        epoch: str | None = self._connection.execute(
-            select(EPOCHS.c.epoch)
-            .where(EPOCHS.c.site == site, EPOCHS.c.agent == agent)
-            .order_by(EPOCHS.c.first_position.desc())
-            .limit(1)
-        ).scalar()
-        return epoch
+        self._write_epochs()
+        found = self._connection.execute(_LATEST, {"site": site, "agent": agent}).first()
+        return None if found is None else found.epoch
 
     def find_hash(self, site: str, agent: str, digest: str) -> Position | None:
         """The event held with this hash: a scan of the agent's events, for rare cases only."""
@@ -141,17 +140,14 @@ class SqlStreamRows(RowsBase):
 
     def load_event(self, site: str, agent: str, epoch: str, seq: int) -> Event | None:
         """An event that is held, decoded."""
-        self.flush()
-        payload = self._connection.execute(
-            select(JOURNAL.c.payload).where(
-                JOURNAL.c.site == site,
-                JOURNAL.c.agent == agent,
-                JOURNAL.c.epoch == epoch,
-                JOURNAL.c.seq == seq,
-            )
-        ).scalar()
-        event = None if payload is None else decode(payload)
+        found = self._find_event(site, agent, epoch, seq)
+        event = None if found is None else decode(found.payload)
         return None if isinstance(event, DecodeError) else event
+
+    def _find_event(self, site: str, agent: str, epoch: str, seq: int) -> Row[str, int, bytes] | None:
+        self.flush()
+        key = {"site": site, "agent": agent, "epoch": epoch, "seq": seq}
+        return self._connection.execute(_FIND_EVENT, key).first()
 
     def store_began(self, site: str, agent: str, epoch: str) -> int:
         """The journal position at which the store that `epoch` belongs to began here; 0 where it is not held."""
@@ -160,14 +156,7 @@ class SqlStreamRows(RowsBase):
 
     def open_gaps(self, site: str, agent: str) -> Sequence[GapFound]:
         """Gaps of this agent that are neither filled nor final."""
-        rows = self._connection.execute(
-            select(GAPS).where(
-                GAPS.c.site == site,
-                GAPS.c.agent == agent,
-                GAPS.c.filled_at_ms.is_(None),
-                GAPS.c.final_at_ms.is_(None),
-            )
-        )
+        rows = self._connection.execute(_OPEN_GAPS, {"site": site, "agent": agent})
         return [
             GapFound(
                 site, agent, row.gap, row.epoch, row.from_seq, row.to_seq, final=False, reason=row.reason
@@ -180,7 +169,7 @@ class SqlStreamRows(RowsBase):
         key = (site, agent, boot)
         if key not in self._anchors:
             found = self._connection.execute(
-                select(BOOTS.c.at, BOOTS.c.mono_ms).where(*_boot_key(*key))
+                _FIND_BOOT, {"site": site, "agent": agent, "boot": boot}
             ).first()
             self._anchors[key] = None if found is None else Anchor(found.at, found.mono_ms)
         return self._anchors[key]
@@ -188,7 +177,9 @@ class SqlStreamRows(RowsBase):
     def _epoch(self, site: str, agent: str, epoch: str) -> _Epoch | None:
         key = (site, agent, epoch)
         if key not in self._epochs:
-            row = self._connection.execute(select(EPOCHS).where(*_epoch_key(*key))).first()
+            row = self._connection.execute(
+                _FIND_EPOCH, {"site": site, "agent": agent, "epoch": epoch}
+            ).first()
             self._epochs[key] = None if row is None else _load_epoch(row)
         return self._epochs[key]
 
@@ -197,7 +188,7 @@ class SqlStreamRows(RowsBase):
         if row is None:
             after = event.body.after if isinstance(event.body, AgentStarted) else None
             began = 0 if after is None else self.store_began(event.site, event.agent, after.epoch)
-            row = _Epoch(event.position, position, position, began or position, is_new=True)
+            row = _Epoch(event.position, position, position, began or position)
             self._epochs[event.site, event.agent, event.epoch] = row
         row.last, row.last_position, row.is_changed = event.position, position, True
 
@@ -235,8 +226,18 @@ def _refused_key(site: str, agent: str, position: Position) -> list[ColumnElemen
     return [*own, table.seq == position.seq, table.hash == position.hash]
 
 
-def _epoch_key(site: str, agent: str, epoch: str) -> list[ColumnElement[bool]]:
-    return [EPOCHS.c.site == site, EPOCHS.c.agent == agent, EPOCHS.c.epoch == epoch]
+def _epoch_values(key: EpochKey, row: _Epoch) -> dict[str, object]:
+    site, agent, epoch = key
+    return {
+        "site": site,
+        "agent": agent,
+        "epoch": epoch,
+        "last_seq": row.last.seq,
+        "last_hash": row.last.hash,
+        "last_position": row.last_position,
+        "first_position": row.first_position,
+        "store_position": row.store_position,
+    }
 
 
 def _boot_key(site: str, agent: str, boot: str) -> list[ColumnElement[bool]]:

@@ -100,8 +100,9 @@ def test_a_live_book_with_failed_commits_and_restarts_equals_one_folded_from_zer
     while done < len(entries):
         size = data.draw(st.integers(1, len(entries) - done))
         if data.draw(st.booleans()):  # a transaction that fails: its rows are rolled back with it
+            rolled_back = RowsInMemory()
             for entry in entries[done : done + size]:
-                book.stage(entry, RowsInMemory())
+                book.stage(entry, rolled_back)
             book.discard()
         for entry in entries[done : done + size]:
             book.stage(entry, rows)
