@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 ROOT = "guardwatch/v1"
 """First levels of every topic; the version is the wire's."""
@@ -42,8 +43,18 @@ def topic(site: str, agent: str, channel: Channel, *rest: str) -> str:
     return "/".join((ROOT, site, agent, channel.value, *rest))
 
 
+TOPIC_MAX_CHARS = 512
+"""No topic of ours is half as long; MQTT allows 65 535, which nobody should make us remember."""
+
+
 def parse(text: str) -> Address | None:
     """The address that a topic names, or None when it is none of ours. Never raises."""
+    return _parse(text) if len(text) <= TOPIC_MAX_CHARS else None
+
+
+@lru_cache(maxsize=4096)
+def _parse(text: str) -> Address | None:
+    """A gateway sees the same few topics again and again: the last 4096 are remembered."""
     levels = text.split("/")
     if len(levels) < 5 or "/".join(levels[:2]) != ROOT:
         return None

@@ -1,13 +1,12 @@
 """The broker, by paho: messages in, PUBACKed only when told to; retained acks out.
 
 Theory of operation. A keeper task makes an `_Attempt`, waits until it is over, pauses, makes the next. An attempt owns
-one paho client and the thread that runs it; when that thread ends, for whatever reason, the attempt is over, so a
-death in silence cannot happen. Callbacks hand over to the event loop and return. One thing may hold them up on
-purpose: an inbox above its limit blocks paho's thread, and with it TCP and the broker (the broker's own flow control
-counts wrongly: mosquitto#2301). A PUBACK goes out only on the connection that brought the message, since message ids
-are reused by the next.
+one paho client. A thread connects it (name resolution, TCP and TLS block), then the event loop drives it by paho's
+functions for that, over a `broker_wire.Wire`, which takes the messages out in pieces. An inbox above its limit reads no
+more, which holds up TCP and with it the broker (the broker's own flow control counts wrongly: mosquitto#2301). A PUBACK
+goes out only on the connection that brought the message, since message ids are reused by the next.
 
-    attempt:  thread: TCP, TLS ──▶ CONNACK ──▶ SUBSCRIBE ──▶ SUBACK: up ──▶ … ──▶ thread ends: over
+    attempt:  thread: TCP, TLS ──▶ loop: CONNACK ──▶ SUBSCRIBE ──▶ SUBACK: up ──▶ … ──▶ disconnected: over
 
 Clean start and no session: nothing is ever needed from the broker's memory, agents send again.
 """
@@ -24,15 +23,16 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
-from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge_agent.wire.topics import ROOT
+from gateway.adapters.broker_wire import ProtocolError, Publish, Wire
 from gateway.ports import Message
 
 SUBSCRIPTIONS = tuple(f"{ROOT}/+/+/{tail}" for tail in ("events", "model", "model/+", "health", "health/+"))
@@ -53,8 +53,8 @@ STABLE_S = 10.0
 CONNECT_TIMEOUT_S = 10.0
 """From the first packet to the SUBACK."""
 
-GOODBYE_S = 1.0
-"""A DISCONNECT leaves in milliseconds, or the network is gone anyway."""
+BEAT_S = 1.0
+"""How often paho looks whether the broker still answers its pings."""
 
 INBOX_MAX = 2000
 """Messages taken from the broker and not yet done with: at 48 KiB at most 96 MiB, in practice 2 MiB."""
@@ -130,10 +130,15 @@ class PahoIntake:
 
     def done(self, messages: Iterable[Message]) -> None:
         """PUBACK them, if their connection still stands."""
-        for message in messages:
-            assert isinstance(message, BrokerMessage)
-            if self._attempt is not None and message.attempt == self._attempt.number:
-                self._attempt.acknowledge(message)
+        attempt = self._attempt
+        if attempt is not None:
+            attempt.acknowledge(
+                [
+                    message
+                    for message in messages
+                    if isinstance(message, BrokerMessage) and message.attempt == attempt.number
+                ]
+            )
 
     def publish_retained(self, topic: str, payload: bytes) -> None:
         """Publish retained at QoS 1 while connected; dropped when not (the protocol says it again)."""
@@ -159,7 +164,7 @@ class PahoIntake:
             finally:
                 self._attempt = None
                 self._inbox.clear()  # retained ones come again, events are sent again
-                await attempt.finish()
+                attempt.finish()
             _log.warning("broker connection over reason=%r", self.problem)
             if attempt.up_since is not None and loop.time() - attempt.up_since > STABLE_S:
                 pause_s = RECONNECT_FIRST_S
@@ -173,6 +178,29 @@ class PahoIntake:
     def _say_up(self) -> None:
         self.problem = None
         _log.info("broker connected host=%s port=%d", self._access.host, self._access.port)
+
+
+class _Client(Client):
+    """paho over our wire."""
+
+    def __init__(self, client_id: str, transport: Literal["tcp", "websockets"]) -> None:
+        super().__init__(
+            CallbackAPIVersion.VERSION2,
+            client_id=client_id,
+            protocol=MQTTProtocolVersion.MQTTv5,
+            transport=transport,
+            reconnect_on_failure=False,
+            manual_ack=True,
+        )
+        self.wire: Wire | None = None
+
+    def _create_socket(self) -> Wire:
+        """The vendor has no setting for this; whatever it makes is wrapped here."""
+        made = super()._create_socket()
+        if isinstance(made, socket.socket):
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # Nagle would hold an ack up to 40 ms
+        self.wire = Wire(made)
+        return self.wire
 
 
 class _Attempt:
@@ -192,24 +220,29 @@ class _Attempt:
         self._say_up = say_up
         self._loop = asyncio.get_running_loop()
         self._over: asyncio.Future[str] = self._loop.create_future()
-        self._room = threading.Semaphore(INBOX_MAX)
-        self._stopping = threading.Event()
+        self._in_hand = 0
+        self._is_held_up = False
+        self._beat: asyncio.TimerHandle | None = None
         self._client = self._make_client()
-        self._thread = threading.Thread(target=self._live, name="intake", daemon=True)
 
     async def run(self) -> str:
         """Connect and stay connected; why it ended."""
-        self._thread.start()
+        threading.Thread(target=self._connect, name="intake connect", daemon=True).start()
         await asyncio.wait({self._over}, timeout=CONNECT_TIMEOUT_S)
         if self.up_since is None and not self._over.done():
             return "the broker does not answer"
         return await self._over
 
-    def acknowledge(self, message: BrokerMessage) -> None:
-        """PUBACK one message of this connection, and make room for another."""
-        if message.qos > 0 and not self._over.done():
-            self._client.ack(message.mid, message.qos)
-        self._room.release()
+    def acknowledge(self, messages: Sequence[BrokerMessage]) -> None:
+        """PUBACK messages of this connection, and make room for others."""
+        self._in_hand -= len(messages)
+        if self._over.done() or self._client.wire is None:
+            return
+        self._client.wire.acknowledge(message.mid for message in messages if message.qos > 0)
+        if self._is_held_up and self._in_hand < INBOX_MAX:
+            self._is_held_up = False
+            self._client.wire.resume()
+            self._loop.call_soon(self._pass_on)
 
     def publish(self, topic: str, payload: bytes) -> None:
         """Publish retained at QoS 1, unless the connection is over."""
@@ -219,29 +252,16 @@ class _Attempt:
         if info.rc not in (MQTTErrorCode.MQTT_ERR_SUCCESS, MQTTErrorCode.MQTT_ERR_QUEUE_SIZE):
             self._end(f"publish failed: {info.rc.name}")
 
-    async def finish(self) -> None:
-        """Say goodbye if the connection stands, and end paho's thread."""
+    def finish(self) -> None:
+        """Say goodbye if the connection stands, and let go of the socket."""
         self._end("closed")
-        self._stopping.set()
-        self._client.disconnect()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(GOODBYE_S):
-                await asyncio.to_thread(self._thread.join, GOODBYE_S)
-        wire = self._client.socket()
-        if isinstance(wire, socket.socket):  # the peer did not close it; the thread ends with it
-            with contextlib.suppress(OSError):
-                wire.shutdown(socket.SHUT_RDWR)
+        if self._beat is not None:
+            self._beat.cancel()
+            self._client.disconnect()  # writes and closes at once
 
-    def _make_client(self) -> Client:
+    def _make_client(self) -> _Client:
         access = self._access
-        client = Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=access.client_id,
-            protocol=MQTTProtocolVersion.MQTTv5,
-            transport="tcp" if access.web_path is None else "websockets",
-            reconnect_on_failure=False,
-            manual_ack=True,
-        )
+        client = _Client(access.client_id, "tcp" if access.web_path is None else "websockets")
         if access.web_path is not None:
             client.ws_set_options(path=access.web_path)
         if access.is_tls:
@@ -250,38 +270,74 @@ class _Attempt:
             client.username_pw_set(access.username, access.password)
         client.max_queued_messages_set(OUTBOUND_MAX)
         client.connect_timeout = CONNECT_TIMEOUT_S / 2
-        client.on_socket_open = self._on_socket_open
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
-        client.on_message = self._on_message
         client.on_publish = self._on_publish
         client.on_disconnect = self._on_disconnect
         return client
 
-    # paho's thread: hand over and return
-
-    def _live(self) -> None:
-        """Name resolution, TCP, TLS and the whole life of the connection."""
+    def _connect(self) -> None:
+        """In a thread: name resolution, TCP and TLS."""
         host, port = self._access.host, self._access.port
         try:
             self._client.connect(host, port, keepalive=KEEPALIVE_S, clean_start=True)
         except (OSError, ValueError) as error:  # ValueError: what the websocket handshake raises
             self._hand_over(self._end, f"cannot connect to {host}:{port}: {_why(error)}")
-            return
-        try:
-            self._client.loop_forever()
-        finally:
-            self._hand_over(self._end, "the connection's thread ended")
+        else:
+            self._hand_over(self._attach)
 
     def _hand_over(self, handle: Callable[..., None], *values: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is interested any more
             self._loop.call_soon_threadsafe(handle, *values)
 
-    @staticmethod
-    def _on_socket_open(client: Client, userdata: object, wire: object) -> None:
-        del client, userdata
-        if isinstance(wire, socket.socket):
-            wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # Nagle would hold an ack up to 40 ms
+    # the event loop again
+
+    def _attach(self) -> None:
+        wire = self._client.wire
+        assert wire is not None, "it is connected"
+        if self._over.done():
+            wire.close()
+            return
+        wire.attach(self._loop, self._read)
+        self._look_after()
+
+    def _look_after(self) -> None:
+        """Let paho ping the broker and miss its answers: not while they lie behind messages that nobody takes."""
+        self._beat = self._loop.call_later(BEAT_S, self._look_after)
+        if not self._is_held_up:
+            self._client.loop_misc()
+
+    def _read(self) -> None:
+        assert self._client.wire is not None, "it is connected"
+        self._client.wire.fill()
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        """Hand over what was read, messages while there is room for them."""
+        wire = self._client.wire
+        assert wire is not None, "it is connected"
+        try:
+            while not self._over.done() and self._in_hand < INBOX_MAX:
+                publish = wire.next_publish()
+                if publish is None:
+                    break
+                self._in_hand += 1
+                self._take(self._read_as_message(publish))
+        except ProtocolError as error:
+            self._end(f"the broker breaks the protocol: {error}")
+        while not self._over.done() and wire.has_for_paho:
+            if self._client.loop_read() != MQTTErrorCode.MQTT_ERR_SUCCESS:
+                self._end("the connection is lost")
+        if self._in_hand >= INBOX_MAX and not self._over.done():
+            self._is_held_up = True
+            wire.pause()
+
+    def _read_as_message(self, publish: Publish) -> BrokerMessage:
+        try:
+            topic = publish.topic.decode()
+        except UnicodeDecodeError:
+            topic = ""  # refused like any foreign topic, but not here
+        return BrokerMessage(topic, publish.payload, publish.retain, publish.mid, publish.qos, self.number)
 
     def _on_connect(
         self,
@@ -292,7 +348,14 @@ class _Attempt:
         properties: Properties | None,
     ) -> None:
         del client, userdata, flags, properties
-        self._hand_over(self._connected, code)
+        if code.is_failure:
+            self._end(f"the broker refuses us: {code}")
+        else:
+            self._loop.call_soon(self._subscribe)  # not inside a callback of paho's
+
+    def _subscribe(self) -> None:
+        if not self._over.done():
+            self._client.subscribe([(pattern, SubscribeOptions(qos=1)) for pattern in SUBSCRIPTIONS])
 
     def _on_subscribe(
         self,
@@ -303,21 +366,12 @@ class _Attempt:
         properties: Properties | None,
     ) -> None:
         del client, userdata, mid, properties
-        self._hand_over(self._subscribed, codes)
-
-    def _on_message(self, client: Client, userdata: object, message: MQTTMessage) -> None:
-        del client, userdata
-        try:
-            topic = message.topic
-        except UnicodeDecodeError:
-            topic = ""  # refused like any foreign topic, but not here
-        while not self._room.acquire(timeout=0.1):
-            if self._stopping.is_set():
-                return
-        arrived = BrokerMessage(
-            topic, bytes(message.payload), message.retain, message.mid, message.qos, self.number
-        )
-        self._hand_over(self._pass_on, arrived)
+        refused = [str(code) for code in codes if code.is_failure]
+        if refused:
+            self._end(f"the broker refuses our subscriptions: {', '.join(refused)}")
+        elif not self._over.done():
+            self.up_since = self._loop.time()
+            self._say_up()
 
     def _on_publish(
         self, client: Client, userdata: object, mid: int, code: ReasonCode, properties: Properties | None
@@ -335,27 +389,7 @@ class _Attempt:
         properties: Properties | None,
     ) -> None:
         del client, userdata, flags, properties
-        self._hand_over(self._end, f"disconnected: {code}")
-
-    # the event loop again
-
-    def _connected(self, code: ReasonCode) -> None:
-        if code.is_failure:
-            self._end(f"the broker refuses us: {code}")
-        elif not self._over.done():
-            self._client.subscribe([(pattern, SubscribeOptions(qos=1)) for pattern in SUBSCRIPTIONS])
-
-    def _subscribed(self, codes: list[ReasonCode]) -> None:
-        refused = [str(code) for code in codes if code.is_failure]
-        if refused:
-            self._end(f"the broker refuses our subscriptions: {', '.join(refused)}")
-        elif not self._over.done():
-            self.up_since = self._loop.time()
-            self._say_up()
-
-    def _pass_on(self, arrived: BrokerMessage) -> None:
-        if not self._over.done():
-            self._take(arrived)
+        self._end(f"disconnected: {code}")
 
     def _end(self, reason: str) -> None:
         if not self._over.done():

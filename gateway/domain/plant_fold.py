@@ -238,17 +238,20 @@ class Plant:
         settled = awaited is not None and (
             seq >= awaited[1] if epoch == awaited[0] else known.epoch == awaited[0]
         )
-        self._agents.put(
-            (site, agent),
-            replace(
-                known,
-                epoch=epoch,
-                seq=seq,
-                awaiting=None if settled else awaited,
-                settled_at=position if settled else known.settled_at,
-                silent_ms=None if settled else known.silent_ms,
-            ),
+        now = (
+            AgentNow(  # field by field: `replace` takes three times as long, and this is done for every event
+                site,
+                agent,
+                known.model,
+                known.online,
+                None if settled else known.silent_ms,
+                epoch,
+                seq,
+                None if settled else awaited,
+                position if settled else known.settled_at,
+            )
         )
+        self._agents.put((site, agent), now)
 
     def _take_presence(self, presence: PresenceChanged, entry: Entry) -> None:
         known = self._agent(presence.site, presence.agent)
@@ -273,7 +276,7 @@ class Plant:
         for guard in self._guards_of(site, agent):
             if guard.since is None:
                 continue  # never spoken of: there is nothing to forget
-            self._put_said(guard, _NOTHING, at, until)
+            self._put_said(agent, guard, _NOTHING, at, until)
         for machine in tuple(self._machines.values()):
             if (machine.site, machine.agent) == (site, agent) and machine.moving is not None:
                 unknown = replace(machine, moving=None, mode=None, since=at)
@@ -313,29 +316,31 @@ class Plant:
         key = (site, change.machine, change.guard)
         known = self._guards.get(key) or GuardNow(site, agent, change.machine, change.guard)
         self._know_machine(site, agent, change.machine)
-        said = Said(change.state, change.bypass, change.locked, change.quality)
-        self._put_said(replace(known, agent=agent), said, at)
+        self._put_said(agent, known, change, at)
 
-    def _put_said(self, known: GuardNow, said: Said, at: str, until: str | None = None) -> None:
-        """`at` is when it was said; `until`, when what was known before stopped being known (default `at`)."""
+    def _put_said(
+        self, agent: str, known: GuardNow, said: Said | GuardChanged, at: str, until: str | None = None
+    ) -> None:
+        """`at` is when `agent` said it; `until`, when what was known before stopped being known (default `at`)."""
         past = known.past
         if said.state is not GuardState.UNKNOWN:
             past = None
         elif known.state is not GuardState.UNKNOWN:
             past = Past(known.state, known.since, until or at)
         is_new = said.state is not known.state or known.since is None
-        self._guards.put(
-            (known.site, known.machine, known.guard),
-            replace(
-                known,
-                state=said.state,
-                bypass=said.bypass,
-                locked=said.locked,
-                quality=said.quality,
-                since=at if is_new else known.since,
-                past=past,
-            ),
+        now = GuardNow(  # field by field, as in `_advance`
+            known.site,
+            agent,
+            known.machine,
+            known.guard,
+            said.state,
+            said.bypass,
+            said.locked,
+            said.quality,
+            at if is_new else known.since,
+            past,
         )
+        self._guards.put((known.site, known.machine, known.guard), now)
 
     def _know_machine(self, site: str, agent: str, machine: str) -> MachineNow:
         known = self._machines.get((site, machine))
@@ -356,6 +361,6 @@ class Plant:
             self._know_machine(site, agent, machine)
             for name, code in guards.items():
                 known = self._guards.get((site, machine, name)) or GuardNow(site, agent, machine, name)
-                self._put_said(replace(known, agent=agent), read_code(code), at)
+                self._put_said(agent, known, read_code(code), at)
         for machine, motion in report.machines.items():
             self._put_machine(self._know_machine(site, agent, machine), motion, at)

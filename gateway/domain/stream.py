@@ -93,6 +93,10 @@ class Next:
     second_agent: bool = False
 
 
+_NEXT = Next()
+"""What nearly every event is: in its turn, and nothing to say about it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Duplicate:
     """It is held already."""
@@ -136,7 +140,8 @@ def judge(event: Event, held: Holdings, health: Health | None) -> Verdict:
         lost = _lost_history(event, held, health)
         if lost is None:
             return Ahead(None)
-        return Next(event.prev != last.hash, lost, second_agent=_is_followed(event.epoch, held))
+        is_broken, is_second = event.prev != last.hash, _is_followed(event.epoch, held)
+        return Next(is_broken, lost, second_agent=is_second) if is_broken or lost or is_second else _NEXT
     if last is None and event.seq == 1:
         start = _judge_start(event, held, health)
         if start is not None:

@@ -13,6 +13,7 @@ from typing import TypeAlias
 from edge_agent.wire.codec import INTEGER_MAX
 from edge_agent.wire.event import (
     Basis,
+    ClockState,
     Event,
     EventKind,
     Json,

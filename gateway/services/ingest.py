@@ -345,9 +345,9 @@ def _anchors_of(events: Sequence[tuple[Event, str]]) -> Mapping[BootKey, Anchor]
     """The first synchronised event of each boot in a batch: it tells the time of those before it, too."""
     anchors: dict[BootKey, Anchor] = {}
     for event, _ in events:
-        anchor = anchor_of(event)
-        if anchor is not None:
-            anchors.setdefault((event.site, event.agent, event.boot), anchor)
+        key = (event.site, event.agent, event.boot)
+        if key not in anchors and (anchor := anchor_of(event)) is not None:
+            anchors[key] = anchor
     return anchors
 
 

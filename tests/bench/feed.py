@@ -111,7 +111,7 @@ def _opening(
     yield mint.add(
         GuardChanged(machine, door, GuardState.OPEN, GuardState.CLOSED_LOCKED, None, False, Quality.GOOD)
     )
-    occurrence = f"{mint._agent}-{count:08d}"  # noqa: SLF001 - of this module
+    occurrence = f"{mint._agent}-{count:08d}"
     evidence: dict[str, Json] = {
         "signals": {"ch_a": False, "ch_b": False, "locked": False, "running": True},
         "registers": {"plc1/di/0": 0, "plc1/di/1": 0, "plc1/di/2": 0, "plc1/di/4": 1},
@@ -122,9 +122,7 @@ def _opening(
         "held_max_ms": 1200,
     }
     yield mint.add(
-        ViolationRaised(
-            machine, door, None, rule, priority, Basis.PROVEN, occurrence, since, None, evidence
-        )
+        ViolationRaised(machine, door, None, rule, priority, Basis.PROVEN, occurrence, since, None, evidence)
     )
     standing[occurrence] = OpenOccurrence(
         occurrence, rule, machine, door, None, priority, Basis.PROVEN, since, None
@@ -159,9 +157,7 @@ def _opening(
         GuardChanged(machine, door, GuardState.CLOSED_LOCKED, GuardState.OPEN, None, True, Quality.GOOD)
     )
     yield mint.add(
-        ViolationCleared(
-            occurrence, rule, machine, door, None, priority, since, "closed", 1400, 1400, 1400
-        )
+        ViolationCleared(occurrence, rule, machine, door, None, priority, since, "closed", 1400, 1400, 1400)
     )
     del standing[occurrence]
 

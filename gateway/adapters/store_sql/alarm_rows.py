@@ -7,7 +7,7 @@ one statement for many rows costs a tenth of as many statements.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 from sqlalchemy import Connection, RowMapping, select, update
@@ -29,7 +29,9 @@ from gateway.ports import OpenRow
 ACTIVE, CLEARED = "active", "cleared"
 """`state` of a violation."""
 
-_VIOLATION_FIELDS = tuple(name for name in VIOLATIONS.columns.keys() if name not in ("since_ms", "state"))
+_VIOLATION_FIELDS = tuple(
+    column.name for column in VIOLATIONS.columns if column.name not in ("since_ms", "state")
+)
 """Columns that are fields of `Violation`; the other two follow from them."""
 
 

@@ -9,7 +9,18 @@ import json
 from collections.abc import Sequence
 from typing import cast
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, bindparam, exists, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    RowMapping,
+    Select,
+    and_,
+    bindparam,
+    exists,
+    func,
+    select,
+    update,
+)
 
 from edge_agent.wire.chain import canonical
 from edge_agent.wire.event import Json
@@ -24,7 +35,8 @@ OUTCOME_MAX_CHARS = 500
 
 
 _OF_ALARM = select(NOTICES).where(NOTICES.c.alarm == bindparam("alarm")).order_by(NOTICES.c.number)
-"""Built once: the end of every alarm asks it."""
+_SETTLE = update(NOTICES).where(NOTICES.c.key == bindparam("settled"))
+"""Built once, both: in a flood they are needed for every alarm."""
 
 
 class SqlNoticeRows(RowsBase):
@@ -33,6 +45,8 @@ class SqlNoticeRows(RowsBase):
     def __init__(self, connection: Connection, now_ms: int) -> None:
         super().__init__(connection, now_ms)
         self._decided: dict[str, dict[str, object]] = {}
+        self._decided_of: set[int | None] = set()
+        """Alarms of `_decided`."""
 
     def flush(self) -> None:
         """Write what was decided."""
@@ -40,13 +54,15 @@ class SqlNoticeRows(RowsBase):
         self._write_decided()
 
     def _write_decided(self) -> None:
-        self._insert_new(NOTICES, NOTICES.c.key, list(self._decided.values()))
+        self._insert_new(NOTICES, "key", list(self._decided.values()))
         self._decided.clear()
+        self._decided_of.clear()
 
     def add_notice(self, notice: Notice) -> None:
         """Keep a decision; one whose key is there already changes nothing."""
         if notice.key in self._decided:
             return
+        self._decided_of.add(notice.alert.alarm)
         self._decided[notice.key] = {
             "key": notice.key,
             "alarm": notice.alert.alarm,
@@ -66,7 +82,8 @@ class SqlNoticeRows(RowsBase):
 
     def notices_of(self, alarm: int) -> Sequence[NoticeNow]:
         """Every notice of an alarm, in the order of decision."""
-        self._write_decided()
+        if alarm in self._decided_of:
+            self._write_decided()
         found = self._connection.execute(_OF_ALARM, {"alarm": alarm})
         return [load_notice(row) for row in found.mappings()]
 
@@ -143,9 +160,10 @@ class SqlNoticeRows(RowsBase):
         self._connection.execute(update(NOTICES).where(waiting).values(later))
 
     def _settle(self, key: str, state: NoticeState, outcome: str | None) -> None:
-        self._write_decided()
+        if key in self._decided:
+            self._write_decided()
         values = {"state": state.value, "changed_ms": self.now_ms, "outcome": outcome}
-        self._connection.execute(update(NOTICES).where(NOTICES.c.key == key).values(values))
+        self._connection.execute(_SETTLE, {"settled": key, **values})
 
     def _is_next(self, channel: str) -> ColumnElement[bool]:
         """Pending, and no earlier notice of the same alarm to the same person by the same channel is."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection
 
 from edge_agent.wire.event import Unrecognised
 from gateway.adapters.store_sql.alarm_rows import SqlAlarmRows
@@ -64,15 +64,19 @@ class SqlRecording(SqlStreamRows, SqlIntakeRows, SqlAlarmRows, SqlNoticeRows, Sq
     def flush(self) -> None:
         """Write the entries that were kept back, and what the mixins kept back."""
         super().flush()
-        if self._unwritten:
-            self._connection.execute(insert(JOURNAL), self._unwritten)
-            self._unwritten = []
+        self._insert(JOURNAL, self._unwritten)
+        self._unwritten = []
 
 
 def _journal_row(entry: Entry, stored: StoredBody, link: str) -> dict[str, object]:
     """An entry as a row of the journal table: its bytes, and the columns that look-ups need."""
     body = entry.body
-    row: dict[str, object] = {
+    edge = body.event if isinstance(body, EdgeEvent) else None
+    source: object = body if edge is None else edge
+    subject: object = source if edge is None else edge.body
+    if isinstance(subject, Unrecognised):
+        subject = None
+    return {
         "position": entry.position,
         "recorded_at_ms": entry.recorded_at_ms,
         "kind": stored.kind.value,
@@ -80,16 +84,13 @@ def _journal_row(entry: Entry, stored: StoredBody, link: str) -> dict[str, objec
         "occurred_at": stored.occurred_at,
         "marks": " ".join(stored.marks),
         "link": link,
+        "site": getattr(source, "site", None),
+        "agent": getattr(source, "agent", None),
+        "event_kind": None if edge is None else edge.kind,
+        "epoch": None if edge is None else edge.epoch,
+        "seq": None if edge is None else edge.seq,
+        "hash": None if edge is None else edge.hash,
+        "machine": getattr(subject, "machine", None),
+        "guard": getattr(subject, "guard", None),
+        "occurrence": getattr(subject, "occurrence", None),
     }
-    subject: object = body
-    if isinstance(body, EdgeEvent):
-        event = body.event
-        row |= {"site": event.site, "agent": event.agent, "epoch": event.epoch, "seq": event.seq}
-        row |= {"hash": event.hash, "event_kind": event.kind}
-        subject = None if isinstance(event.body, Unrecognised) else event.body
-    else:
-        row |= {"site": getattr(body, "site", None), "agent": getattr(body, "agent", None)}
-        row |= {"epoch": None, "seq": None, "hash": None, "event_kind": None}
-    for name in ("machine", "guard", "occurrence"):
-        row[name] = getattr(subject, name, None)
-    return row

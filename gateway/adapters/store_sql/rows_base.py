@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cache
 
-from sqlalchemy import Column, Connection, Table
+from sqlalchemy import Compiled, Connection, Dialect, Table
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql.compiler import SQLCompiler
 
 from gateway.domain.journal import Entry
 
@@ -34,26 +35,53 @@ class RowsBase:
     def flush(self) -> None:
         """Write what was kept back to be written together; a mixin that overrides this calls `super()` first."""
 
+    def _insert(self, table: Table, rows: Sequence[Mapping[str, object]]) -> None:
+        """Insert whole rows."""
+        self._write(_compile_insert(table, self._connection.dialect), rows)
+
+    def _insert_new(self, table: Table, key: str, rows: Sequence[Mapping[str, object]]) -> None:
+        """Insert whole rows; one whose `key`, which is unique, is there already changes nothing."""
+        self._write(_compile_insert_new(table, key, self._connection.dialect), rows)
+
     def _upsert(self, table: Table, rows: Sequence[Mapping[str, object]]) -> None:
         """Insert whole rows; one whose primary key is there already is replaced."""
-        if rows:
-            self._connection.execute(_upserting(table, self._connection.dialect.name), rows)
+        self._write(_compile_upsert(table, self._connection.dialect), rows)
 
-    def _insert_new(self, table: Table, key: Column[str], rows: Sequence[Mapping[str, object]]) -> None:
-        """Insert whole rows; one whose `key`, which is unique, is there already changes nothing."""
-        if rows:
-            statement = _inserting(table, self._connection.dialect.name)
-            self._connection.execute(statement.on_conflict_do_nothing(index_elements=[key]), rows)
+    def _write(self, compiled: Compiled, rows: Sequence[Mapping[str, object]]) -> None:
+        """Hand rows to the driver as they are: they hold only what it knows (text, integers, bytes, None)."""
+        if not rows:
+            return
+        names = compiled.positiontup if isinstance(compiled, SQLCompiler) else None
+        values = rows if names is None else [tuple([row[name] for name in names]) for row in rows]
+        self._connection.exec_driver_sql(str(compiled), values)
 
 
-def _inserting(table: Table, dialect: str) -> sqlite.Insert | postgresql.Insert:
+def _insert_into(table: Table, dialect: Dialect) -> sqlite.Insert | postgresql.Insert:
     """The two databases have the same clauses for what is there already, and SQLAlchemy a construct for each."""
-    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+    return sqlite.insert(table) if dialect.name == "sqlite" else postgresql.insert(table)
 
 
 @cache
-def _upserting(table: Table, dialect: str) -> sqlite.Insert | postgresql.Insert:
-    statement = _inserting(table, dialect)
+def _compile_insert(table: Table, dialect: Dialect) -> Compiled:
+    return _compile(_insert_into(table, dialect), table, dialect)
+
+
+@cache
+def _compile_insert_new(table: Table, key: str, dialect: Dialect) -> Compiled:
+    statement = _insert_into(table, dialect).on_conflict_do_nothing(index_elements=[key])
+    return _compile(statement, table, dialect)
+
+
+@cache
+def _compile_upsert(table: Table, dialect: Dialect) -> Compiled:
+    statement = _insert_into(table, dialect)
     keys = list(table.primary_key.columns)
     changed = {column.name: column for column in statement.excluded if column.name not in table.primary_key}
-    return statement.on_conflict_do_update(index_elements=keys, set_=changed)
+    statement = statement.on_conflict_do_update(index_elements=keys, set_=changed)
+    return _compile(statement, table, dialect)
+
+
+def _compile(statement: sqlite.Insert | postgresql.Insert, table: Table, dialect: Dialect) -> Compiled:
+    """Its text for rows that hold every column but a key that the database counts itself."""
+    names = [column.name for column in table.columns if column is not table.autoincrement_column]
+    return statement.compile(dialect=dialect, column_keys=names)

@@ -43,7 +43,9 @@ _FIND_EVENT = select(JOURNAL.c.hash, JOURNAL.c.position, JOURNAL.c.payload).wher
     JOURNAL.c.epoch == _EPOCH,
     JOURNAL.c.seq == bindparam("seq"),
 )
-_FIND_BOOT = select(BOOTS).where(BOOTS.c.site == _SITE, BOOTS.c.agent == _AGENT, BOOTS.c.boot == bindparam("boot"))
+_FIND_BOOT = select(BOOTS).where(
+    BOOTS.c.site == _SITE, BOOTS.c.agent == _AGENT, BOOTS.c.boot == bindparam("boot")
+)
 _OPEN_GAPS = select(GAPS).where(
     GAPS.c.site == _SITE, GAPS.c.agent == _AGENT, GAPS.c.filled_at_ms.is_(None), GAPS.c.final_at_ms.is_(None)
 )
@@ -168,9 +170,7 @@ class SqlStreamRows(RowsBase):
         """A synchronised event of this boot of the agent's machine, or None."""
         key = (site, agent, boot)
         if key not in self._anchors:
-            found = self._connection.execute(
-                _FIND_BOOT, {"site": site, "agent": agent, "boot": boot}
-            ).first()
+            found = self._connection.execute(_FIND_BOOT, {"site": site, "agent": agent, "boot": boot}).first()
             self._anchors[key] = None if found is None else Anchor(found.at, found.mono_ms)
         return self._anchors[key]
 
@@ -193,19 +193,19 @@ class SqlStreamRows(RowsBase):
         row.last, row.last_position, row.is_changed = event.position, position, True
 
     def _note_boot(self, event: Event) -> None:
+        key = (event.site, event.agent, event.boot)
+        known = self.boot_anchor(*key)
+        if known is not None and event.mono_ms - known.mono_ms < ANCHOR_AGE_MAX_MS:
+            return
         fresh = anchor_of(event)
         if fresh is None:
             return
-        key = (event.site, event.agent, event.boot)
-        known = self.boot_anchor(*key)
         values = {"at": fresh.at, "mono_ms": fresh.mono_ms}
         if known is None:
             row = {"site": event.site, "agent": event.agent, "boot": event.boot, **values}
             self._connection.execute(insert(BOOTS), row)
-        elif fresh.mono_ms - known.mono_ms >= ANCHOR_AGE_MAX_MS:
-            self._connection.execute(update(BOOTS).where(*_boot_key(*key)).values(values))
         else:
-            return
+            self._connection.execute(update(BOOTS).where(*_boot_key(*key)).values(values))
         self._anchors[key] = fresh
 
     def _note_gap(self, found: GapFound) -> None:
