@@ -88,6 +88,45 @@ async def test_what_agents_publish_arrives_in_order_and_states_and_acks_do_not(
     hang_up(client)
 
 
+async def demand_all(intake: PahoIntake, port: int) -> None:
+    """Small and large messages, more than one read holds, arrive whole and in order; `port` is a plain listener's."""
+    await until(lambda: intake.problem is None)
+    client = talk(port)
+    sent = [str(n).encode() * (n % 10 * 100) for n in range(300)]
+    for payload in sent:
+        client.publish(EVENTS, payload, 1)
+    assert [message.payload for message in await take(intake, len(sent))] == sent
+    intake.publish_retained(ACK, b"ack")
+    heard: list[bytes] = []
+    client.on_message = lambda _client, _data, message: heard.append(bytes(message.payload))
+    client.subscribe(ACK, 1)
+    await until(lambda: heard == [b"ack"])
+    hang_up(client)
+
+
+async def test_websockets_carry_the_same(tmp_path: Path) -> None:
+    port = free_port()
+    # its websockets library cannot listen on an address, but can on an interface
+    extra = f"listener {port}\nbind_interface lo\nprotocol websockets"
+    with Mosquitto(tmp_path / "broker", extra_conf=extra) as broker:
+        intake = PahoIntake(BrokerAccess("127.0.0.1", port, "gateway", web_path="/mqtt"))
+        intake.open()
+        await demand_all(intake, broker.port)
+        await intake.close()
+
+
+async def test_tls_carries_the_same(tmp_path: Path) -> None:
+    authority, port = Authority(tmp_path), free_port()
+    signed = authority.sign("127.0.0.1")
+    extra = f"listener {port} 127.0.0.1\ncertfile {signed.cert_file}\nkeyfile {signed.key_file}"
+    with Mosquitto(tmp_path / "broker", extra_conf=extra) as broker:
+        access = BrokerAccess("127.0.0.1", port, "gateway", is_tls=True, ca_file=authority.ca_file)
+        intake = PahoIntake(access)
+        intake.open()
+        await demand_all(intake, broker.port)
+        await intake.close()
+
+
 async def test_what_the_broker_had_kept_says_so(mosquitto: Mosquitto) -> None:
     client = talk(mosquitto.port)
     client.publish(topic(SITE, AGENT, Channel.HEALTH), b"old", 1, retain=True).wait_for_publish(10)
