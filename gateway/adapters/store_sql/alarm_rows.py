@@ -79,6 +79,7 @@ class SqlAlarmRows(RowsBase):
             table.event_kind.in_(kinds),
             table.position >= since.position,
         )
+        self.flush()
         for row in self._connection.execute(told).all():
             event = decode(bytes(row.payload))
             undated = (

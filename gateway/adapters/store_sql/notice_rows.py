@@ -154,6 +154,7 @@ class SqlNoticeRows(RowsBase):
 
     def shift_notices(self, leap_ms: int) -> None:
         """The gateway's time leaps: what waits goes on waiting as long as before."""
+        self._write_decided()
         waiting = NOTICES.c.state.in_((NoticeState.PENDING.value, NoticeState.WITHDRAWN.value))
         times = (NOTICES.c.not_before_ms, NOTICES.c.next_try_ms, NOTICES.c.changed_ms)
         later = {column.name: column + leap_ms for column in times}
