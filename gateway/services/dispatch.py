@@ -18,9 +18,10 @@ Source: the outside contract, section 4; the pipeline (decide, act, record; retr
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+import contextlib
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, TypeVar, assert_never
+from typing import Final, TypeAlias, TypeVar, assert_never
 
 from gateway.domain.book import touches_alarms
 from gateway.domain.findings import OpenFindings, Subject, raise_finding
@@ -53,8 +54,19 @@ FAILING_ATTEMPTS: Final = 5
 JOURNAL_RETRY_S: Final = 1.0
 """Pause while the journal cannot be written; what was sent meanwhile is written down when it can."""
 
+LOOK_AHEAD: Final = 64
+"""Notices taken from the journal at once. In a flood the journal has its hands full: sends must not wait for a turn of it
+each, and what ended meanwhile is written down in one."""
+
 DRAIN_S: Final = 3.0
 """How long sends under way may take to finish at a stop: the whole stop has 5 s."""
+
+SETTLE_S: Final = 1.0
+"""How long writing down what they came to may take after that."""
+
+
+Ended: TypeAlias = tuple[NoticeNow, Delivered | Retryable | Rejected]
+"""An attempt, and what became of it."""
 
 
 class Dispatch:
@@ -95,49 +107,67 @@ class Dispatch:
 
 
 class _Lane:
-    """One channel: what is under way, and when to look again."""
+    """One channel: what waits, what is under way, what has an outcome that is not written down yet."""
 
     def __init__(self, channel: str, notifier: Notifier, desk: _Desk) -> None:
         self.channel = channel
         self.woken = asyncio.Event()
         self._notifier = notifier
         self._desk = desk
+        self._waiting: deque[NoticeNow] = deque()
         self._under_way: dict[str, asyncio.Task[None]] = {}
+        self._ended: list[Ended] = []
         self._failure: BaseException | None = None
 
     async def run(self, advance: Advance) -> None:
         try:
             while self._failure is None:
                 self.woken.clear()
-                await wait_alive(self.woken, await self._start_due(advance), advance)
+                await wait_alive(self.woken, await self._turn(advance), advance)
                 advance()
         finally:
+            self._waiting.clear()
             if self._under_way:
                 await asyncio.wait(self._under_way.values(), timeout=DRAIN_S)
             for task in self._under_way.values():
                 task.cancel()
+            with contextlib.suppress(TimeoutError):  # what is not written down is sent again under its key
+                async with asyncio.timeout(SETTLE_S):
+                    await self._desk.turn(self.channel, self._ended, 0, unwatched)
         raise self._failure
 
-    async def _start_due(self, advance: Advance) -> float | None:
-        """Start what may start; seconds until more is due, None when only news or an end can bring more."""
-        due, wait_s = await self._desk.due(self.channel, IN_FLIGHT_MAX + len(self._under_way), advance)
-        for now in due:
-            key = now.notice.key
-            if key not in self._under_way and len(self._under_way) < IN_FLIGHT_MAX:
-                self._under_way[key] = task = asyncio.create_task(self._send(now), name=f"send.{key}")
-                task.add_done_callback(self._end)
+    async def _turn(self, advance: Advance) -> float | None:
+        """Write down what ended, see what is due; seconds until more is, None when only news or an end can bring more."""
+        ended, self._ended = self._ended, []
+        limit = LOOK_AHEAD + len(self._under_way)
+        due, wait_s = await self._desk.turn(self.channel, ended, limit, advance)
+        # what ended meanwhile is due still for the journal, which does not know
+        unwritten = {now.notice.key for now, _ in self._ended}
+        self._waiting = deque(
+            now for now in due if now.notice.key not in self._under_way and now.notice.key not in unwritten
+        )
+        self._start()
         return wait_s
+
+    def _start(self) -> None:
+        """Start what may start: the urgent first, as they wait."""
+        while self._waiting and len(self._under_way) < IN_FLIGHT_MAX:
+            now = self._waiting.popleft()
+            key = now.notice.key
+            self._under_way[key] = task = asyncio.create_task(self._send(now), name=f"send.{key}")
+            task.add_done_callback(self._end)
 
     def _end(self, task: asyncio.Task[None]) -> None:
         """A mistake of ours in a send ends the lane, and with it the process: nobody else would hear of it."""
         if not task.cancelled() and (mistake := task.exception()) is not None:
             self._failure = mistake
+        self._start()
         self.woken.set()
 
     async def _send(self, now: NoticeNow) -> None:
         try:
             outcome = await self._notifier.send(now.notice.alert)
-            await self._desk.settle(now, outcome)
+            self._ended.append((now, outcome))
         finally:
             del self._under_way[now.notice.key]
 
@@ -151,21 +181,23 @@ class _Desk:
         self._findings = findings
         self.counts: Counter[tuple[str, str]] = Counter()
 
-    async def due(
-        self, channel: str, limit: int, advance: Advance
+    async def turn(
+        self, channel: str, ended: Sequence[Ended], limit: int, advance: Advance
     ) -> tuple[Sequence[NoticeNow], float | None]:
-        """What is to be sent by `channel` now, and the seconds until the next retry, if one is to come."""
+        """Write down what became of attempts, and what that says of their channel.
+
+        Returns what is to be sent by `channel` now, and the seconds until the next retry, if one is to come.
+        """
+        for now, outcome in ended:
+            self.counts[now.notice.channel, type(outcome).__name__.lower()] += 1
 
         def work(recording: Recording) -> tuple[Sequence[NoticeNow], int | None]:
+            for now, outcome in ended:
+                self._settle(recording, now, outcome)
             return recording.due_notices(channel, limit), recording.next_try_ms(channel)
 
         due, next_ms = await self._write(work, advance)
         return due, None if next_ms is None else max(0, next_ms - self._clock.utc_ms()) / 1000
-
-    async def settle(self, now: NoticeNow, outcome: Delivered | Retryable | Rejected) -> None:
-        """Write down what became of an attempt, and what that says of its channel."""
-        self.counts[now.notice.channel, type(outcome).__name__.lower()] += 1
-        await self._write(lambda recording: self._settle(recording, now, outcome))
 
     async def bury_orphans(self, channels: Sequence[str]) -> None:
         """Notices for channels that are configured no more are dead letters."""

@@ -182,6 +182,10 @@ class Live:
     async def _follow(self, advance: Advance) -> None:
         while True:
             self._committed.clear()
+            if not self._clients:  # nobody to render for: whoever comes begins after this, or catches up
+                self._head = self._journal.position
+                await wait_alive(self._committed, None, advance)
+                continue
             entries = await asyncio.to_thread(self._journal.entries_after, self._head, READ_MAX)
             for entry in entries:
                 frame = _Frame(entry.position, await self._payload(entry))

@@ -5,13 +5,24 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping
 
-from tests.bench import acquisition, configuration, end_to_end, hot_path, ingest, judging, verifying
+from tests.bench import (
+    acquisition,
+    backlog,
+    configuration,
+    end_to_end,
+    hot_path,
+    ingest,
+    judging,
+    verifying,
+)
 
 BENCHMARKS: Mapping[str, Callable[[], None]] = {
     "configuration": configuration.run,
     "hot-path": hot_path.run,
     "judging": judging.run,
     "ingest": ingest.run,
+    "burst": backlog.run_burst,
+    "backlog": backlog.run_backlog,
     "end-to-end": end_to_end.run,
 }
 """Those that take no options."""

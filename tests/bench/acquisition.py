@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from tests.bench.figures import percentile
+from tests.bench.figures import cores, cpu_seconds, percentile
 from tests.bench.observer import Counts, Observer, Seen
 from tests.servers import Mosquitto
 
@@ -100,7 +100,7 @@ class Figures:
 
 def run(seconds: float = WINDOW_S, rows: Sequence[Row] = ROWS) -> None:
     """Measure every row, agent and bare loop in turn, and print the table."""
-    own, rest = _cores()
+    own, rest = cores()
     os.sched_setaffinity(0, rest)
     for row in rows:
         print(f"{row.name}: {row.devices * row.points} guards, {row.points_per_s:,.0f} points/s", flush=True)
@@ -113,14 +113,6 @@ def run(seconds: float = WINDOW_S, rows: Sequence[Row] = ROWS) -> None:
                 continue
             bare = _measure_bare(row, folder, own, seconds)
         _print(row, agent, bare)
-
-
-def _cores() -> tuple[set[int], set[int]]:
-    cores = sorted(os.sched_getaffinity(0))
-    if len(cores) < 2:
-        print("only one core: the measured process shares it with everything else")
-        return set(cores), set(cores)
-    return {cores[0]}, set(cores[1:])
 
 
 def _measure_agent(row: Row, folder: Path, core: set[int], seconds: float) -> Figures:
@@ -137,11 +129,11 @@ def _measure_agent(row: Row, folder: Path, core: set[int], seconds: float) -> Fi
             _await_rest(row, observer, pid, folder / "agent.log")
             told_ns = observer.last_ns
             time.sleep(SETTLE_S)
-            before, cpu_s = observer.counts(), _cpu_s(pid)
+            before, cpu_s = observer.counts(), cpu_seconds(pid)
             from_ns = time.monotonic_ns()
             time.sleep(seconds)
             window_s = (time.monotonic_ns() - from_ns) / 1e9
-            cpu_s = _cpu_s(pid) - cpu_s
+            cpu_s = cpu_seconds(pid) - cpu_s
             rss_mb = _rss_mb(pid)
             after = observer.counts()
             time.sleep(0.5)
@@ -177,10 +169,10 @@ def _measure_bare(row: Row, folder: Path, core: set[int], seconds: float) -> Fig
         command = ["-m", "tests.bench.bare_reader", *words]
         with _process(command, core, out) as pid:
             time.sleep(SETTLE_S)
-            cpu_s, from_ns = _cpu_s(pid), time.monotonic_ns()
+            cpu_s, from_ns = cpu_seconds(pid), time.monotonic_ns()
             time.sleep(seconds)
             window_s = (time.monotonic_ns() - from_ns) / 1e9
-            cpu_s, rss_mb = _cpu_s(pid) - cpu_s, _rss_mb(pid)
+            cpu_s, rss_mb = cpu_seconds(pid) - cpu_s, _rss_mb(pid)
             time.sleep(0.5)
         changes, _ = _read_log(log)
     lines = [json.loads(line) for line in out.read_text().splitlines()]
@@ -286,11 +278,6 @@ def _process(arguments: Sequence[str], core: set[int], out: Path) -> Iterator[in
     finally:
         child.send_signal(signal.SIGTERM)
         child.wait()
-
-
-def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _rss_mb(pid: int) -> float:

@@ -47,6 +47,7 @@ from gateway.services import ingest as ingest_module
 from gateway.services.ingest import Ingest
 from gateway.services.presence import PresenceWatch
 from tests.bench import feed
+from tests.bench.figures import cores
 from tests.servers import Mosquitto
 
 ROOT: Final = Path(__file__).parents[2]
@@ -70,7 +71,7 @@ class Figures:
 
 def run() -> None:
     """Measure and print."""
-    own, rest = _cores()
+    own, rest = cores()
     os.sched_setaffinity(0, rest)
     events = feed.mixed(AGENTS, EVENTS, int(time.time() * 1000))
     size = sum(len(payload) for _, payload in events) / len(events)
@@ -87,14 +88,6 @@ def run() -> None:
         with _Stopwatch() as watch:
             asyncio.run(_measure_alone(folder / "three.db", events))
         _print_stages(watch)
-
-
-def _cores() -> tuple[set[int], set[int]]:
-    cores = sorted(os.sched_getaffinity(0))
-    if len(cores) < 2:
-        print("only one core: the measured process shares it with everything else")
-        return set(cores), set(cores)
-    return {cores[0]}, set(cores[1:])
 
 
 def _print(what: str, figures: Figures) -> None:

@@ -386,3 +386,17 @@ def test_summaries_survive_a_restart(tmp_path: Path) -> None:
         assert [alert.event for alert in hook.alerts] == ["summary"]
 
     story(scene)
+
+
+def test_in_a_flood_what_ended_is_written_down_together_and_no_send_waits_for_it(tmp_path: Path) -> None:
+    async def scene() -> None:
+        hook = Receiver(takes_s=1.0)
+        async with alerting(tmp_path, TO_LI, hook=hook) as gateway:
+            commits: list[int] = []
+            await gateway.append(*(event(raised(f"P1-{n}"), seq=n + 2) for n in range(40)))
+            gateway.journal.subscribe(lambda entries: commits.append(len(entries)))
+            await asyncio.sleep(40 / IN_FLIGHT_MAX + 0.5)
+            assert len(set(hook.keys())) == len(hook.got) == 40
+            assert len(commits) < 40
+
+    story(scene)

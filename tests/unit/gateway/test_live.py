@@ -28,6 +28,10 @@ class FakeJournal:
         for listener in tuple(self.listeners):
             listener(self.entries[-count:])
 
+    @property
+    def position(self) -> int:
+        return len(self.entries)
+
     def entries_after(self, position: int, limit: int) -> Sequence[Entry]:
         return self.entries[position : position + limit]
 
@@ -223,3 +227,25 @@ async def test_no_tick_vouches_for_a_page_while_the_journal_cannot_be_written(
         assert not done
         journal.failing_since_ms = None
         assert b"event: tick" in await asyncio.wait_for(waiting, 10)
+
+
+async def test_nothing_is_rendered_while_nobody_looks_and_whoever_comes_sees_what_happens_next() -> None:
+    journal = FakeJournal()
+    rendered: list[int] = []
+
+    async def render(entry: Entry) -> Sequence[Message]:
+        rendered.append(entry.position)
+        return await two_messages(entry)
+
+    live = Live(journal, FixedClock(), render, 0)  # type: ignore[arg-type]
+    task = asyncio.create_task(live.run())
+    journal.commit(50)
+    await settled(journal, live)
+    assert rendered == []
+    stream = live.stream(None)
+    await anext(stream)
+    journal.commit(1)
+    assert [event.id for event in await take(stream, 2)] == [None, 51]
+    assert rendered == [51]
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
