@@ -86,7 +86,7 @@ _GATEWAY: Final = """\
 http: {{listen: "127.0.0.1:{http}"}}
 mqtt: {{url: "{mqtt}"}}
 journal: {{url: "sqlite:///gateway.db"}}
-people: {{ops: {{name: {{en: Operations}}}}}}
+people: {{ops: {{name: {{zh: 值班, en: Operations}}}}}}
 channels: {{hook: {{kind: webhook, url: "http://127.0.0.1:{hook}/"}}}}
 routes: [{{match: {{priority: [P1, P2]}}, to: [ops], via: [hook]}}]
 """
@@ -189,9 +189,9 @@ def _deliver(bodies: Iterable[Body], at_ms: int) -> _Delivered:
             for file, text in (("agent.yaml", _AGENT), ("gateway.yaml", _GATEWAY)):
                 (folder / file).write_text(text.format(**values), encoding="utf-8")
             with _process("gateway", own, folder) as gateway, _process("edge_agent", rest, folder):
-                before_s = cpu_seconds(gateway)
-                _await_journaled(folder, tail)
-                cpu_s = cpu_seconds(gateway) - before_s
+                before_s = cpu_seconds(gateway.pid)
+                _await_journaled(folder, tail, gateway)
+                cpu_s = cpu_seconds(gateway.pid) - before_s
                 time.sleep(2 * TOLD_AIM_S)
         events = _read_journal(folder)[:tail]
     offset_s = time.time() - time.monotonic()
@@ -231,8 +231,8 @@ def _fill(folder: Path, bodies: Iterable[Body], at_ms: int) -> int:
 
 
 @contextmanager
-def _process(module: str, core: set[int], folder: Path) -> Iterator[int]:
-    """One of our programs on its core, with its file as configuration; its id."""
+def _process(module: str, core: set[int], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """One of our programs on its core, with its file as configuration."""
     file = {"gateway": "gateway.yaml", "edge_agent": "agent.yaml"}[module]
     words = ["taskset", "-c", ",".join(map(str, core)), sys.executable, "-m", module, "run", file]
     path = f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
@@ -241,19 +241,19 @@ def _process(module: str, core: set[int], folder: Path) -> Iterator[int]:
             words, cwd=folder, env={**os.environ, "PYTHONPATH": path}, stdout=log, stderr=log
         )
     try:
-        yield child.pid
-        if child.poll() is not None:
-            raise SystemExit(f"{module} ended: {(folder / f'{module}.log').read_text()[-1000:]}")
+        yield child
     finally:
         child.send_signal(signal.SIGTERM)
         child.wait()
 
 
-def _await_journaled(folder: Path, count: int) -> None:
+def _await_journaled(folder: Path, count: int, gateway: subprocess.Popen[bytes]) -> None:
     deadline, held = time.monotonic() + TIMEOUT_S, 0
     while held < count:
         if time.monotonic() > deadline:
             raise SystemExit(f"after {TIMEOUT_S:.0f} s {held} of {count} events are journaled")
+        if gateway.poll() is not None:
+            raise SystemExit(f"the gateway ended: {(folder / 'gateway.log').read_text()[-1000:]}")
         time.sleep(0.1)
         with contextlib.suppress(sqlite3.Error), _journal(folder) as database:
             found = database.execute("SELECT sum(last_seq) FROM epochs").fetchone()
