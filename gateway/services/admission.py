@@ -186,9 +186,7 @@ class Admission:
         self.outcome.seen.add(subject)
         if self._findings.find(subject) is None:
             position = self._recording.next_position
-            self._recording.append(
-                raise_finding(subject, position, self._received_at, detail, priority)
-            )
+            self._recording.append(raise_finding(subject, position, self._received_at, detail, priority))
 
     def clear(self, subject: Subject, reason: str) -> None:
         """End a finding, if it is open."""
