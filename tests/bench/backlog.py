@@ -3,7 +3,7 @@
     agent's store ──▶ agent ──▶ mosquitto ──▶ gateway ──▶ journal, webhook
                      └──── core B ──────┘    └─ core A ─┘
 
-The burst: 25 600 guards that flip in one poll, a P1 raised on each of 256 machines among them; the last must be in the
+The burst: 25 600 guards that flip in one poll, a P1 raised on nearly each of 256 machines among them; the last must be in the
 journal within 5 s of the first, and every P1 at the webhook within 2 s of its own entry. The backlog: a day at ten
 times the design rate of a quarter of an event a second, drained at 2 000 a second. Every event must be there, once, in
 order. Times are the gateway's (of journal entries) and this process's wall clock (of the webhook): one machine, one clock.
@@ -48,13 +48,16 @@ from edge_agent.wire.event import (
 from gateway.domain.instants import iso_utc
 from tests.bench import feed
 from tests.bench.figures import cores, cpu_seconds, percentile
-from tests.server_process import free_port
+from tests.server_process import accepts_connections, free_port
 from tests.servers import Mosquitto
-from tests.whole_plant import Mailbox
+from tests.whole_plant import Mailbox, wait_for
 
 ROOT: Final = Path(__file__).parents[2]
 BURST_MACHINES: Final = 256
 BURST_GUARDS: Final = 100
+QUIET_MACHINES: Final = 10
+"""At the burst's end: the state report after it knows of no violation, and takes back what it meets in one batch."""
+
 BURST_AIM_S: Final = 5.0
 TOLD_AIM_S: Final = 2.0
 BACKLOG: Final = 216_000
@@ -62,8 +65,9 @@ BACKLOG_AIM_PER_S: Final = 2000
 COMMIT: Final = 500
 """Events in one commit of the agent."""
 
-START_S: Final = 4
-"""From the burst's label to its first event on the wire: the agent must start and connect, which no running one must."""
+START_S: Final = 20
+"""The burst is labelled so far ahead: the agent must start and connect first, which no running one must, and what is older
+than five seconds on arrival would be held back as late news."""
 
 TIMEOUT_S: Final = 900.0
 
@@ -110,6 +114,8 @@ def run_burst() -> None:
     _say(f"burst: {len(events)} events journaled", _span_s(events), BURST_AIM_S, delivered)
     raised = {item.occurrence: item.recorded_ms for item in events if item.occurrence}
     delays_s = [(told[name] - at_ms) / 1000 for name, at_ms in raised.items() if name in told]
+    if len(delays_s) < len(raised):
+        raise SystemExit(f"only {len(delays_s)} of {len(raised)} P1 were told")
     print(
         f"burst: {len(delays_s)} of {len(raised)} P1 told, half of them within {percentile(delays_s, 50):.2f} s"
     )
@@ -163,6 +169,8 @@ def _flips(since: str) -> Iterator[Body]:
             yield GuardChanged(
                 f"m{machine}", f"d{guard}", GuardState.OPEN, GuardState.CLOSED, None, None, Quality.GOOD
             )
+        if machine >= BURST_MACHINES - QUIET_MACHINES:
+            continue
         yield ViolationRaised(
             f"m{machine}",
             "d0",
@@ -185,14 +193,17 @@ def _deliver(bodies: Iterable[Body], at_ms: int) -> _Delivered:
         folder = Path(name)
         tail = _fill(folder, bodies, at_ms)
         with Mosquitto(folder / "broker") as broker:
-            values = {"mqtt": broker.url, "modbus": free_port(), "http": free_port(), "hook": mailbox.port}
+            http = free_port()
+            values = {"mqtt": broker.url, "modbus": free_port(), "http": http, "hook": mailbox.port}
             for file, text in (("agent.yaml", _AGENT), ("gateway.yaml", _GATEWAY)):
                 (folder / file).write_text(text.format(**values), encoding="utf-8")
-            with _process("gateway", own, folder) as gateway, _process("edge_agent", rest, folder):
-                before_s = cpu_seconds(gateway.pid)
-                _await_journaled(folder, tail, gateway)
-                cpu_s = cpu_seconds(gateway.pid) - before_s
-                time.sleep(2 * TOLD_AIM_S)
+            with _process("gateway", own, folder) as gateway:
+                wait_for("the gateway answers", lambda: accepts_connections(http), timeout_s=TIMEOUT_S)
+                with _process("edge_agent", rest, folder):
+                    before_s = cpu_seconds(gateway.pid)
+                    _await_journaled(folder, tail, gateway)
+                    cpu_s = cpu_seconds(gateway.pid) - before_s
+                    time.sleep(2 * TOLD_AIM_S)
         events = _read_journal(folder)[:tail]
     offset_s = time.time() - time.monotonic()
     told_ms: dict[str, float] = {}
