@@ -248,7 +248,7 @@ class Gateway:
             turn_ms = TURN_MS + self._settings.influxdb.timeout_ms
             work["historian"] = self.historian.run(self.pulse.join("historian", turn_ms))
         if self.shipping is not None:
-            work["heads"] = self.shipping.run()
+            work["heads"] = self.shipping.run(self._join("heads"))
         async with asyncio.TaskGroup() as tasks:
             for name, job in work.items():
                 tasks.create_task(job, name=name)

@@ -20,7 +20,9 @@ from gateway.app.exits import Exit
 from gateway.domain.access import Role
 from gateway.ports import JournalUnavailable
 from gateway.services.heads import HeadShipping, HeadsNotWritten
+from gateway.services.pulse import COMMIT_MS, LOOK_S, Pulse, feed_watchdog
 from tests.board_rig import board_rig, tell_busy_plant
+from tests.simulation.virtual_loop import run_virtual, settle, virtual_loop
 
 CONFIG = "mqtt: {url: mqtt://127.0.0.1:1}\njournal: {url: sqlite:///gateway.db}\n"
 
@@ -84,6 +86,31 @@ async def test_readiness_is_told_whether_heads_are_written(
         await asyncio.sleep(0.01)
     assert shipping.problem == problem
     task.cancel()
+
+
+def test_a_place_that_hangs_is_told_and_is_no_reason_to_be_started_again() -> None:
+    async def story() -> None:
+        hanging: list[tuple[Callable[[], object], asyncio.Future[object]]] = []
+        virtual_loop().attach(None, lambda work, done: hanging.append((work, done)))
+        pulse, pings, shipping = Pulse(), list[str](), HeadShipping(no_heads, Sink(0), 1)
+        tasks = [
+            asyncio.create_task(shipping.run(pulse.join("heads", COMMIT_MS))),
+            asyncio.create_task(feed_watchdog(pulse, pings.append)),
+        ]
+        await asyncio.sleep(3601)
+        assert (pulse.late, len(pings)) == ([], 3600 / LOOK_S)
+        assert shipping.problem is not None
+        assert "hangs" in shipping.problem
+        assert len(hanging) == 1, "no second one is begun beside it"
+        settle(*hanging[0])
+        await asyncio.sleep(1)
+        assert shipping.problem is None
+        await asyncio.sleep(3600)
+        assert len(hanging) == 2, "the next is written when it is due"
+        for task in tasks:
+            task.cancel()
+
+    run_virtual(story)
 
 
 def test_heads_are_appended_and_a_missing_directory_is_not_made(tmp_path: Path) -> None:

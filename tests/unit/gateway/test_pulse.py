@@ -18,6 +18,7 @@ from gateway.domain.teller import Teller
 from gateway.ports import JournalUnavailable, Message, Written
 from gateway.services.clock_watch import watch_clock
 from gateway.services.dispatch import Dispatch
+from gateway.services.heads import HeadShipping, HeadsNotWritten
 from gateway.services.historian import TURN_MS, HistorianFeed
 from gateway.services.historian_watch import HistorianWatch
 from gateway.services.ingest import Ingest
@@ -34,6 +35,7 @@ T = TypeVar("T")
 LOOPS = [
     "clock",
     "dispatch.hook",
+    "heads",
     "historian",
     "historian.watch",
     "ingest",
@@ -113,6 +115,13 @@ class Server:
         return Written()
 
 
+class AwaySink:
+    """A place for heads that is never there."""
+
+    def append(self, lines: Sequence[str]) -> None:
+        raise HeadsNotWritten("the mount is away")
+
+
 class NobodySignedIn:
     async def shift(self, leap_ms: int) -> None:
         pass
@@ -143,6 +152,7 @@ class Gateway:
             "live": live.run,
             "clock": lambda advance: watch_clock(journal, clock, NobodySignedIn(), advance),
             "writer": lambda advance: probe(journal.touch, advance),
+            "heads": HeadShipping(lambda: (), AwaySink(), 1).run,
             "historian": historian.run,
             "historian.watch": HistorianWatch(journal, clock, findings, historian).run,
         }
