@@ -21,7 +21,6 @@ from pathlib import Path
 
 from edge_agent.adapters.minting import Run
 from edge_agent.adapters.signing import SigningKey
-from edge_agent.adapters.store_reading import read_entries
 from edge_agent.adapters.store_sqlite import EventStore
 from edge_agent.domain.findings import Draft
 from edge_agent.domain.units import NS_PER_S, MonoNs, UtcNs
@@ -38,6 +37,7 @@ from gateway.domain.findings import OpenFindings
 from gateway.domain.journal import EdgeEvent
 from gateway.ports import JournalLost, JournalUnavailable
 from tests.scripted_agent import Store, note, ulid
+from tests.stored import read_entries
 
 ACKED = "acked.txt"
 COMMITS = 4

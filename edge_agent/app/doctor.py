@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from edge_agent.adapters.clock_system import SystemClock
-from edge_agent.adapters.store_reading import StoreUnreadableError, read_end
+from edge_agent.adapters.store_reading import StoreUnreadableError, open_snapshot
 from edge_agent.adapters.uplink_paho import PahoUplink
 from edge_agent.app.exits import Exit, refuse, say, say_json
 from edge_agent.app.links import link_of, opened
@@ -55,7 +55,8 @@ def _local_findings(settings: AgentSettings) -> Iterator[_Finding]:
         yield f"store {path}", None if os.access(_existing(path), os.W_OK) else "cannot be made there"
     else:
         try:
-            read_end(path)
+            with open_snapshot(path) as store:
+                store.end()
         except StoreUnreadableError as error:
             yield f"store {path}", str(error)
         else:

@@ -5,17 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from edge_agent.adapters.signing import KeyFileError, is_signed, key_path, read_public_key
-from edge_agent.adapters.store_reading import (
-    StoreUnreadableError,
-    count_entries,
-    is_store,
-    read_end,
-    read_entries,
-)
+from edge_agent.adapters.store_reading import StoreUnreadableError, is_store, open_snapshot
 from edge_agent.app.exits import Exit, complain, refuse, say, say_json, show_progress
 from edge_agent.domain.verification import Entry, Verdict, verify_chain
 from edge_agent.replay import replay, trace_problems
@@ -131,16 +126,15 @@ def _judge(path: Path, public_key: str | None, heads: Heads, *, is_shown: bool) 
     def check_signature(message: bytes, signature: str) -> bool:
         return any(is_signed(key, message, signature) for key in known)
 
-    is_database = is_store(path)
-    entries = read_entries(path) if is_database else _bundle_entries(path)
-    if is_shown or sys.stderr.isatty():
-        total = count_entries(path) if is_database else _count_lines(path)
-        entries = show_progress(entries, total)
-    verdict = verify_chain(entries, check_signature if known else None, heads)
+    with open_snapshot(path) if is_store(path) else nullcontext() as store:
+        entries = store.entries() if store else _bundle_entries(path)
+        if is_shown or sys.stderr.isatty():
+            entries = show_progress(entries, store.count() if store else _count_lines(path))
+        verdict = verify_chain(entries, check_signature if known else None, heads)
+        end = store.end() if store else None
     is_behind = verdict.flaw is None or verdict.flaw.deed is Deed.ROLLED_BACK
-    if not is_behind or not is_database:
+    if not is_behind or store is None:
         return verdict
-    end = read_end(path)
     last = None if verdict.last is None else verdict.last.hash
     if (end.hash if end else None) == last:
         return verdict

@@ -20,7 +20,7 @@ import pytest
 from edge_agent.adapters.minting import Run
 from edge_agent.adapters.signing import SigningKey, is_signed
 from edge_agent.adapters.store_file import IN_MEMORY, StoreRefusedError
-from edge_agent.adapters.store_reading import read_end, read_entries
+from edge_agent.adapters.store_reading import open_snapshot
 from edge_agent.adapters.store_sqlite import CHECKPOINT_PERIOD_NS, EventStore
 from edge_agent.domain.delivery import Match, Span
 from edge_agent.domain.findings import Draft
@@ -44,6 +44,7 @@ from edge_agent.wire.event import (
     ViolationRaised,
 )
 from edge_agent.wire.status import GoneRange
+from tests.stored import read_entries
 
 UTC = UtcNs(1_790_000_000 * NS_PER_S)
 KEY = SigningKey.generate()
@@ -501,7 +502,8 @@ def test_what_was_committed_survives_a_kill(on_disk: Bench, commits: int) -> Non
     store.close()
     verdict = verify_chain(read_entries(on_disk.path), None)
     assert verdict.flaw is None
-    end = read_end(on_disk.path)
+    with open_snapshot(on_disk.path) as snapshot:
+        end = snapshot.end()
     assert end is not None
     assert verdict.last is not None
     assert (end.place, end.hash) == (verdict.entries, verdict.last.hash)

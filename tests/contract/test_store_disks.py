@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from edge_agent.adapters.store_note import StoreNote
-from edge_agent.adapters.store_reading import read_entries
 from edge_agent.adapters.store_sqlite import EventStore
 from edge_agent.domain.units import NS_PER_S, MonoNs
 from edge_agent.ports import Committed, Loss, StoreBrokenError, StoreFull
@@ -23,6 +22,7 @@ from edge_agent.wire.event import Observation, OutboxOverflow
 from tests.contract.test_store import Bench, done, fact, pair
 from tests.damage import HARM
 from tests.small_disk import SmallDisk
+from tests.stored import read_entries
 
 SEEDS = 6
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from edge_agent.adapters.signing import is_signed
 from edge_agent.adapters.store_file import IN_MEMORY
 from edge_agent.adapters.store_pruning import CHECKPOINT_SHARE, KEEP_NS, PRUNE_ROWS_MAX
-from edge_agent.adapters.store_reading import read_entries
+from edge_agent.adapters.store_reading import StoreUnreadableError, open_snapshot
 from edge_agent.adapters.store_sqlite import CHECKPOINT_PERIOD_NS, EventStore
 from edge_agent.domain.delivery import NOT_PLACED, Match, Span
 from edge_agent.domain.units import NS_PER_S
@@ -19,6 +20,7 @@ from edge_agent.wire.codec import decode
 from edge_agent.wire.event import Checkpoint, Event, Position
 from edge_agent.wire.status import GoneRange
 from tests.contract.test_store import KEY, Bench, done, fact, p1, pair, tamper
+from tests.stored import read_entries
 
 HOUR_S = CHECKPOINT_PERIOD_NS / NS_PER_S
 WEEK_S = KEEP_NS / NS_PER_S
@@ -215,6 +217,47 @@ def test_a_kill_between_two_steps_leaves_the_rest_to_the_next_run(on_disk: Bench
     prune(store, 2 * WEEK_S, acked=0)
     assert rows(store)[0] == store.first
     assert verdict(on_disk.path).flaw is None
+
+
+def test_a_reader_beside_a_pruning_agent_sees_the_store_as_it_was_when_it_began(on_disk: Bench) -> None:
+    """What is pruned or written under it is neither a removed entry nor another end."""
+    store = on_disk.begun()
+    hourly(store, 8, events=300)
+    ack_all(store)
+    tail = store.tail
+    with open_snapshot(on_disk.path) as snapshot:
+        entries = snapshot.entries()
+        read = [next(entries)]
+        prune(store, WEEK_S + 6 * HOUR_S)
+        done(store.commit([fact()], {}, pair(9 * HOUR_S)))
+        store._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        assert store.first > 1000, "far beyond the chunk that was read first"
+        verdict = verify_chain(itertools.chain(read, entries), None)
+        end = snapshot.end()
+        assert snapshot.count() == tail
+    assert (verdict.flaw, verdict.entries) == (None, tail)
+    assert end is not None
+    assert end.place == tail
+    with open_snapshot(on_disk.path) as snapshot:
+        assert len(list(snapshot.entries())) == snapshot.count() == len(rows(store))
+
+
+def test_a_reader_gives_up_before_the_log_that_it_keeps_fills_the_disk(on_disk: Bench) -> None:
+    store = on_disk.begun()
+    flood(store, 3)
+    with pytest.raises(StoreUnreadableError, match="its agent has written more than 1 MB meanwhile"):
+        read_with_a_limit(store, on_disk.path)
+    store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert on_disk.path.with_name("gw.db-wal").stat().st_size == 0, "and lets go of it"
+
+
+def read_with_a_limit(store: EventStore, path: Path) -> None:
+    """Read while the agent writes more than this reader allows for."""
+    with open_snapshot(path, log_max_bytes=MIB) as snapshot:
+        entries = snapshot.entries()
+        next(entries)
+        flood(store, 3)
+        list(entries)
 
 
 def test_what_was_pruned_is_neither_placed_nor_read_nor_called_damaged(bench: Bench) -> None:

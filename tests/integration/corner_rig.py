@@ -20,7 +20,6 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Self
 
-from edge_agent.adapters.store_reading import read_entries
 from edge_agent.wire.codec import decode
 from edge_agent.wire.event import (
     Event,
@@ -43,6 +42,7 @@ from tests.integration.edge_rig import CONFIG, DEADLINE_S, ROOT, AgentProcess
 from tests.integration.gateway_process import GatewayProcess
 from tests.integration.old_stores import R01, end_positions
 from tests.servers import Mosquitto
+from tests.stored import read_entries
 
 
 def wait_for(what: str, is_so: Callable[[], bool]) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.adapters.store_reading import read_entries
 from edge_agent.domain.verification import verify_chain
 from edge_agent.wire.event import (
     AgentStarted,
@@ -27,6 +26,7 @@ from edge_agent.wire.event import (
 from edge_agent.wire.status import Ack
 from tests.integration.edge_rig import Edge, edge, wait_for
 from tests.servers import Mosquitto
+from tests.stored import read_entries
 
 pytestmark = pytest.mark.integration
 

@@ -9,13 +9,13 @@ from typing import cast
 
 import pytest
 
-from edge_agent.adapters.store_reading import read_entries
 from edge_agent.wire.codec import decode
 from edge_agent.wire.event import Event, OutboxOverflow, ViolationRaised
 from tests.integration.edge_rig import edge
 from tests.integration.edge_rig import wait_for as wait_until
 from tests.servers import Mosquitto
 from tests.small_disk import SmallDisk
+from tests.stored import read_entries
 from tests.whole_plant import WholePlant, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(280)]
