@@ -17,6 +17,7 @@ from gateway.api.export import Format, format_of
 from gateway.api.problems import Problem
 from gateway.domain.access import Principal, Role
 from gateway.ports import JournalUnavailable
+from gateway.services.heads import HeadsNotMade
 
 router = APIRouter(prefix="/api/v1", tags=["evidence"])
 
@@ -35,6 +36,8 @@ async def get_heads(
         heads = await asyncio.to_thread(context_of(request).heads)
     except JournalUnavailable as error:
         raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, f"The journal cannot be read: {error}") from error
+    except HeadsNotMade as error:
+        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from error
     if format_of(export_as, accept) is Format.NDJSON:
         lines = "".join(f"{head_line(head)}\n" for head in heads)
         return Response(lines, media_type=Format.NDJSON.media_type)

@@ -13,6 +13,7 @@ again, and nothing is lost because nothing was promised that is not on disk).
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
@@ -27,7 +28,7 @@ from gateway.adapters.heads_file import HeadsFile
 from gateway.adapters.historian_influx import InfluxHistorian
 from gateway.adapters.intake_paho import PahoIntake
 from gateway.adapters.notifiers import open_notifier
-from gateway.adapters.signatures import SigningKey, load_or_create_key
+from gateway.adapters.signatures import KeyFileError, load_or_create_key
 from gateway.adapters.store_sql.alarm_reads import SqlAlarmReads
 from gateway.adapters.store_sql.head_reads import read_reach
 from gateway.adapters.store_sql.journal import SqlJournal
@@ -55,7 +56,7 @@ from gateway.services.changes import Changes
 from gateway.services.clock_watch import follow_clock, watch_clock
 from gateway.services.disk_watch import DiskWatch
 from gateway.services.dispatch import Dispatch
-from gateway.services.heads import HeadShipping
+from gateway.services.heads import HeadShipping, HeadsNotMade
 from gateway.services.heartbeats import Heartbeats
 from gateway.services.historian import TURN_MS, HistorianFeed
 from gateway.services.historian_watch import HistorianWatch
@@ -66,6 +67,8 @@ from gateway.services.presence import PresenceWatch
 from gateway.services.pulse import COMMIT_MS, Advance, Pulse, feed_watchdog, probe
 from gateway.services.timers import Timers
 from gateway.settings import GatewaySettings
+
+log = logging.getLogger("guardwatch.gateway")
 
 PROBLEMS_TOLD_MAX = 50
 """Problems of a refused configuration that go into the journal; the rest is in the log."""
@@ -83,11 +86,8 @@ class _Alerting:
 class Gateway:
     """One gateway. `await Gateway.open(…)`, then `run` until `stop`."""
 
-    def __init__(
-        self, settings: GatewaySettings, journal: SqlJournal, key: SigningKey, stack: AsyncExitStack
-    ) -> None:
+    def __init__(self, settings: GatewaySettings, journal: SqlJournal, stack: AsyncExitStack) -> None:
         self._settings = settings
-        self._key = key
         self.journal = journal
         self._stack = stack
 
@@ -95,7 +95,7 @@ class Gateway:
     async def open(cls, settings: GatewaySettings, stack: AsyncExitStack) -> Gateway:
         """Open the database and put everything together; `stack` closes what was opened, last first.
 
-        Raises `StoreError`, `JournalUnavailable`, `KeyFileError` or `AccountsUnavailable`.
+        Raises `StoreError`, `JournalUnavailable` or `AccountsUnavailable`.
         """
         clock, plant, findings = SystemClock(), Plant(), OpenFindings()
         teller = _make_teller(settings)
@@ -104,8 +104,11 @@ class Gateway:
         journal = await SqlJournal.open(settings.journal_url, clock, folds)
         stack.push_async_callback(journal.close)
         clock.not_before(journal.last_recorded_ms)
-        key = load_or_create_key(settings.evidence.key_file)
-        gateway = cls(settings, journal, key, stack)
+        try:
+            load_or_create_key(settings.evidence.key_file)
+        except KeyFileError as error:  # evidence of what is seen is no reason to see nothing
+            log.error("%s: until then there are no heads", error)  # noqa: TRY400 - it says what to do
+        gateway = cls(settings, journal, stack)
         gateway._compose(clock, plant, findings, book, teller)
         return gateway
 
@@ -283,9 +286,13 @@ class Gateway:
         return self.journal.failing_since_ms
 
     def heads(self) -> Sequence[Head]:
-        """The journal's head and the agents', made now (blocking). Raises `JournalUnavailable`."""
+        """The journal's head and the agents', made now (blocking). Raises `JournalUnavailable`, `HeadsNotMade`."""
         reach = read_reach(self.journal.readers)
-        return make_heads(reach, self._clock.utc_ms(), self._key.public_key, self._key.sign)
+        try:
+            key = load_or_create_key(self._settings.evidence.key_file)
+        except KeyFileError as error:
+            raise HeadsNotMade(str(error)) from error
+        return make_heads(reach, self._clock.utc_ms(), key.public_key, key.sign)
 
     def _agent(self, key: AgentKey, gaps: Sequence[GapRow]) -> Json:
         heard = self.presence.health_of(*key)

@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import TextIO
 from urllib.parse import urlsplit
 
-from gateway.adapters.signatures import KeyFileError
 from gateway.adapters.store_sql.engine import StoreError
 from gateway.adapters.supervisor import Supervisor
 from gateway.api.server import bind
@@ -88,7 +87,7 @@ def _run_loop(process: _Process, settings: GatewaySettings, listener: socket.soc
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.get_loop().set_default_executor(_Threads())
             runner.run(process.run(settings, listener))
-    except* (StoreError, JournalUnavailable, AccountsUnavailable, KeyFileError) as group:
+    except* (StoreError, JournalUnavailable, AccountsUnavailable) as group:
         failure = str(group.exceptions[0])
     except* JournalLost as group:
         failure = f"the journal is lost to this process, start it again: {group.exceptions[0]}"

@@ -24,6 +24,10 @@ HANGS_AFTER_S: Final = 10.0
 """A head that is not written after so long is told as late; it is waited for, and no second one begun beside it."""
 
 
+class HeadsNotMade(Exception):  # noqa: N818 - as below
+    """There is nothing to sign heads with; the text says why, and how to mend it."""
+
+
 class HeadsNotWritten(Exception):  # noqa: N818 - a state of the sink, as the ports' own
     """The place for heads cannot be written; the text says why."""
 
@@ -37,7 +41,7 @@ class HeadSink(Protocol):
 
 
 class HeadShipping:
-    """Writes heads every `every_h` hours, the first at once. `make` may raise `JournalUnavailable`, and blocks."""
+    """Writes heads every `every_h` hours, the first at once. `make` may raise `JournalUnavailable` or `HeadsNotMade`, and blocks."""
 
     def __init__(self, make: Callable[[], Sequence[Head]], sink: HeadSink, every_h: int) -> None:
         self._make = make
@@ -53,7 +57,7 @@ class HeadShipping:
             try:
                 await self._ship_alive(advance)
                 self.problem = None
-            except (JournalUnavailable, HeadsNotWritten) as error:
+            except (JournalUnavailable, HeadsNotMade, HeadsNotWritten) as error:
                 self.problem, pause_s = str(error), RETRY_S
             await wait_alive(nothing_to_hear, pause_s, advance)
 

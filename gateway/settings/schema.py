@@ -123,7 +123,8 @@ class EvidenceSection(Section):
     every_h: int = Field(default=1, ge=1, le=168)
     """Hours between two heads: what is rewritten within one is noticed only by the next."""
     key_file: Path | None = None
-    """The gateway's signing key, made at the first start; default: beside the journal, for PostgreSQL beside this file."""
+    """The gateway's signing key, made at the first start; default: beside the journal, for PostgreSQL beside this file.
+    While it cannot be made or read there are no heads; all else goes on."""
 
 
 class InfluxSection(Section):

@@ -6,6 +6,7 @@ import asyncio
 import json
 import stat
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import httpx
@@ -15,12 +16,14 @@ from edge_agent.wire.event import Priority
 from edge_agent.wire.heads import Head, collect_heads
 from gateway.adapters.heads_file import HeadsFile
 from gateway.adapters.signatures import KeyFileError, is_signed_by, load_or_create_key, read_public_key
+from gateway.app.composition import Gateway
 from gateway.app.evidence import VerifyOptions, print_heads, verify
 from gateway.app.exits import Exit
 from gateway.domain.access import Role
 from gateway.ports import JournalUnavailable
-from gateway.services.heads import HeadShipping, HeadsNotWritten
+from gateway.services.heads import HeadShipping, HeadsNotMade, HeadsNotWritten
 from gateway.services.pulse import COMMIT_MS, LOOK_S, Pulse, feed_watchdog
+from gateway.settings import load
 from tests.board_rig import board_rig, tell_busy_plant
 from tests.simulation.virtual_loop import run_virtual, settle, virtual_loop
 
@@ -72,9 +75,18 @@ def no_journal() -> Sequence[Head]:
     raise JournalUnavailable("locked")
 
 
+def no_key() -> Sequence[Head]:
+    raise HeadsNotMade("chmod 600 it")
+
+
 @pytest.mark.parametrize(
     ("make", "away", "problem"),
-    [(no_heads, 0, None), (no_heads, 1, "the mount is away"), (no_journal, 0, "locked")],
+    [
+        (no_heads, 0, None),
+        (no_heads, 1, "the mount is away"),
+        (no_journal, 0, "locked"),
+        (no_key, 0, "chmod 600 it"),
+    ],
 )
 async def test_readiness_is_told_whether_heads_are_written(
     make: Callable[[], Sequence[Head]], away: int, problem: str | None
@@ -137,6 +149,23 @@ def test_the_key_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
         load_or_create_key(path)
     with pytest.raises(KeyFileError, match="no public key"):
         read_public_key(path)
+
+
+async def test_a_gateway_without_a_usable_key_watches_all_the_same_and_signs_as_soon_as_there_is_one(
+    tmp_path: Path,
+) -> None:
+    config, key_file = tmp_path / "gateway.yaml", tmp_path / "gateway.db.key"
+    config.write_text(CONFIG)
+    load_or_create_key(key_file)
+    key_file.chmod(0o640)  # as a backup brings it back
+    settings = load(config, {})
+    assert not isinstance(settings, list)
+    async with AsyncExitStack() as stack:
+        gateway = await Gateway.open(settings, stack)
+        with pytest.raises(HeadsNotMade, match="chmod 600"):
+            gateway.heads()
+        key_file.chmod(0o600)
+        assert len(gateway.heads()) == 1
 
 
 def test_without_a_journal_there_are_no_heads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
