@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from gateway.domain.alarm import Alarm
-from gateway.domain.book_state import UndatedBoot
+from gateway.domain.book_state import Dating
 from gateway.domain.notice import DecisionRows
-from gateway.domain.occurred import Anchor
 from gateway.domain.violation import Violation
 
 
@@ -26,6 +25,6 @@ class BookRows(DecisionRows, Protocol):
         """Set the note of an alarm that is history already."""
         ...
 
-    def date_violations(self, site: str, agent: str, since: UndatedBoot, anchor: Anchor) -> None:
-        """Put right the times of this agent's violations that happened in a boot whose time is known only now."""
+    def date_violations(self, dating: Dating, before: int) -> None:
+        """Put right the times of violations told from `dating.position` up to, but not including, `before`."""
         ...

@@ -15,7 +15,7 @@ from edge_agent.wire.event import Event, Json
 from edge_agent.wire.structure import plain, structure
 from gateway.domain.alarm import Alarm, Letter
 from gateway.domain.layer import Layer
-from gateway.domain.occurred import Undated
+from gateway.domain.occurred import Anchor, Undated
 from gateway.domain.places import Places
 from gateway.domain.violation import Violation
 
@@ -40,6 +40,22 @@ class UndatedBoot:
     position: int
 
 
+@dataclass(frozen=True, slots=True)
+class Dating:
+    """A boot whose time is known now: its violations from journal position `position` up to `until` are put right yet.
+
+    `at_ms` is the journal time of the last piece of that work, 0 before the first.
+    """
+
+    site: str
+    agent: str
+    boot: str
+    anchor: Anchor
+    position: int
+    until: int
+    at_ms: int = 0
+
+
 class _Part(Protocol):
     def adopt(self) -> None: ...
     def discard(self) -> None: ...
@@ -55,6 +71,7 @@ class _Snapshot:
     closed: Mapping[str, str]
     counts: Mapping[str, int]
     undated: Mapping[str, UndatedBoot] = field(default_factory=dict)
+    datings: tuple[Dating, ...] = ()
 
 
 class BookState:
@@ -76,6 +93,8 @@ class BookState:
         """Each calling alarm's next deadline."""
         self.undated: Layer[str, UndatedBoot] = Layer()
         """Site/agent → its newest boot that has no time yet: no event of an older one can come after it."""
+        self.datings: Layer[int, Dating] = Layer()
+        """What is being put right, by its `until`."""
         self._closed: Layer[str, str] = Layer()
         self._closed_slots: Layer[str, str] = Layer()
         self._counts: Layer[str, int] = Layer()
@@ -102,6 +121,7 @@ class BookState:
                 self._closed.adopted(),
                 self._counts.adopted(),
                 self.undated.adopted(),
+                tuple(self.datings.adopted().values()),
             )
         )
 
@@ -117,6 +137,7 @@ class BookState:
         self._closed_slots.replace({occurrence: slot for slot, occurrence in kept.closed.items()})
         self._counts.replace(kept.counts)
         self.undated.replace(kept.undated)
+        self.datings.replace({dating.until: dating for dating in kept.datings})
         timers = (self._next_timer(alarm, self.places) for alarm in kept.alarms)
         self.timers.replace({timer.alarm: timer for timer in timers if timer is not None})
 
@@ -177,6 +198,11 @@ class BookState:
         self.undated.drop(key)
         return known
 
+    def next_dating(self, now_ms: int) -> Dating | None:
+        """What is put right now: one piece of one boot at a journal time, so that no transaction grows beyond measure."""
+        oldest = min(self.datings.values(), key=lambda dating: dating.until, default=None)
+        return None if oldest is None or oldest.at_ms >= now_ms else oldest
+
     def undated_violations(self, event: Event) -> list[Violation]:
         """The open violations of this event's agent and boot that have no time yet."""
         return [
@@ -202,6 +228,7 @@ class BookState:
             self._closed_slots,
             self._counts,
             self.undated,
+            self.datings,
         )
 
 

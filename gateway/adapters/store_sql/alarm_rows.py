@@ -20,9 +20,9 @@ from gateway.adapters.store_sql.alarm_tables import ALARMS, VIOLATIONS
 from gateway.adapters.store_sql.rows_base import RowsBase
 from gateway.adapters.store_sql.schema import JOURNAL
 from gateway.domain.alarm import Alarm
-from gateway.domain.book_state import UndatedBoot
+from gateway.domain.book_state import Dating
 from gateway.domain.instants import parse_utc_ms
-from gateway.domain.occurred import Anchor, rebuild, undated_of
+from gateway.domain.occurred import rebuild, undated_of
 from gateway.domain.violation import Origin, Violation
 from gateway.ports import OpenRow
 
@@ -70,14 +70,16 @@ class SqlAlarmRows(RowsBase):
             values = {"document": canonical(document).decode()}
             self._connection.execute(update(ALARMS).where(ALARMS.c.id == alarm).values(values))
 
-    def date_violations(self, site: str, agent: str, since: UndatedBoot, anchor: Anchor) -> None:
-        """Put right the times of this agent's violations that happened in a boot whose time is known only now."""
+    def date_violations(self, dating: Dating, before: int) -> None:
+        """Put right the times of violations told from `dating.position` up to, but not including, `before`."""
+        self.flush()
         table, kinds = JOURNAL.c, (EventKind.VIOLATION_RAISED.value, EventKind.VIOLATION_CLEARED.value)
         told = select(table.position, table.payload, table.occurrence, table.occurred_at).where(
-            table.site == site,
-            table.agent == agent,
+            table.site == dating.site,
+            table.agent == dating.agent,
             table.event_kind.in_(kinds),
-            table.position >= since.position,
+            table.position >= dating.position,
+            table.position < before,
         )
         self.flush()
         for row in self._connection.execute(told).all():
@@ -85,7 +87,7 @@ class SqlAlarmRows(RowsBase):
             undated = (
                 undated_of(event, row.occurred_at, row.occurred_at) if isinstance(event, Event) else None
             )
-            at = rebuild(anchor, undated.mono_ms) if undated and undated.boot == since.first.boot else None
+            at = rebuild(dating.anchor, undated.mono_ms) if undated and undated.boot == dating.boot else None
             if at is None:
                 continue
             known = update(VIOLATIONS).where(VIOLATIONS.c.occurrence == row.occurrence)

@@ -18,7 +18,7 @@ from edge_agent.wire.event import (
 from gateway.adapters.words import load_words
 from gateway.domain.alarm import Alarm
 from gateway.domain.book import AlarmBook
-from gateway.domain.book_state import UndatedBoot
+from gateway.domain.book_state import Dating
 from gateway.domain.instants import iso_utc
 from gateway.domain.journal import (
     Act,
@@ -31,7 +31,6 @@ from gateway.domain.journal import (
 )
 from gateway.domain.notice import Notice, NoticeNow, NoticeState
 from gateway.domain.notify import AlertPlan, Language, Match, Person, Route
-from gateway.domain.occurred import Anchor
 from gateway.domain.teller import Teller, Voice
 from gateway.domain.violation import Violation
 
@@ -148,6 +147,7 @@ class RowsInMemory:
         self.violations: dict[str, Violation] = {}
         self.alarms: dict[int, Alarm] = {}
         self.notices: dict[str, NoticeNow] = {}
+        self.dated: list[tuple[int, int]] = []
 
     def put_violation(self, violation: Violation) -> None:
         self.violations[violation.occurrence] = violation
@@ -158,8 +158,9 @@ class RowsInMemory:
     def annotate_alarm(self, alarm: int, note: str) -> None:
         self.alarms[alarm] = replace(self.alarms[alarm], note=note)
 
-    def date_violations(self, site: str, agent: str, since: UndatedBoot, anchor: Anchor) -> None:
+    def date_violations(self, dating: Dating, before: int) -> None:
         """Closed rows are the database's; the book's own are put again by itself."""
+        self.dated.append((dating.position, before))
 
     def add_notice(self, notice: Notice) -> None:
         self.notices.setdefault(notice.key, NoticeNow(notice, NoticeState.PENDING, 0, notice.not_before_ms))
