@@ -18,6 +18,7 @@ import re
 import smtplib
 import socket
 import ssl
+from concurrent.futures import ThreadPoolExecutor
 from email.header import Header
 from email.message import Message
 from email.mime.text import MIMEText
@@ -28,9 +29,13 @@ from urllib.parse import quote
 from gateway.domain.channels import SmtpChannel, StartTls
 from gateway.domain.notice import Alert
 from gateway.ports import Delivered, Rejected, Retryable
+from gateway.services.dispatch import IN_FLIGHT_MAX
 
 TIMEOUT_S: Final = 10.0
 """For each step of the conversation: a server that takes longer is tried again, with the same Message-ID."""
+
+CONVERSATION_S: Final = 60.0
+"""For all of it: what takes longer is a tarpit, and people must hear that mail does not get through."""
 
 SUBJECT_MAX_CHARS: Final = 78
 """A header line as RFC 5322 recommends it, and what a phone shows."""
@@ -44,15 +49,25 @@ class SmtpNotifier:
 
     def __init__(self, channel: SmtpChannel) -> None:
         self._channel = channel
+        self._threads = ThreadPoolExecutor(IN_FLIGHT_MAX, "smtp")  # own ones: what hangs holds up only mail
 
     async def send(self, alert: Alert) -> Delivered | Retryable | Rejected:
         """Hand one message over. Never raises for anything outside."""
         if not alert.to.email:
             return Rejected(f"{alert.to.id} has no mail address")
-        return await asyncio.to_thread(self._send, compose(alert, self._channel.sender), alert.to.email)
+        message = compose(alert, self._channel.sender)
+        sending = asyncio.get_running_loop().run_in_executor(
+            self._threads, self._send, message, alert.to.email
+        )
+        try:
+            async with asyncio.timeout(CONVERSATION_S):
+                return await sending
+        except TimeoutError:
+            return Retryable("the server speaks, but comes to no end")
 
     async def close(self) -> None:
-        """Nothing is kept open between mails."""
+        """Nothing is kept open between mails; a conversation under way is not waited for."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _send(self, message: Message, address: str) -> Delivered | Retryable | Rejected:
         try:

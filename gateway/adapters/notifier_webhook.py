@@ -9,6 +9,7 @@ Source: the outside contract, section 4; RFC 9110 (status codes).
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 from typing import Final, cast
@@ -24,6 +25,9 @@ from gateway.ports import Delivered, Rejected, Retryable
 
 TIMEOUT_S: Final = 10.0
 """For connecting and for each wait on the answer: a receiver that takes longer is tried again, with the same key."""
+
+EXCHANGE_S: Final = 60.0
+"""For all of it: what takes longer is a tarpit, and people must hear that alerts do not get through."""
 
 ANSWER_MAX_BYTES: Final = 2048
 """How much of a refusal is read: enough to see what it wants, no more than a page."""
@@ -51,11 +55,14 @@ class WebhookNotifier:
             request = self._client.build_request(
                 "POST", self._channel.url, content=body, headers=_ascii(headers)
             )
-            response = await self._client.send(request, stream=True)
-            try:
-                return await _outcome(response)
-            finally:
-                await response.aclose()
+            async with asyncio.timeout(EXCHANGE_S):
+                response = await self._client.send(request, stream=True)
+                try:
+                    return await _outcome(response)
+                finally:
+                    await response.aclose()
+        except TimeoutError:
+            return Retryable("the receiver answers, but comes to no end")
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             return Retryable(f"{type(error).__name__}: {error}")
 

@@ -1,12 +1,14 @@
 """Notifiers against real receivers: what they send, and what they make of every kind of answer."""
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -55,6 +57,31 @@ async def send(channel: Channel, alert: Alert = ALERT) -> Delivered | Retryable 
         return await notifier.send(alert)
     finally:
         await notifier.close()
+
+
+@contextlib.asynccontextmanager
+async def speaking_for_ever(first: bytes, more: bytes) -> AsyncIterator[int]:
+    """The port of a server that never comes to an end."""
+    spoken: list[asyncio.Task[None]] = []
+
+    async def speak(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(first)
+        try:
+            while True:
+                writer.write(more)
+                await writer.drain()
+                await asyncio.sleep(0.05)
+        except (ConnectionError, asyncio.CancelledError):
+            writer.close()
+
+    def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        spoken.append(asyncio.create_task(speak(reader, writer)))
+
+    async with await asyncio.start_server(begin, "127.0.0.1", 0) as server:
+        yield server.sockets[0].getsockname()[1]
+        for task in spoken:
+            task.cancel()
+        await asyncio.wait(spoken)
 
 
 # ---- webhook
@@ -172,6 +199,14 @@ async def test_a_receiver_that_is_not_there_or_speaks_no_tls_is_tried_again(hook
     assert isinstance(await send(WebhookChannel(f"http://127.0.0.1:{free_port()}/")), Retryable)
     assert isinstance(await send(WebhookChannel(hook.url.replace("http:", "https:"))), Retryable)
     assert isinstance(await send(WebhookChannel("http://name.invalid/")), Retryable)
+
+
+async def test_a_receiver_whose_answer_never_ends_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notifier_webhook, "EXCHANGE_S", 1.0)
+
+    async with speaking_for_ever(b"HTTP/1.1 500 Oh\r\n\r\n", b"x") as port:
+        tarpit = WebhookChannel(f"http://127.0.0.1:{port}/")
+        assert isinstance(await asyncio.wait_for(send(tarpit), 5), Retryable)
 
 
 async def test_a_key_that_an_agent_made_up_cannot_forge_headers(hook: Hook) -> None:
@@ -298,6 +333,19 @@ async def test_a_server_that_is_not_there_or_hangs_is_tried_again(monkeypatch: p
         silent.listen()
         hung = replace(gone, port=silent.getsockname()[1])
         assert isinstance(await asyncio.wait_for(send(hung), 30), Retryable)
+
+
+async def test_a_server_that_speaks_for_ever_is_tried_again_and_holds_up_nothing_but_mail(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(notifier_smtp, "CONVERSATION_S", 1.0)
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    async with speaking_for_ever(b"", b"220-welcome\r\n") as port:
+        tarpit = SmtpChannel("127.0.0.1", port, is_tls=False, sender="a@b")
+        sending = asyncio.create_task(send(tarpit))
+        await asyncio.sleep(0)
+        assert await asyncio.wait_for(asyncio.to_thread(lambda: "read"), 5) == "read"
+        assert isinstance(await asyncio.wait_for(sending, 5), Retryable)
 
 
 async def test_a_person_without_address_cannot_be_mailed(smtp: SmtpChannel) -> None:
