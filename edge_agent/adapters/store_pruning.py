@@ -16,7 +16,8 @@ outbox, which has a limit of its own. An age is told from `at`, by a clock that 
 not, as it was not then: when a clock finds its time at last, or loses it, what was recorded before is not suddenly old.
 
 The file does not shrink: SQLite uses freed pages again, so that it never grows beyond what it once had to hold, which
-is `size_max_mb` and what is never acked. What cannot be read cannot be deleted either; pruning stands still before it.
+is `size_max_mb` and what is never acked. What lies on a spoilt page cannot be deleted: `first` passes it, the rows beside
+it go, and `swept` notes how far it was tried, so that it stays behind as so much lost room and nothing else.
 
 Source: the delivery protocol §2.5; reliability invariant I-4.
 """
@@ -63,6 +64,7 @@ class Pruner:
         self._rows = rows
         self._facts = facts
         self._size_max_bytes = size_max_bytes
+        self._swept = int(facts.get("swept", "0"))
         self.first = int(facts.get("first", "1"))
 
     @property
@@ -73,7 +75,7 @@ class Pruner:
     def step(self, bounds: Bounds, pair: WallPair) -> bool:
         """Do a little of what there is to do; False when there was nothing, or it cannot be done."""
         try:
-            oldest = self._ask("SELECT min(n) FROM event")
+            oldest = self._oldest()
             if oldest is None:
                 return False
             first = self.first if oldest < self.first else self._choose(bounds, pair)
@@ -87,17 +89,45 @@ class Pruner:
 
     def _cut(self, first: int, oldest: int) -> None:
         """Let the chain begin at `first`, and delete some of what lies before it."""
-        is_sound = first == self.first or self._rows.read(Span(first, first))
-        with transaction(self._db):
-            if not is_sound:
+        if first != self.first and not self._rows.read(Span(first, first)):
+            with transaction(self._db):
                 self._db.execute("DELETE FROM cut WHERE n = ?", (first,))
+            return
+        self._sweep(first, Span(oldest, min(first, oldest + PRUNE_ROWS_MAX) - 1))
+
+    def _sweep(self, first: int, span: Span) -> None:
+        """Delete these rows, in halves around those whose pages, or the pages beside them, cannot be read."""
+        try:
+            self._commit(first, span, is_sound=True)
+        except sqlite3.Error as error:
+            if not is_damage(error):
+                raise
+            if span.first >= span.last:
+                self._commit(first, span, is_sound=False)
                 return
-            self._db.execute("DELETE FROM event WHERE n < ?", (min(first, oldest + PRUNE_ROWS_MAX),))
+            middle = (span.first + span.last) // 2
+            self._sweep(first, Span(span.first, middle))
+            self._sweep(first, Span(middle + 1, span.last))
+
+    def _commit(self, first: int, span: Span, *, is_sound: bool) -> None:
+        with transaction(self._db):
+            if is_sound:
+                self._db.execute("DELETE FROM event WHERE n BETWEEN ? AND ?", (span.first, span.last))
+            self._facts.put({"swept": str(span.last)})
             if first != self.first:
                 self._facts.put({"first": str(first)})
                 self._db.execute("DELETE FROM cut WHERE n < ?", (first,))
                 self._db.execute("DELETE FROM gone WHERE last_n < ?", (first,))
-        self.first = first
+        self.first, self._swept = first, span.last
+
+    def _oldest(self) -> int | None:
+        """The first place beyond those swept that holds a row, or may: nobody knows what is on a spoilt page."""
+        try:
+            return self._ask("SELECT min(n) FROM event WHERE n > ?", self._swept)
+        except sqlite3.Error as error:
+            if not is_damage(error):
+                raise
+            return self._swept + 1
 
     def _choose(self, bounds: Bounds, pair: WallPair) -> int | None:
         """Where the chain is to begin, None where it begins now."""

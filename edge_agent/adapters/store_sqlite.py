@@ -10,7 +10,7 @@ lock, another site or agent by the identity bound at creation.
            ├─ epoch    epoch │ first_n                    every epoch this store ever had
            ├─ memory   key │ JSON                         what the engine and the runtime remember
            ├─ gone     first_n last_n                     places found unreadable: never sent, named in health
-           └─ fact     key │ value                        identity, first, acked and where that is, clean stop, pending overflow
+           └─ fact     key │ value                        identity, first, swept, acked and where that is, clean stop, pending overflow
 
 What goes wrong, and what comes of it:
 
@@ -136,7 +136,9 @@ class EventStore:
         self._losses = LossBook(self._facts, self._note)
         self._damage = self._find_damage(moved_aside)
         self._identity = identity(path)
-        self._checkpoint_at: MonoNs | None = None  # None: the next commit holds one
+        self._checkpoint_at: MonoNs | None = (
+            None  # None: one is due (a clean stop); a run's hour begins with it
+        )
         self._has_begun = False
         self._take_room()
 

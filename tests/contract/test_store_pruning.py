@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ from edge_agent.domain.verification import Verdict, verify_chain
 from edge_agent.wire.codec import decode
 from edge_agent.wire.event import Checkpoint, Event, Position
 from edge_agent.wire.status import GoneRange
-from tests.contract.test_store import KEY, Bench, done, fact, p1, pair, tamper
+from tests.contract.test_store import KEY, Bench, done, fact, pair, tamper
 from tests.stored import read_entries
 
 HOUR_S = CHECKPOINT_PERIOD_NS / NS_PER_S
@@ -329,20 +328,50 @@ def test_health_never_shows_a_damaged_event_as_the_first(bench: Bench) -> None:
     assert first.seq == 3
 
 
-def test_pages_that_cannot_be_read_stop_pruning_and_nothing_else(on_disk: Bench) -> None:
+TABLE_LEAF, INDEX_LEAF = 13, 10
+
+
+def spoil_page(path: Path, kind: int, mark: bytes) -> None:
+    """Overwrite the first page of this kind that says `mark`, an index of events as many times as there are."""
+    data = path.read_bytes()
+    size = int.from_bytes(data[16:18], "big")
+    starts = range(0, len(data), size)
+    start = next(at for at in starts if data[at] == kind and data[at : at + size].count(mark) >= 14 - kind)
+    with path.open("r+b") as file:
+        file.seek(start)
+        file.write(b"\xa5" * size)
+
+
+@pytest.mark.parametrize(
+    ("kind", "mark"),
+    [(TABLE_LEAF, b'"kind":"agent_started"'), (TABLE_LEAF, b'"n":150'), (INDEX_LEAF, b"")],
+    ids=["the first rows", "rows in the midst", "an index"],
+)
+def test_pages_that_cannot_be_read_are_gone_around(on_disk: Bench, kind: int, mark: bytes) -> None:
     store = on_disk.begun()
-    hourly(store, 2, events=400)
-    store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    hourly(store, 3, events=400)
     ack_all(store)
+    store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    before, epoch = used_bytes(store), store.epoch
     store.close()
-    size = on_disk.path.stat().st_size
-    with on_disk.path.open("r+b") as file:
-        file.seek(size // 2)
-        file.write(os.urandom(size // 4))
-    store = on_disk.begun(2 * WEEK_S)
+    spoil_page(on_disk.path, kind, mark or epoch.encode())
+    store = on_disk.begun(3 * HOUR_S)
+    hourly(store, 2, 3)
+    ack_all(store)
+    prune(store, WEEK_S + 4.5 * HOUR_S)
+    first = store.first
+    assert first > 1200
+    assert used_bytes(store) < before / 3, "all the others are gone"
+    assert verdict(on_disk.path).flaw is None
+    store.close()
+    store = on_disk.begun(6 * HOUR_S)
+    ack_all(store)
+    assert prune(store, WEEK_S + 4.5 * HOUR_S) == 0, "they are not tried again"
+    hourly(store, 2, 7)
     ack_all(store)
     prune(store, 2 * WEEK_S)
-    assert done(store.commit([p1(2 * WEEK_S)], {}, pair(2 * WEEK_S))).events
+    assert store.first > first, "and it goes on"
+    assert verdict(on_disk.path).flaw is None
 
 
 def test_a_flood_brings_checkpoints_so_that_size_never_takes_the_whole_window(bench: Bench) -> None:
