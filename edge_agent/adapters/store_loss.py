@@ -4,7 +4,8 @@
     disk full             noted beside the store (`store_note`), in place: what waits in memory would be lost by a kill
 
 A note stands until the transaction that stores or tells what it is about, which names its number in `fact`: one that
-was taken up is never counted again, whenever the process is killed.
+was taken up is never counted again, whenever the process is killed. After it the note is emptied too, because it may
+outlive its store (moved aside, deleted), and a store its note (copied without): then numbers go on from `fact`.
 
 Source: the outside contract, section 3 (`outbox_overflow`); reliability invariant I-5.
 """
@@ -32,8 +33,12 @@ class LossBook:
         self._facts = facts
         self._note = note
         self._left: OutboxOverflow | None = None
-        if note is not None and note.loss.number > int(facts.get(_TAKEN, "0")):
+        taken = int(facts.get(_TAKEN, "0"))
+        if note is None:
+            return
+        if note.loss.number > taken and note.loss.dropped:
             self._left = OutboxOverflow(note.loss.dropped, note.loss.since, note.loss.until)
+        note.count_on(taken)
 
     def owed(self, loss: Loss | None, pair: WallPair) -> OutboxOverflow | None:
         """All that nobody was told yet: counted before, left by a former run, and `loss`."""
@@ -53,8 +58,10 @@ class LossBook:
         return facts
 
     def settle(self) -> None:
-        """That transaction is on disk."""
+        """That transaction is on disk. Raises `StoreBrokenError`."""
         self._left = None
+        if self._note is not None and self._note.loss.dropped:
+            self._note.note_no_loss()
 
     def endanger(self, loss: Loss, pair: WallPair) -> None:
         """So much waits in memory for room on the disk. Raises `StoreBrokenError`."""

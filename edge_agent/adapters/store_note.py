@@ -19,7 +19,7 @@ import contextlib
 import json
 import os
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -56,19 +56,18 @@ class StoreNote:
         if self._handle is not None:
             return
         try:
-            handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            size = os.fstat(handle).st_size
-            if size < _RECORDS * _RECORD_BYTES:
-                os.pwrite(handle, bytes(_RECORDS * _RECORD_BYTES - size), size)
-                os.fsync(handle)
+            self._handle = _open_allocated(self._path)
         except OSError:
             return  # there is no room: it is tried again with the next sign that there is
-        self._handle = handle
         found = [self._read(slot) for slot in (1, 2)]
         for record in found:
             with contextlib.suppress(ValueError, TypeError):
                 note = LossNote(*json.loads(record))
                 self.loss = max(self.loss, note, key=lambda item: item.number)
+
+    def count_on(self, number: int) -> None:
+        """Number the next loss beyond this: the store may have taken up more than this note, which is new, ever had."""
+        self.loss = replace(self.loss, number=max(self.loss.number, number))
 
     def close(self) -> None:
         """Let go of it."""
@@ -89,14 +88,21 @@ class StoreNote:
 
     def note_loss(self, dropped: int, since: str, until: str) -> None:
         """So much would be lost now: on disk when this returns, unless there never was room for the note."""
-        number = self.loss.number + 1
-        self.loss = LossNote(number, dropped, since, until)
-        self._write(1 + number % 2, json.dumps([number, dropped, since, until]))
+        self._put_loss(dropped, since, until)
         if self._handle is not None:
             try:
                 os.fdatasync(self._handle)
             except OSError as error:
                 raise StoreBrokenError(f"the note beside the store failed: {error}") from error
+
+    def note_no_loss(self) -> None:
+        """Nothing is in danger any more. The store knows; this is for a store that comes in its place."""
+        self._put_loss(0, "", "")
+
+    def _put_loss(self, dropped: int, since: str, until: str) -> None:
+        number = self.loss.number + 1
+        self.loss = LossNote(number, dropped, since, until)
+        self._write(1 + number % 2, json.dumps([number, dropped, since, until]))
 
     def _read(self, slot: int) -> str:
         if self._handle is None:
@@ -112,6 +118,20 @@ class StoreNote:
             os.pwrite(self._handle, f"{_seal(text)} {text}\n".encode(), slot * _RECORD_BYTES)
         except OSError as error:
             raise StoreBrokenError(f"the note beside the store failed: {error}") from error
+
+
+def _open_allocated(path: Path) -> int:
+    """Open the file, with room for all records; what was not there reads as zeros. Raises `OSError`, with nothing open."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        size = os.fstat(handle).st_size
+        while size < _RECORDS * _RECORD_BYTES:  # what there is room for may be less than what is asked for
+            size += os.pwrite(handle, bytes(_RECORDS * _RECORD_BYTES - size), size)
+        os.fsync(handle)
+    except OSError:
+        os.close(handle)
+        raise
+    return handle
 
 
 def _seal(text: str) -> str:

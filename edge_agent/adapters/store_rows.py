@@ -42,6 +42,16 @@ class EventRows:
         ]
         self._db.executemany("INSERT INTO cut VALUES (?, ?, ?)", cuts)
 
+    def forget_beyond(self, tail: int) -> None:
+        """What is said of places beyond the end, which others will take; within the caller's transaction.
+
+        Tables are pages of one file: where a log was spoilt, some know more than the chain still holds.
+        """
+        self._db.execute("DELETE FROM cut WHERE n > ?", (tail,))
+        self._db.execute("DELETE FROM epoch WHERE first_n > ?", (tail,))
+        self._db.execute("DELETE FROM gone WHERE first_n > ?", (tail,))
+        self._db.execute("UPDATE gone SET last_n = ? WHERE last_n > ?", (tail, tail))
+
     def read(self, span: Span) -> dict[int, bytes]:
         """The payloads of a span by place, each verified by its hash; what is missing cannot be read."""
         query = "SELECT n, epoch, seq, hash, payload FROM event WHERE n BETWEEN ? AND ?"

@@ -49,7 +49,9 @@ from edge_agent.adapters.store_file import (
     StoreRefusedError,
     free_bytes,
     identity,
+    is_damage,
     is_full,
+    move_aside,
     open_connection,
 )
 from edge_agent.adapters.store_loss import LossBook
@@ -120,15 +122,14 @@ class EventStore:
         try:
             self._db, moved_aside = open_connection(path)
             self._facts, self._memory = KeyedTexts(self._db, "fact"), KeyedTexts(self._db, "memory")
-            self._bind(path)
+            self._rows = EventRows(self._db)
+            self._head = self._rows.head()
+            self._prepare(path)
         except BaseException:
             self._release()
             raise
-        self._rows = EventRows(self._db)
-        self._head = self._rows.head()
-        # of a store whose end was cut off, other events will take the places beyond
-        self._acked = min(self.tail, int(self._facts.get("acked", "0")))
-        self._ever_acked = min(self.tail, int(self._facts.get("ever_acked", "0")))
+        self._acked = int(self._facts.get("acked", "0"))
+        self._ever_acked = int(self._facts.get("ever_acked", "0"))
         self._pruner = Pruner(self._db, self._rows, self._facts, size_max_mb * _MIB)
         self._unacked_bytes = self._rows.count_bytes(self._ever_acked + 1)
         self._unsealed_bytes = self._rows.count_bytes(self._pruner.last_cut)
@@ -212,7 +213,8 @@ class EventStore:
             bodies = []
         counted = self._losses.owed(loss, pair)
         if counted is not None and self._unacked_bytes < self._limit_bytes:
-            bodies.insert(0, (pair.mono, counted))
+            # never later than what waited with it: `at` does not go back
+            bodies.insert(0, (min([pair.mono, *(observed for observed, _ in bodies)]), counted))
             counted = None
         outcome = self._write(self._head, bodies, memory, pair, self._losses.facts(counted))
         if isinstance(outcome, Committed):
@@ -250,7 +252,8 @@ class EventStore:
     def read(self, places: Sequence[int]) -> Reading:
         """The stored bytes at these ascending places, each verified by its hash.
 
-        What cannot be read is gone from now on; what was pruned meanwhile is neither.
+        What cannot be read is gone from now on, unless the full disk has no room to say so: then it is asked for again.
+        What was pruned meanwhile is neither.
         """
         kept = [place for place in places if place >= self.first]
         payloads: dict[int, bytes] = {}
@@ -258,9 +261,12 @@ class EventStore:
             payloads |= self._rows.read(span)
         damaged = spans(place for place in kept if place not in payloads)
         if damaged:
-            with self._transaction():
-                rows = [(span.first, span.last) for span in damaged]
-                self._db.executemany("INSERT OR REPLACE INTO gone VALUES (?, ?)", rows)
+            try:
+                with self._transaction():
+                    rows = [(span.first, span.last) for span in damaged]
+                    self._db.executemany("INSERT OR REPLACE INTO gone VALUES (?, ?)", rows)
+            except _DiskFullError:
+                damaged = []
         return Reading(payloads, tuple(damaged))
 
     def set_acked(self, acked: int, ever_acked: int) -> Position | None:
@@ -348,17 +354,24 @@ class EventStore:
             self._lock.release()
             self._lock = None
 
-    def _bind(self, path: Path) -> None:
-        """Bind a new store to its site and agent; refuse another's."""
+    def _prepare(self, path: Path) -> None:
+        """Bind a new store to its site and agent; refuse another's. Forget what lay beyond an end that was cut off."""
         own = f"{self._run.site}/{self._run.agent}"
         owner = self._facts.get("owner", "")
-        if not owner:
-            with self._transaction():
-                self._facts.put({"owner": own})
-        elif owner != own:
+        if owner not in {"", own}:
             raise StoreRefusedError(
                 f"{path}: this store belongs to {owner}, not {own} — drain it first, or name a new store"
             )
+        facts = {} if owner else {"owner": own}
+        for key in ("acked", "ever_acked"):
+            if int(self._facts.get(key, "0")) > self.tail:
+                facts[key] = str(self.tail)
+        try:
+            with self._transaction():  # writes nothing where there is nothing to change: the disk may be full
+                self._facts.put(facts)
+                self._rows.forget_beyond(self.tail)
+        except _DiskFullError as error:
+            raise StoreBrokenError(f"{path}: no room on the disk to take the store up") from error
 
     def _write(
         self,
@@ -430,6 +443,8 @@ class EventStore:
         except sqlite3.Error as error:
             if is_full(error):
                 raise _DiskFullError from error
+            if self._path is not None and is_damage(error):
+                move_aside(self._path)  # it opened, and would open again: only writing shows it
             raise StoreBrokenError(f"the store failed: {error}") from error
 
 

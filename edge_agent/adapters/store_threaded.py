@@ -75,5 +75,5 @@ class ThreadedStore:
     async def _ask(self, job: Callable[[], _Answer]) -> _Answer:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._worker, job)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise StoreBrokenError(f"the store failed: {error}") from error

@@ -16,10 +16,11 @@ import pytest
 
 from edge_agent.adapters.store_note import StoreNote
 from edge_agent.adapters.store_sqlite import EventStore
+from edge_agent.domain.delivery import Match, Span
 from edge_agent.domain.units import NS_PER_S, MonoNs
 from edge_agent.ports import Committed, Loss, StoreBrokenError, StoreFull
-from edge_agent.wire.event import Observation, OutboxOverflow
-from tests.contract.test_store import Bench, done, fact, pair
+from edge_agent.wire.event import ClockState, Observation, OutboxOverflow, Position
+from tests.contract.test_store import Bench, done, fact, p1, pair, tamper
 from tests.damage import HARM
 from tests.small_disk import SmallDisk
 from tests.stored import read_entries
@@ -129,6 +130,80 @@ def test_losses_of_several_runs_add_up_until_they_are_told(on_disk: Bench) -> No
     assert overflow == OutboxOverflow(5, "2026-09-21T14:13:25.000000Z", "2026-09-21T14:13:29.000000Z")
 
 
+def test_a_new_store_beside_an_old_note_tells_no_loss_that_was_told(on_disk: Bench) -> None:
+    store = on_disk.begun()
+    store.note_waiting(loss(3, 5, 6), pair(7))
+    killed(store)
+    store = on_disk.open()
+    assert len(overflows(told(store.begin_epoch(pair(20))))) == 1
+    store.note_waiting(loss(2, 25, 26), pair(27))
+    done(store.commit([fact(at=25), fact(at=26)], {}, pair(28)))
+    store.close()
+    on_disk.path.unlink()
+    assert overflows(told(on_disk.open().begin_epoch(pair(30)))) == [], "all of it was told or stored"
+
+
+def test_a_new_note_beside_an_old_store_counts_on_from_what_was_taken_up(on_disk: Bench) -> None:
+    """A store that was copied without its note."""
+    store = on_disk.begun()
+    for second in range(5):
+        store.note_waiting(loss(1, 5, 5 + second), pair(10))
+    done(store.commit([fact()], {}, pair(11)))
+    store.close()
+    on_disk.path.with_name("gw.db.note").unlink()
+    store = on_disk.begun(20)
+    store.note_waiting(loss(2, 25, 26), pair(27))
+    killed(store)
+    assert [item.dropped for item in overflows(told(on_disk.open().begin_epoch(pair(30))))] == [2]
+
+
+@pytest.mark.integration
+def test_a_note_that_finds_no_room_for_hours_keeps_no_file_open(disk: SmallDisk) -> None:
+    store = Bench(disk.folder / "gw.db").begun()
+    store.close()
+    disk.folder.joinpath("gw.db.note").unlink()
+    disk.fill()
+    note = StoreNote(disk.folder / "gw.db")
+    before = list(Path("/proc/self/fd").iterdir())
+    for _ in range(10):
+        note.open()
+    assert len(list(Path("/proc/self/fd").iterdir())) <= len(before)
+    note.note_loss(1, "a", "b")
+    disk.relieve()
+    note.open()
+    note.note_loss(2, "a", "b")
+    note.close()
+    assert StoreNote(disk.folder / "gw.db").loss.dropped == 2
+
+
+def test_findings_that_waited_for_room_keep_their_times_beside_what_was_dropped(on_disk: Bench) -> None:
+    store = on_disk.begun()
+    outcome = store.commit([fact(at=10), fact(at=20)], {}, pair(600), loss(1, 30, 590))
+    told_at = [(event.body, event.at, event.clock) for event in done(outcome).events]
+    (overflow,) = overflows([body for body, _, _ in told_at])
+    assert overflow.dropped == 1
+    facts = [(at, clock) for body, at, clock in told_at if isinstance(body, Observation)]
+    assert facts == [
+        ("2026-09-21T14:13:30.000000Z", ClockState.SYNCED),
+        ("2026-09-21T14:13:40.000000Z", ClockState.SYNCED),
+    ]
+
+
+@pytest.mark.integration
+def test_damage_found_on_a_full_disk_is_named_when_there_is_room_again(disk: SmallDisk) -> None:
+    bench = Bench(disk.folder / "gw.db")
+    store = bench.begun()
+    done(store.commit([fact()] * 3000, {}, pair(1)))
+    tamper(bench.path, "UPDATE event SET payload = x'00' WHERE n % 2 = 0")
+    disk.fill(leave_bytes=700_000)
+    fill(store)
+    disk.fill()
+    reading = store.read(range(1, 3001))
+    assert (len(reading.payloads), reading.damaged) == (1500, ())
+    disk.relieve()
+    assert len(store.read(range(1, 3001)).damaged) == len(store.gone) == 1500
+
+
 def test_a_torn_note_leaves_the_one_before_it(tmp_path: Path) -> None:
     note = StoreNote(tmp_path / "gw.db")
     note.open()
@@ -199,6 +274,50 @@ def test_an_older_copy_in_its_place_is_said(on_disk: Bench) -> None:
     shutil.copy(on_disk.path.with_name("older"), on_disk.path)
     (damage,) = damages(told(on_disk.open().begin_epoch(pair(9))))
     assert damage.detail == {"lost_end": "it ends at place 1; places up to 4 were in it"}
+
+
+def test_what_lay_beyond_a_cut_off_end_says_nothing_of_what_takes_its_place(on_disk: Bench) -> None:
+    """Pages of one file need not be of one age: a spoilt log may leave tables that know more than the chain holds."""
+    store = on_disk.begun()
+    done(store.commit([fact()] * 5, {}, pair(1)))
+    store.close()
+    store = on_disk.begun(2)
+    old = store.epoch
+    done(store.stop_clean(pair(3)))
+    store.set_acked(8, 8)
+    store.close()
+    tamper(on_disk.path, "INSERT INTO gone VALUES (2, 4)")
+    tamper(on_disk.path, "DELETE FROM event WHERE n > 3")
+    killed(on_disk.open())
+    store = on_disk.begun(10)
+    for second in range(11, 20):
+        done(store.commit([p1(second)], {}, pair(second)))
+    assert store.place(Position(old, 1, "")).match is Match.UNKNOWN
+    assert (store.gone, store.acked) == ([Span(2, 3)], 3)
+    last = done(store.stop_clean(pair(21))).events[-1]
+    assert store.place(last.position).match is Match.HELD
+    store.close()
+    assert on_disk.open().acked == 3, "also when the next run asks"
+
+
+def test_a_store_that_can_be_read_and_not_written_is_moved_aside_for_the_next_run(on_disk: Bench) -> None:
+    store = on_disk.begun()
+    for number in range(200):
+        done(store.commit([fact(n=number)], {}, pair(number)))
+    done(store.stop_clean(pair(300)))
+    index = "SELECT rootpage FROM sqlite_master WHERE name = 'sqlite_autoindex_event_1'"
+    (page,) = store._db.execute(index).fetchone()
+    store.close()
+    data = bytearray(on_disk.path.read_bytes())
+    data[(page - 1) * 4096 : page * 4096] = b"\xff" * 4096
+    on_disk.path.write_bytes(data)
+    store = on_disk.open()
+    with pytest.raises(StoreBrokenError):
+        store.begin_epoch(pair(400))
+    killed(store)
+    store = on_disk.open()
+    assert len(damages(told(store.begin_epoch(pair(500))))) == 1
+    assert on_disk.path.with_name("gw.db.damaged-1").exists()
 
 
 def write_some(bench: Bench) -> EventStore:
