@@ -144,6 +144,13 @@ class LogKeeper:
                 raise
 
 
+def owner_problem(path: Path, owner: str, own: str) -> str | None:
+    """What is wrong when a store belongs to `owner` (`site/agent`) and `own` opens it; None when they are one."""
+    if owner == own:
+        return None
+    return f"{path}: this store belongs to {owner}, not {own} — drain it first, or name a new store"
+
+
 def identity(path: Path) -> tuple[int, int] | None:
     """Which file a name leads to; None when to none."""
     try:

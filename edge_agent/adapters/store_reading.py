@@ -11,6 +11,7 @@ Source: SQLite's WAL documentation (snapshot isolation, checkpoint starvation).
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+from edge_agent.adapters.store_file import owner_problem
 from edge_agent.domain.verification import Entry
 
 LOG_MAX_BYTES: Final = 64 * 1024 * 1024
@@ -55,6 +57,11 @@ class StoreSnapshot:
         """The end the store has noted, None in an empty one."""
         row = self._db.execute("SELECT value FROM fact WHERE key='end'").fetchone()
         return StoreEnd(*json.loads(row[0])) if row else None
+
+    def owner(self) -> str | None:
+        """Whose store it is (`site/agent`), None when nobody's yet."""
+        row = self._db.execute("SELECT value FROM fact WHERE key='owner'").fetchone()
+        return str(row[0]) if row else None
 
     def count(self) -> int:
         """About how many entries it holds (exactly, unless places were lost)."""
@@ -97,3 +104,18 @@ def open_snapshot(path: Path, log_max_bytes: int = LOG_MAX_BYTES) -> Iterator[St
             yield StoreSnapshot(database, path.with_name(path.name + "-wal"), log_max_bytes)
     except (sqlite3.Error, StoreUnreadableError) as error:
         raise StoreUnreadableError(f"{path}: {error}") from error
+
+
+def take_up_problem(path: Path, own: str) -> str | None:
+    """Why the agent `own` (`site/agent`) could not take up this store, None when it could as far as can be seen."""
+    folder = next(folder for folder in path.absolute().parents if folder.exists())
+    is_writable = folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
+    if not is_writable or (path.exists() and not os.access(path, os.R_OK | os.W_OK)):
+        return f"{path}: cannot be written — check path and rights"
+    if not path.exists():
+        return None
+    try:
+        with open_snapshot(path) as store:
+            return owner_problem(path, store.owner() or own, own)
+    except StoreUnreadableError:
+        return None  # what is damaged is moved aside

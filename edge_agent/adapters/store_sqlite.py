@@ -53,6 +53,7 @@ from edge_agent.adapters.store_file import (
     is_full,
     move_aside,
     open_connection,
+    owner_problem,
 )
 from edge_agent.adapters.store_loss import LossBook
 from edge_agent.adapters.store_note import StoreNote
@@ -358,10 +359,8 @@ class EventStore:
         """Bind a new store to its site and agent; refuse another's. Forget what lay beyond an end that was cut off."""
         own = f"{self._run.site}/{self._run.agent}"
         owner = self._facts.get("owner", "")
-        if owner not in {"", own}:
-            raise StoreRefusedError(
-                f"{path}: this store belongs to {owner}, not {own} — drain it first, or name a new store"
-            )
+        if owner and (problem := owner_problem(path, owner, own)):
+            raise StoreRefusedError(problem)
         facts = {} if owner else {"owner": own}
         for key in ("acked", "ever_acked"):
             if int(self._facts.get(key, "0")) > self.tail:

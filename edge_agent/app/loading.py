@@ -5,7 +5,7 @@ objects. An allocator gives little of that back, and parser and schema alone are
 `python -m edge_agent.app.loading CONFIG` does it, writes what it found to a pipe as a pickle, and ends; the agent imports
 meanwhile what it needs itself. Nothing but plain values crosses, and both ends are this program.
 
-The same serves SIGHUP: with `--check` only the problems cross, and the running agent goes on polling undisturbed.
+The same serves SIGHUP: with `--check` only the problems cross, a store that would be refused among them, and the running agent goes on polling undisturbed.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeAlias, cast
 
+from edge_agent.adapters.store_reading import take_up_problem
 from edge_agent.settings import AgentSettings, load
 
 _CHECK: Final = "--check"
@@ -91,7 +92,10 @@ def _load(config: Path, *, check_only: bool) -> _Answer:
     if isinstance(found, list):
         return None, tuple(map(str, found)), ()
     warnings = tuple(map(str, found.warnings))
-    return None if check_only else replace(found, warnings=()), (), warnings
+    if not check_only:
+        return replace(found, warnings=()), (), warnings
+    problem = take_up_problem(found.store.path, f"{found.plan.site}/{found.plan.agent}")
+    return None, () if problem is None else (problem,), warnings
 
 
 def _main() -> None:

@@ -113,6 +113,7 @@ class _Process:
         self._checking: asyncio.Task[None] | None = None
         self._supervisor = Supervisor(os.environ)
         self._is_told = False
+        self._is_asked_again = False
         self.is_reload = False
         self.is_interrupted = False
         self.has_failed = False
@@ -144,16 +145,16 @@ class _Process:
         self._stop.set()
 
     def _reload(self) -> None:
-        if not self._stop.is_set() and (self._checking is None or self._checking.done()):
+        self._is_asked_again = self._checking is not None and not self._checking.done()
+        if not self._stop.is_set() and not self._is_asked_again:
             self._supervisor.reloading()
             self._checking = asyncio.create_task(self._check(), name="check configuration")
 
     async def _check(self) -> None:
-        loading = await asyncio.to_thread(Loading, self._config, check_only=True)
-        try:
-            problems = await asyncio.to_thread(_problems, loading)
-        finally:
-            loading.process.kill()  # a stop does not wait for it
+        problems = await self._look()
+        while problems and self._is_asked_again and not self._stop.is_set():
+            self._is_asked_again = False  # what was looked at may have been mended meanwhile
+            problems = await self._look()
         if self._agent is None or self._stop.is_set():
             return
         if problems:
@@ -165,6 +166,13 @@ class _Process:
             return
         self.is_reload = True
         self._stop.set()
+
+    async def _look(self) -> tuple[str, ...]:
+        loading = await asyncio.to_thread(Loading, self._config, check_only=True)
+        try:
+            return await asyncio.to_thread(_problems, loading)
+        finally:
+            loading.process.kill()  # a stop does not wait for it
 
 
 def _problems(loading: Loading) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import signal
 from collections.abc import Callable, Sequence
@@ -196,6 +197,42 @@ async def test_a_refused_configuration_leaves_the_running_one_and_says_so(
         (refused,) = observed(plant, "config_refused")
         assert "colour" in str(refused.detail["problems"])
         assert len(plant.gateway.bodies(AgentStarted)) == 1
+
+
+async def test_a_reload_asked_for_while_a_bad_configuration_is_looked_at_looks_again(
+    tmp_path: Path, mosquitto: Mosquitto
+) -> None:
+    async with edge(tmp_path, mosquitto) as plant:
+        await plant.started()
+        config, good = plant.agent.config, plant.agent.config.read_text()
+        config.unlink()
+        os.mkfifo(config)
+        plant.agent.send(signal.SIGHUP)
+        with await asyncio.to_thread(config.open, "w") as looked_at:
+            config.unlink()
+            config.write_text(good.replace("door-1:", "door-2:"))
+            plant.agent.send(signal.SIGHUP)
+            looked_at.write(good + "colour: red\n")
+        await wait_for(lambda: len(plant.gateway.bodies(AgentStarted)) == 2, "a run of what is good now")
+
+
+async def test_a_configuration_that_the_store_would_refuse_is_refused_at_the_reload(
+    tmp_path: Path, mosquitto: Mosquitto
+) -> None:
+    async with edge(tmp_path, mosquitto) as plant:
+        await plant.started()
+        config, good = plant.agent.config, plant.agent.config.read_text()
+        (tmp_path / "file").touch()
+        config.write_text(good.replace("agent: gw-01", "agent: gw-02"))
+        plant.agent.send(signal.SIGHUP)
+        await wait_for(lambda: observed(plant, "config_refused"), "config_refused")
+        config.write_text(good.replace("var/gw-01.db", "file/gw-01.db"))
+        plant.agent.send(signal.SIGHUP)
+        await wait_for(lambda: len(observed(plant, "config_refused")) == 2, "config_refused again")
+        others, nowhere = (str(refused.detail["problems"]) for refused in observed(plant, "config_refused"))
+        assert "belongs to plant/gw-01" in others
+        assert "cannot be written" in nowhere
+        assert plant.agent.is_running
 
 
 async def test_an_accepted_configuration_is_executed_anew_and_clears_what_is_gone(
