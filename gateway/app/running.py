@@ -64,11 +64,13 @@ def run_gateway(config: Path) -> Exit:
         if lock is not None:
             lock.close()
     if failure is not None:
-        return fail(failure)
-    if process.is_reload:
+        fail(failure)
+    elif process.is_reload:
         log.warning("configuration accepted: executing anew")
         os.execv(sys.executable, [sys.executable, "-m", "gateway", *sys.argv[1:]])  # noqa: S606 - ourselves
     logging.shutdown()
+    if failure is not None:
+        os._exit(Exit.FAILED)
     os._exit(Exit.INTERRUPTED if process.is_interrupted else Exit.OK)
 
 
@@ -88,10 +90,17 @@ def _run_loop(process: _Process, settings: GatewaySettings, listener: socket.soc
             runner.get_loop().set_default_executor(_Threads())
             runner.run(process.run(settings, listener))
     except* (StoreError, JournalUnavailable, AccountsUnavailable) as group:
-        failure = str(group.exceptions[0])
+        failure = str(_first(group))
     except* JournalLost as group:
-        failure = f"the journal is lost to this process, start it again: {group.exceptions[0]}"
+        failure = f"the journal is lost to this process, start it again: {_first(group)}"
     return failure
+
+
+def _first(error: BaseException) -> BaseException:
+    """What ended a task; it comes in a group for each task group that the task was in."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 class _Process:
