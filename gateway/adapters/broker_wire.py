@@ -23,8 +23,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-READ_BYTES: Final = 65_536
-"""Read at once: some hundred events, whose handling lets the loop go after a few milliseconds."""
+READ_BYTES: Final = 262_144
+"""Read at once: some five hundred events, a batch, which takes a few milliseconds. Beside a busy writer the loop has few
+turns, and what is read in one of them is journaled in one transaction."""
 
 READS_MAX: Final = 64
 """Reads in a row: TLS and WebSockets give a record or a frame at a time."""

@@ -13,7 +13,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine, insert, select, text
 
-from edge_agent.wire.event import Json
+from edge_agent.wire.event import Event, Json, Position
 from gateway.adapters.migrations import upgrade
 from gateway.adapters.store_sql.engine import StoreError, open_readers, open_writer
 from gateway.adapters.store_sql.journal import SqlJournal, fold_entries
@@ -26,6 +26,8 @@ from gateway.domain.journal import (
     EdgeEvent,
     Entry,
     EntryKind,
+    GapClosed,
+    GapFound,
     PresenceChanged,
     StoredBody,
     entry_link,
@@ -175,6 +177,45 @@ async def test_folds_and_listeners_hear_of_an_entry_only_after_its_commit(url: s
     await journal.transact(work)
     assert fold.count == 2
     assert heard == [1, 2]
+    await journal.close()
+
+
+async def test_what_a_failed_transaction_said_of_streams_is_forgotten_and_what_a_committed_one_said_is_not(
+    url: str,
+) -> None:
+    store = Store()
+    first, second = store.start(ulid(1)), store.add(note())
+    whose = (first.site, first.agent)
+    journal = await open_one(url)
+
+    def admit(recording: Recording, *events: Event, refuse: bool = False) -> None:
+        for event in events:
+            recording.append(EdgeEvent(event, event.at))
+        recording.append(GapFound(*whose, f"gap-{events[0].seq}", ulid(1), 7, 9, final=False, reason="late"))
+        if refuse:
+            raise RuntimeError("changed its mind")
+
+    def held(recording: Recording) -> tuple[Position | None, str | None, bool, list[str]]:
+        anchor = recording.boot_anchor(*whose, store.boot)
+        gaps = [gap.gap for gap in recording.open_gaps(*whose)]
+        return (
+            recording.last_held(*whose, ulid(1)),
+            recording.latest_epoch(*whose),
+            anchor is not None,
+            gaps,
+        )
+
+    assert await journal.transact(held) == (None, None, False, [])
+    with pytest.raises(RuntimeError, match="changed its mind"):
+        await journal.transact(lambda recording: admit(recording, first, second, refuse=True))
+    assert await journal.transact(held) == (None, None, False, [])
+    await journal.transact(lambda recording: admit(recording, first))
+    assert await journal.transact(held) == (first.position, ulid(1), True, ["gap-1"])
+    with pytest.raises(RuntimeError, match="changed its mind"):
+        await journal.transact(lambda recording: admit(recording, second, refuse=True))
+    assert await journal.transact(held) == (first.position, ulid(1), True, ["gap-1"])
+    await journal.transact(lambda recording: recording.append(GapClosed(*whose, "gap-1", filled=True)))
+    assert await journal.transact(held) == (first.position, ulid(1), True, [])
     await journal.close()
 
 

@@ -44,6 +44,7 @@ from gateway.adapters.store_sql.lease import LOOK_S, RENEW_S, Lease
 from gateway.adapters.store_sql.recording import Head, SqlRecording
 from gateway.adapters.store_sql.schema import JOURNAL, SNAPSHOTS
 from gateway.adapters.store_sql.soundness import make_sound, open_snapshot, seal_snapshot
+from gateway.adapters.store_sql.stream_rows import StreamMemory
 from gateway.domain.journal import Entry, EntryKind, Mark, StoredBody, load_body
 from gateway.ports import Clock, Fold, JournalLost, JournalUnavailable
 
@@ -92,6 +93,7 @@ class SqlJournal:
         self._turn = asyncio.Lock()
         self._listeners: list[Listener] = []
         self._head = Head()
+        self._streams = StreamMemory()
         self._snapshot_position = 0
         self._recorded_ms = 0
 
@@ -246,10 +248,12 @@ class SqlJournal:
         except BaseException as error:
             for fold in self._folds.values():
                 fold.discard()
+            self._streams.forget()
             self._note_failure(error)
             raise
         self.problem = self.failing_since_ms = None
         self._adopt(recording.entries, recording.head)
+        self._streams.forget_some()
         if self.position - self._snapshot_position >= SNAPSHOT_EVERY:
             snapshots = self._snapshots()
             await loop.run_in_executor(self._thread, self._store_snapshots, snapshots, self.position)
@@ -268,7 +272,8 @@ class SqlJournal:
         try:
             with self._writer.connect() as connection:
                 now_ms = max(self._recorded_ms, self._clock.utc_ms())
-                recording = SqlRecording(connection, now_ms, self._head, self._folds.values())
+                folds = self._folds.values()
+                recording = SqlRecording(connection, now_ms, self._head, folds, self._streams)
                 if self._lease is not None:
                     self._lease.demand(connection)
                 result = work(recording)

@@ -13,7 +13,7 @@ from gateway.adapters.store_sql.intake_rows import SqlIntakeRows
 from gateway.adapters.store_sql.notice_rows import SqlNoticeRows
 from gateway.adapters.store_sql.projection_rows import SqlProjectionRows
 from gateway.adapters.store_sql.schema import JOURNAL
-from gateway.adapters.store_sql.stream_rows import SqlStreamRows
+from gateway.adapters.store_sql.stream_rows import SqlStreamRows, StreamMemory
 from gateway.domain.journal import (
     LINK_SEED,
     EdgeEvent,
@@ -37,8 +37,15 @@ class Head:
 class SqlRecording(SqlStreamRows, SqlIntakeRows, SqlAlarmRows, SqlNoticeRows, SqlProjectionRows):
     """`gateway.ports.Recording` over one Core connection; add a mixin by adding a base."""
 
-    def __init__(self, connection: Connection, now_ms: int, head: Head, folds: Iterable[Fold]) -> None:
-        super().__init__(connection, now_ms)
+    def __init__(
+        self,
+        connection: Connection,
+        now_ms: int,
+        head: Head,
+        folds: Iterable[Fold],
+        memory: StreamMemory,
+    ) -> None:
+        super().__init__(connection, now_ms, memory)
         self.head = head
         self._folds = tuple(folds)
         self.entries: list[Entry] = []

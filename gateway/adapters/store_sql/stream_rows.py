@@ -1,13 +1,14 @@
 """Rows of the agents' streams: how far each epoch is held, its gaps, and what tells the time of a boot.
 
-What every batch asks of every agent is asked by statements that are built once: building one costs more than SQLite
-needs to answer it.
+What every batch asks of every agent is remembered from one transaction to the next (`StreamMemory`): one process writes
+these tables, so what it wrote or read is so, until a transaction fails and all of it is forgotten. What is asked again
+is asked by statements that are built once: building one costs more than SQLite needs to answer it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from sqlalchemy import BindParameter, ColumnElement, Connection, Row, bindparam, insert, select, update
@@ -21,6 +22,9 @@ from gateway.domain.occurred import Anchor, anchor_of
 
 EpochKey: TypeAlias = tuple[str, str, str]
 """Site, agent and epoch."""
+
+AgentKey: TypeAlias = tuple[str, str]
+"""Site and agent."""
 
 BootKey: TypeAlias = tuple[str, str, str]
 """Site, agent and boot."""
@@ -51,24 +55,48 @@ _OPEN_GAPS = select(GAPS).where(
 )
 
 
+REMEMBERED_MAX = 20_000
+"""Rows remembered: every run of an agent is an epoch of its own, so those of years would add up."""
+
+
 @dataclass(slots=True)
 class _Epoch:
-    """A row of `EPOCHS` in memory; `is_changed` until it is written."""
+    """A row of `EPOCHS` in memory."""
 
     last: Position
     last_position: int
     first_position: int
     store_position: int
-    is_changed: bool = False
+
+
+@dataclass(slots=True)
+class StreamMemory:
+    """What the tables say of the streams that were heard lately; for the writer's transactions, one after the other."""
+
+    epochs: dict[EpochKey, _Epoch | None] = field(default_factory=dict)
+    latest: dict[AgentKey, str | None] = field(default_factory=dict)
+    anchors: dict[BootKey, Anchor | None] = field(default_factory=dict)
+    open_gaps: dict[AgentKey, Sequence[GapFound]] = field(default_factory=dict)
+
+    def forget(self) -> None:
+        """Everything: a transaction failed, so what it wrote here is not so."""
+        for part in (self.epochs, self.latest, self.anchors, self.open_gaps):
+            part.clear()
+
+    def forget_some(self) -> None:
+        """Everything, when it has become too much. Between transactions only."""
+        if len(self.epochs) + len(self.anchors) > REMEMBERED_MAX:
+            self.forget()
 
 
 class SqlStreamRows(RowsBase):
     """`gateway.ports.StreamRows` over SQL."""
 
-    def __init__(self, connection: Connection, now_ms: int) -> None:
+    def __init__(self, connection: Connection, now_ms: int, memory: StreamMemory) -> None:
         super().__init__(connection, now_ms)
-        self._epochs: dict[EpochKey, _Epoch | None] = {}
-        self._anchors: dict[BootKey, Anchor | None] = {}
+        self._memory = memory
+        self._moved: dict[EpochKey, _Epoch] = {}
+        """Epochs that came further, until that is written."""
 
     def note_entry(self, entry: Entry) -> None:
         """Keep epochs, anchors and gaps in step."""
@@ -80,6 +108,7 @@ class SqlStreamRows(RowsBase):
             case GapFound() as found:
                 self._note_gap(found)
             case GapClosed() as closed:
+                self._memory.open_gaps.pop((closed.site, closed.agent), None)
                 column = "filled_at_ms" if closed.filled else "final_at_ms"
                 self._connection.execute(
                     update(GAPS).where(GAPS.c.gap == closed.gap).values({column: self.now_ms})
@@ -93,10 +122,8 @@ class SqlStreamRows(RowsBase):
         self._write_epochs()
 
     def _write_epochs(self) -> None:
-        changed = {key: row for key, row in self._epochs.items() if row is not None and row.is_changed}
-        self._upsert(EPOCHS, [_epoch_values(key, row) for key, row in changed.items()])
-        for row in changed.values():
-            row.is_changed = False
+        self._upsert(EPOCHS, [_epoch_values(key, row) for key, row in self._moved.items()])
+        self._moved.clear()
 
     def find_event(self, site: str, agent: str, epoch: str, seq: int) -> tuple[str, int] | None:
         """Hash and journal position of an event that is held, or None."""
@@ -116,9 +143,12 @@ class SqlStreamRows(RowsBase):
 
     def latest_epoch(self, site: str, agent: str) -> str | None:
         """The epoch of this agent that began last here."""
-        self._write_epochs()
-        found = self._connection.execute(_LATEST, {"site": site, "agent": agent}).first()
-        return None if found is None else found.epoch
+        latest, key = self._memory.latest, (site, agent)
+        if key not in latest:
+            self._write_epochs()
+            found = self._connection.execute(_LATEST, {"site": site, "agent": agent}).first()
+            latest[key] = None if found is None else found.epoch
+        return latest[key]
 
     def find_hash(self, site: str, agent: str, digest: str) -> Position | None:
         """The event held with this hash: a scan of the agent's events, for rare cases only."""
@@ -158,39 +188,43 @@ class SqlStreamRows(RowsBase):
 
     def open_gaps(self, site: str, agent: str) -> Sequence[GapFound]:
         """Gaps of this agent that are neither filled nor final."""
-        rows = self._connection.execute(_OPEN_GAPS, {"site": site, "agent": agent})
-        return [
-            GapFound(
-                site, agent, row.gap, row.epoch, row.from_seq, row.to_seq, final=False, reason=row.reason
-            )
-            for row in rows
-        ]
+        known, key = self._memory.open_gaps, (site, agent)
+        if key not in known:
+            rows = self._connection.execute(_OPEN_GAPS, {"site": site, "agent": agent})
+            known[key] = [
+                GapFound(*key, row.gap, row.epoch, row.from_seq, row.to_seq, final=False, reason=row.reason)
+                for row in rows
+            ]
+        return known[key]
 
     def boot_anchor(self, site: str, agent: str, boot: str) -> Anchor | None:
         """A synchronised event of this boot of the agent's machine, or None."""
-        key = (site, agent, boot)
-        if key not in self._anchors:
+        anchors, key = self._memory.anchors, (site, agent, boot)
+        if key not in anchors:
             found = self._connection.execute(_FIND_BOOT, {"site": site, "agent": agent, "boot": boot}).first()
-            self._anchors[key] = None if found is None else Anchor(found.at, found.mono_ms)
-        return self._anchors[key]
+            anchors[key] = None if found is None else Anchor(found.at, found.mono_ms)
+        return anchors[key]
 
     def _epoch(self, site: str, agent: str, epoch: str) -> _Epoch | None:
-        key = (site, agent, epoch)
-        if key not in self._epochs:
+        epochs, key = self._memory.epochs, (site, agent, epoch)
+        if key not in epochs:
             row = self._connection.execute(
                 _FIND_EPOCH, {"site": site, "agent": agent, "epoch": epoch}
             ).first()
-            self._epochs[key] = None if row is None else _load_epoch(row)
-        return self._epochs[key]
+            epochs[key] = None if row is None else _load_epoch(row)
+        return epochs[key]
 
     def _note_epoch(self, event: Event, position: int) -> None:
-        row = self._epoch(event.site, event.agent, event.epoch)
+        key = (event.site, event.agent, event.epoch)
+        row = self._epoch(*key)
         if row is None:
             after = event.body.after if isinstance(event.body, AgentStarted) else None
             began = 0 if after is None else self.store_began(event.site, event.agent, after.epoch)
             row = _Epoch(event.position, position, position, began or position)
-            self._epochs[event.site, event.agent, event.epoch] = row
-        row.last, row.last_position, row.is_changed = event.position, position, True
+            self._memory.epochs[key] = row
+            self._memory.latest[event.site, event.agent] = event.epoch
+        row.last, row.last_position = event.position, position
+        self._moved[key] = row
 
     def _note_boot(self, event: Event) -> None:
         key = (event.site, event.agent, event.boot)
@@ -206,9 +240,10 @@ class SqlStreamRows(RowsBase):
             self._connection.execute(insert(BOOTS), row)
         else:
             self._connection.execute(update(BOOTS).where(*_boot_key(*key)).values(values))
-        self._anchors[key] = fresh
+        self._memory.anchors[key] = fresh
 
     def _note_gap(self, found: GapFound) -> None:
+        self._memory.open_gaps.pop((found.site, found.agent), None)
         row: dict[str, object] = {
             "gap": found.gap,
             "site": found.site,

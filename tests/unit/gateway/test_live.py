@@ -237,7 +237,7 @@ async def test_nothing_is_rendered_while_nobody_looks_and_whoever_comes_sees_wha
         rendered.append(entry.position)
         return await two_messages(entry)
 
-    live = Live(journal, FixedClock(), render, 0)  # type: ignore[arg-type]
+    live = Live(journal, FixedClock(), render, 0, lambda: False)  # type: ignore[arg-type]
     task = asyncio.create_task(live.run())
     journal.commit(50)
     await settled(journal, live)
