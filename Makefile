@@ -6,8 +6,8 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 BIN := .venv/bin
-# Two workers, for two cores; a file's tests stay together because they share costly servers.
-PYTEST := $(BIN)/pytest -q -n 2 --dist loadfile
+# A file's tests stay together because they share costly servers. Two workers, for two cores, or one more where much is waited for.
+PYTEST := $(BIN)/pytest -q --dist loadfile
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,11 +50,11 @@ layers:
 	$(BIN)/lint-imports
 
 fast-tests:
-	$(PYTEST) --hypothesis-profile=fast -m "not integration and not browser and not thorough"
+	$(PYTEST) -n 2 --hypothesis-profile=fast -m "not integration and not browser and not thorough"
 
 test: setup servers  ## all checks and all tests, real servers and browser included; a skipped test fails it
 	@$(MAKE) --no-print-directory -j2 --keep-going --output-sync=target types layers lint format
-	GUARDWATCH_NO_SKIPS=1 GUARDWATCH_SEEDS=20 $(PYTEST)
+	GUARDWATCH_NO_SKIPS=1 GUARDWATCH_SEEDS=20 $(PYTEST) -n 3
 
 bench: setup servers  ## the benchmarks
 	$(BIN)/python -m tests.bench

@@ -143,10 +143,12 @@ class EdgeEngine:
     def expect(self, block: BlockId, requested_at: MonoNs) -> None:
         """A good reply asked for at `requested_at` has come and waits: while that is young enough, its block is not lost.
 
-        For a shell that is late: deadlines are overdue then, and the replies are received one after the other.
+        For a shell that is late: deadlines are overdue then, and the replies are received one after the other. A reply
+        asked for when the content had already outlived its time bridges nothing: until then nobody looked.
         """
         state = self._blocks[block]
-        state.expected_at = max(state.expected_at, requested_at)
+        if requested_at < state.stale_at:
+            state.expected_at = max(state.expected_at, requested_at)
 
     def stale_ns(self, block: BlockId) -> int:
         """How long after its request a reply to this block is believed."""

@@ -329,28 +329,37 @@ class LoopClock(HandClock):
         return MonoNs(virtual_loop().now_ns)
 
 
-async def qualities_after_a_stall(*, asked_ms: int) -> set[Quality]:
-    """The process stands still from 0.1 s to 2.05 s; what was asked for at `asked_ms` is in the kernel then."""
+async def after_a_stall(*, asked_ms: int, until_ms: int = 2_050) -> Bench:
+    """The process stands still from 0.1 s to `until_ms`; what was asked for at `asked_ms` is in the kernel then."""
     bench, loop = Bench(clock=LoopClock()), virtual_loop()
     running = asyncio.create_task(bench.pump.run(bench.sender, bench.reports, lambda: None))
     await bench.poll()
     await asyncio.sleep(0.1)
-    loop.now_ns = 2_050 * NS_PER_MS
+    loop.now_ns = until_ms * NS_PER_MS
     await asyncio.sleep(0.0005)
     for block in bench.cell.blocks:
         outcome = BlockOk(bench.plant.block(block))
         await bench.pump.accept(Reply(block.id, outcome, MonoNs(asked_ms * NS_PER_MS), bench.clock.mono()))
     await asyncio.sleep(0.01)
     running.cancel()
-    return {view.quality for view in bench.views}
+    return bench
 
 
 def test_an_answer_that_waited_through_a_stall_is_not_lost() -> None:
-    assert run_virtual(lambda: qualities_after_a_stall(asked_ms=90)) == {Quality.GOOD}
+    bench = run_virtual(lambda: after_a_stall(asked_ms=90))
+    assert {view.quality for view in bench.views} == {Quality.GOOD}
 
 
 def test_an_answer_that_a_stall_made_too_old_is_lost() -> None:
-    assert Quality.STALE in run_virtual(lambda: qualities_after_a_stall(asked_ms=40))
+    bench = run_virtual(lambda: after_a_stall(asked_ms=40))
+    assert Quality.STALE in {view.quality for view in bench.views}
+
+
+def test_an_answer_asked_for_after_a_long_stall_hides_nothing_of_it() -> None:
+    """For 20 s nobody looked: a prompt first answer afterwards must not make that time one with what was known before."""
+    bench = run_virtual(lambda: after_a_stall(asked_ms=20_000, until_ms=20_000))
+    told = [event.kind for committed in bench.committed for event in committed.events]
+    assert "device_lost" in told
 
 
 async def test_what_waits_for_room_is_noted_before_anything_else_happens_with_it() -> None:
