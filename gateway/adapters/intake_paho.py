@@ -62,6 +62,13 @@ INBOX_MAX = 2000
 BATCH_MAX = 500
 """Messages in one transaction: some 50 ms of work, so an ack is never far behind."""
 
+FLOW_MIN = 8
+"""So many messages at once are no single change but a flow, and more are on their way …"""
+
+FLOW_WAIT_S = 0.01
+"""… for which is waited so long. An agent has at most 256 on their way: a journal that took each handful at once would
+sync the disk, and each agent an ack, ten times as often as it must."""
+
 OUTBOUND_MAX = 1000
 """Acks waiting for the broker's PUBACK; beyond it new ones are dropped, and said again with the next batch."""
 
@@ -126,6 +133,8 @@ class PahoIntake:
         while not self._inbox:
             self._arrived.clear()
             await self._arrived.wait()
+        if FLOW_MIN <= len(self._inbox) < BATCH_MAX:
+            await asyncio.sleep(FLOW_WAIT_S)
         return [self._inbox.popleft() for _ in range(min(BATCH_MAX, len(self._inbox)))]
 
     def done(self, messages: Iterable[Message]) -> None:
