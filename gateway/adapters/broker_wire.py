@@ -18,10 +18,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
+
+from paho.mqtt.client import Client
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 READ_BYTES: Final = 262_144
 """Read at once: some five hundred events, a batch, which takes a few milliseconds. Beside a busy writer the loop has few
@@ -185,6 +189,29 @@ class Wire:
                 return
             del self._outgoing[:sent]
         self._loop.remove_writer(self.fileno())
+
+
+class WiredClient(Client):
+    """paho over a `Wire`, which it makes when it connects; MQTT 5, and PUBACKs are ours to send."""
+
+    def __init__(self, client_id: str, transport: Literal["tcp", "websockets"]) -> None:
+        super().__init__(
+            CallbackAPIVersion.VERSION2,
+            client_id=client_id,
+            protocol=MQTTProtocolVersion.MQTTv5,
+            transport=transport,
+            reconnect_on_failure=False,
+            manual_ack=True,
+        )
+        self.wire: Wire | None = None
+
+    def _create_socket(self) -> Wire:
+        """The vendor has no setting for this; whatever it makes is wrapped here."""
+        made = super()._create_socket()
+        if isinstance(made, socket.socket):
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # Nagle would hold an ack up to 40 ms
+        self.wire = Wire(made)
+        return self.wire
 
 
 def _find_packet(data: bytes, start: int) -> tuple[int, int, int] | None:

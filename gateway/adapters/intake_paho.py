@@ -16,23 +16,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import socket
 import ssl
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge_agent.wire.topics import ROOT
-from gateway.adapters.broker_wire import ProtocolError, Publish, Wire
+from gateway.adapters.broker_wire import ProtocolError, Publish, WiredClient
 from gateway.ports import Message
 
 SUBSCRIPTIONS = tuple(f"{ROOT}/+/+/{tail}" for tail in ("events", "model", "model/+", "health", "health/+"))
@@ -189,29 +188,6 @@ class PahoIntake:
         _log.info("broker connected host=%s port=%d", self._access.host, self._access.port)
 
 
-class _Client(Client):
-    """paho over our wire."""
-
-    def __init__(self, client_id: str, transport: Literal["tcp", "websockets"]) -> None:
-        super().__init__(
-            CallbackAPIVersion.VERSION2,
-            client_id=client_id,
-            protocol=MQTTProtocolVersion.MQTTv5,
-            transport=transport,
-            reconnect_on_failure=False,
-            manual_ack=True,
-        )
-        self.wire: Wire | None = None
-
-    def _create_socket(self) -> Wire:
-        """The vendor has no setting for this; whatever it makes is wrapped here."""
-        made = super()._create_socket()
-        if isinstance(made, socket.socket):
-            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # Nagle would hold an ack up to 40 ms
-        self.wire = Wire(made)
-        return self.wire
-
-
 class _Attempt:
     """One connection, from TCP to its end. Used once."""
 
@@ -268,9 +244,9 @@ class _Attempt:
             self._beat.cancel()
             self._client.disconnect()  # writes and closes at once
 
-    def _make_client(self) -> _Client:
+    def _make_client(self) -> WiredClient:
         access = self._access
-        client = _Client(access.client_id, "tcp" if access.web_path is None else "websockets")
+        client = WiredClient(access.client_id, "tcp" if access.web_path is None else "websockets")
         if access.web_path is not None:
             client.ws_set_options(path=access.web_path)
         if access.is_tls:
