@@ -24,10 +24,6 @@ from gateway.domain.poll_load import PollLoad, note_beat
 OFFLINE_MS = 3 * HEALTH_PERIOD_MS
 """Three missed beats: what an agent said is not shown as a state any more."""
 
-BEHIND_MS = OFFLINE_MS - HEALTH_PERIOD_MS
-"""Events that an agent has and the journal does not, for so long: a beat says so up to one period late, so that what was said before
-them is believed no longer than a silent agent is. An agent sends again after 2 s."""
-
 UNJUDGED_MS = 3000
 """When nobody has looked at the beats for so long (this process stood still, or a commit hangs), nothing that agents said is
 shown as how it is: half of what a silent agent is believed."""

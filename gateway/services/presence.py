@@ -4,9 +4,9 @@ Beats are heard in memory (`hear`) and never journaled themselves; only what fol
 went (`PresenceChanged`), and the findings monitoring_lost, clock_offset, store_filling, poll_overrun. At the gateway's start no
 agent is taken to be online, whatever the journal last said: a beat must rise first.
 
-A living agent may still have more to say than has come. Its beats tell how far its store is: when the journal stays
-behind that for longer than an agent takes to send again, what it said last is no state any more, and its presence is
-journaled anew with the event to wait for. One whose store is full says nothing at all about what it sees: it counts
+A living agent may still have more to say than has come. Its beats tell how far its store is, and only one that the journal
+is even with vouches for what is shown: when the last such beat is as old as a silent agent is believed, what it said last is
+no state any more, and its presence is journaled anew with the event to wait for. One whose store is full says nothing at all about what it sees: it counts
 as offline until there is room again.
 
 Source: the outside contract, section 3 (health); `domain.presence` has the limits and their sources.
@@ -61,13 +61,17 @@ class _Told:
 
 @dataclass(slots=True)
 class _Agent:
-    """One agent in memory. `told`: what was last journaled of it; `reached`: (epoch, seq) journaled."""
+    """One agent in memory. `told`: what was last journaled of it; `reached`: (epoch, seq) journaled.
+
+    `even_ms`: when the last beat came that the journal was, or became, even with.
+    """
 
     presence: Presence
     told: _Told | None = None
     pages: dict[int, HealthPage] = field(default_factory=dict)
     reached: tuple[str, int] = ("", 0)
     behind_since_ms: int | None = None
+    even_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +132,10 @@ class PresenceWatch:
         if health.online and health.epoch != agent.presence.epoch:
             agent.pages.clear()
         agent.presence = rules.hear(agent.presence, health, now, retained=retained)
-        if health.online:
-            agent.behind_since_ms = (
-                (agent.behind_since_ms or now) if _is_behind(health, agent.reached) else None
-            )
+        if health.online and _is_behind(health, agent.reached):
+            agent.behind_since_ms = agent.behind_since_ms or now
+        elif health.online:
+            agent.behind_since_ms, agent.even_ms = None, now
 
     def hear_page(self, key: AgentKey, page: HealthPage) -> None:
         """Take in page 2 or on of a health; pages of another run mean nothing."""
@@ -148,7 +152,7 @@ class PresenceWatch:
         agent.reached = (epoch, seq)
         health = agent.presence.health
         if health is not None and not _is_behind(health, agent.reached):
-            agent.behind_since_ms = None
+            agent.behind_since_ms, agent.even_ms = None, agent.presence.heard_ms
 
     def newest(self) -> Mapping[AgentKey, Health]:
         """The newest health of each agent that was heard, as it came: what the stream is judged by."""
@@ -253,7 +257,10 @@ def _awaited(agent: _Agent, health: Health, now: int) -> int:
     told = agent.told
     if told is None or not told.online or told.epoch != health.epoch:
         return health.seq
-    is_late = agent.behind_since_ms is not None and now - agent.behind_since_ms >= rules.BEHIND_MS
+    since_ms = agent.behind_since_ms if agent.even_ms is None else agent.even_ms
+    is_late = (
+        agent.behind_since_ms is not None and since_ms is not None and now - since_ms >= rules.OFFLINE_MS
+    )
     return max(told.seq, health.seq) if is_late else told.seq
 
 

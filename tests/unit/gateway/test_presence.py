@@ -289,6 +289,18 @@ async def test_what_was_said_before_an_event_that_stays_away_is_believed_no_long
     assert waits == [7, 7, 8, 8]
 
 
+async def test_a_beat_that_comes_late_and_behind_buys_no_time(rig: Rig) -> None:
+    """Beats and the event that they tell of were lost on the way: the last that vouched for what is shown counts."""
+    for polls in (1, 2):
+        await rig.beats(beat(polls, seq=7))
+    rig.watch.reached((*KEY, E), 7)
+    await rig.pass_time(5000)
+    await rig.beats(beat(3, seq=8))
+    assert rig.awaited() == 7
+    await rig.pass_time(1000)
+    assert rig.awaited() == 8
+
+
 async def test_while_nobody_looks_at_the_beats_the_time_since_grows(rig: Rig) -> None:
     await rig.pass_time(500)
     assert rig.watch.unjudged_ms() == 0
