@@ -18,6 +18,7 @@ from gateway.adapters.migrations import upgrade
 from gateway.adapters.store_sql.engine import StoreError, open_readers, open_writer
 from gateway.adapters.store_sql.journal import SqlJournal, fold_entries
 from gateway.adapters.store_sql.journal_file import JournalFile
+from gateway.adapters.store_sql.lease import LEASE_MS
 from gateway.adapters.store_sql.schema import JOURNAL, SNAPSHOTS
 from gateway.adapters.store_sql.soundness import open_snapshot
 from gateway.adapters.store_sql.tables import METADATA
@@ -34,6 +35,7 @@ from gateway.domain.journal import (
 )
 from gateway.ports import Fold, JournalLost, JournalUnavailable, Recording
 from tests.scripted_agent import AGENT, SITE, Store, note, ulid
+from tests.servers import Postgres
 
 
 class FakeClock:
@@ -448,3 +450,72 @@ async def test_a_leader_that_renews_keeps_the_lease(
     await asyncio.gather(waiting, renewing, return_exceptions=True)
     await standby.close()
     await leader.close()
+
+
+@pytest.fixture
+def mortal_postgres(tmp_path: Path) -> Iterator[Postgres]:
+    """A server of the test's own, to be killed."""
+    with Postgres(tmp_path / "postgres") as server:
+        yield server
+
+
+async def until_usable(journal: SqlJournal) -> None:
+    while journal.problem is not None:  # noqa: ASYNC110 - it says so by an attribute alone
+        await asyncio.sleep(0.02)
+
+
+@pytest.mark.integration
+async def test_a_server_that_was_away_is_written_again_though_nobody_commits(
+    mortal_postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The board shows UNKNOWN while the last commit failed: one that nobody repeats must not hold it there."""
+    monkeypatch.setattr("gateway.adapters.store_sql.journal.RENEW_S", 0.05)
+    journal = await open_one(mortal_postgres.url)
+    await journal.transact(lambda recording: step(recording, 1))
+    mortal_postgres.kill()
+    for size in (2, 3):  # a connection that breaks, and one that nobody answers
+        with pytest.raises(JournalUnavailable):
+            await journal.transact(lambda recording, size=size: step(recording, size))  # type: ignore[misc]
+    with pytest.raises(JournalUnavailable):
+        journal.entries_after(0, 1)
+    assert journal.failing_since_ms is not None
+    renewing = asyncio.create_task(journal.keep_leading())
+    await asyncio.sleep(0.2)  # some renewals that fail
+    assert journal.problem is not None
+    mortal_postgres.start()
+    await asyncio.wait_for(until_usable(journal), 20)
+    assert journal.failing_since_ms is None
+    assert not renewing.done()
+    assert await journal.transact(lambda recording: step(recording, 4)) == [2]
+    renewing.cancel()
+    await asyncio.gather(renewing, return_exceptions=True)
+    await journal.close()
+
+
+@pytest.mark.integration
+async def test_a_leader_that_cannot_renew_for_as_long_as_the_lease_lasts_makes_way(
+    mortal_postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another gateway may lead by now, and needs the broker's session."""
+    monkeypatch.setattr("gateway.adapters.store_sql.journal.RENEW_S", 0.05)
+    clock = FakeClock()
+    journal = await SqlJournal.open(mortal_postgres.url, clock, {})
+    await journal.lead()
+    renewing = asyncio.create_task(journal.keep_leading())
+    await asyncio.sleep(0.1)
+    mortal_postgres.kill()
+    clock.now_ms += LEASE_MS
+    with pytest.raises(JournalUnavailable):
+        await asyncio.wait_for(renewing, 20)
+    mortal_postgres.start()
+    await journal.close()
+
+
+@pytest.mark.integration
+async def test_a_lease_that_ran_out_is_still_ours_while_nobody_else_took_it(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.adapters.store_sql.lease.LEASE_MS", -1)
+    journal = await open_one(postgres_url)
+    assert await journal.transact(lambda recording: step(recording, 1)) == [1]
+    await journal.close()

@@ -18,7 +18,10 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote
 
-from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, ExceptionContext, QueuePool, create_engine, event, make_url
+from sqlalchemy.exc import OperationalError
+
+from gateway.ports import JournalUnavailable
 
 BUSY_TIMEOUT_MS = 5000
 """How long the writer waits for SQLite's lock: a reader's checkpoint or `verify` beside it lasts milliseconds."""
@@ -63,12 +66,21 @@ def open_writer(url: str) -> Engine:
 
 
 def open_readers(url: str) -> Engine:
-    """An engine that cannot write. Raises `StoreError` for an unknown kind of database."""
+    """An engine that cannot write; a server that is away makes its reads raise `JournalUnavailable`.
+
+    Raises `StoreError` for an unknown kind of database.
+    """
     target = _with_driver(url)
     if target.get_backend_name() == "sqlite":
         return _sqlite(target, "BEGIN", {"query_only": "1", "mmap_size": "0"}, pool_size=8, mode="ro")
     readers = create_engine(target, pool_size=8, pool_pre_ping=True)
+    event.listen(readers, "handle_error", _translate)
     return readers.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+
+def _translate(context: ExceptionContext) -> None:
+    if isinstance(context.sqlalchemy_exception, OperationalError):
+        raise JournalUnavailable(str(context.original_exception)) from context.original_exception
 
 
 def _with_driver(url: str) -> URL:

@@ -33,14 +33,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NoReturn, Self, TypeVar
 
 from sqlalchemy import Connection, Engine, Row, delete, func, insert, select
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from edge_agent.wire.event import Json
 from gateway.adapters.migrations import upgrade
 from gateway.adapters.store_sql.checkpoint import Checkpointer
 from gateway.adapters.store_sql.engine import open_readers, open_writer
 from gateway.adapters.store_sql.journal_file import JournalFile
-from gateway.adapters.store_sql.lease import LOOK_S, RENEW_S, Lease
+from gateway.adapters.store_sql.lease import LEASE_MS, LOOK_S, RENEW_S, Lease
 from gateway.adapters.store_sql.recording import Head, SqlRecording
 from gateway.adapters.store_sql.schema import JOURNAL, SNAPSHOTS
 from gateway.adapters.store_sql.soundness import make_sound, open_snapshot, seal_snapshot
@@ -142,13 +142,34 @@ class SqlJournal:
                 await asyncio.sleep(LOOK_S)
 
     async def keep_leading(self) -> NoReturn:
-        """Renew the lease for ever. Raises `JournalLost` when another gateway took it, or the journal was lost."""
+        """Renew the lease for ever, which proves that a server can be written, though nobody else writes.
+
+        Raises `JournalLost` when another gateway took it, or the journal was lost; `JournalUnavailable` when the server
+        was away for as long as the lease lasts: another gateway may lead by now, and needs the broker's session.
+        """
+        renewed_ms = self._clock.monotonic_ms()
         while True:
             await asyncio.sleep(RENEW_S)
             if self._lost is not None:
                 raise self._lost  # whoever met it may have answered somebody, and gone on
-            if self._lease is not None and self._is_leading and not await self._in_thread(self._lease.take):
+            try:
+                if self._lease is not None and self._is_leading:
+                    await self._renew(self._lease)
+                renewed_ms = self._clock.monotonic_ms()
+            except JournalUnavailable:
+                if self._clock.monotonic_ms() - renewed_ms >= LEASE_MS:
+                    raise
+
+    async def _renew(self, lease: Lease) -> None:
+        async with self._turn:
+            try:
+                is_ours = await self._in_thread(lease.take)
+            except JournalUnavailable as error:
+                self._note_failure(error)
+                raise
+            if not is_ours:
                 raise JournalLost("another gateway leads this journal")
+            self.problem = self.failing_since_ms = None
 
     async def transact(self, work: Callable[[SqlRecording], T]) -> T:
         """Run `work` in the writer thread in one transaction; returns after COMMIT.
@@ -415,5 +436,8 @@ def _judge_failure(error: DBAPIError, *, is_commit: bool) -> JournalUnavailable 
     text = str(error.orig)
     if isinstance(error, IntegrityError):
         return JournalLost(f"somebody else writes this journal: {text}")
-    is_passing = any(item in text for item in _PASSING) or (error.connection_invalidated and not is_commit)
+    is_server_away = error.connection_invalidated or (
+        isinstance(error, OperationalError) and not isinstance(error.orig, sqlite3.Error)
+    )  # PostgreSQL's operational errors: no connection, no room, shutting down, starting up
+    is_passing = any(item in text for item in _PASSING) or (is_server_away and not is_commit)
     return JournalUnavailable(text) if is_passing else JournalLost(text)

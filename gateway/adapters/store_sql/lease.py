@@ -50,12 +50,13 @@ class Lease:
             return connection.execute(taken).first() is not None
 
     def demand(self, connection: Connection) -> None:
-        """Hold the lease through this transaction. Raises `JournalLost` when it is not ours any more."""
-        ours = select(LEASES.c.name).where(
-            LEASES.c.name == _NAME, LEASES.c.holder == self._holder, LEASES.c.expires_at_ms >= _now_ms()
-        )
+        """Hold the lease through this transaction. Raises `JournalLost` when it is not ours any more.
+
+        One that ran out is ours until somebody takes it, and nobody can while its row is locked.
+        """
+        ours = select(LEASES.c.name).where(LEASES.c.name == _NAME, LEASES.c.holder == self._holder)
         if connection.execute(ours.with_for_update()).first() is None:
-            raise JournalLost("another gateway leads this journal, or the lease ran out")
+            raise JournalLost("another gateway leads this journal")
 
     def release(self) -> None:
         """Let another gateway lead at once."""
