@@ -17,15 +17,15 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from edge_agent.wire.event import Basis, Event, Observation, Priority, ViolationRaised
+from edge_agent.wire.event import Basis, Event, Json, Observation, Priority, ViolationRaised
 from gateway.adapters.store_sql.checkpoint import COMMITS_MAX
 from gateway.adapters.store_sql.engine import open_readers, open_writer
 from gateway.adapters.store_sql.journal import SqlJournal
 from gateway.domain.book import AlarmBook
 from gateway.domain.findings import OpenFindings
-from gateway.domain.journal import EdgeEvent
+from gateway.domain.journal import EdgeEvent, Entry
 from gateway.domain.plant_fold import Plant
-from gateway.ports import Fold, JournalLost, JournalUnavailable
+from gateway.ports import Fold, JournalLost, JournalUnavailable, Recording
 from tests.contract.test_journal_store import FakeClock, step
 from tests.damage import HARM
 from tests.scripted_agent import Store, note, ulid
@@ -85,6 +85,46 @@ async def test_a_full_disk_at_the_stop_costs_the_snapshot_only(disk: SmallDisk) 
     again = await open_in(disk.folder)
     assert again.position == 2
     await again.close()
+
+
+class Bulky:
+    """A fold whose snapshots are larger than what a disk has left."""
+
+    def stage(self, entry: Entry, recording: Recording | None) -> None:
+        del entry, recording
+
+    def adopt(self) -> None:
+        pass
+
+    discard = adopt
+
+    def snapshot(self) -> Json:
+        return "x" * 2_000_000
+
+    def restore(self, snapshot: Json) -> None:
+        del snapshot
+
+
+@pytest.mark.integration
+async def test_no_room_for_a_snapshot_is_no_reason_to_call_the_journal_unusable(
+    disk: SmallDisk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is tried again later, with or without somebody who frees room; what matters goes on being journaled."""
+    monkeypatch.setattr("gateway.adapters.store_sql.journal.SNAPSHOT_EVERY", 4)
+    monkeypatch.setattr("gateway.adapters.store_sql.journal.SNAPSHOT_AGAIN", 2)
+    journal = await open_in(disk.folder, {"bulky": Bulky()})
+    disk.fill(leave_bytes=500_000)
+    await journal.transact(lambda recording: step(recording, 1, 2, 3, 4))
+    assert (journal.problem, journal.failing_since_ms) == (None, None)
+    assert "no snapshot" in caplog.text
+    caplog.clear()
+    await journal.transact(lambda recording: step(recording, 5))
+    assert caplog.text == "", "it is not tried at each commit: that would hold up every one of them"
+    disk.relieve()
+    await journal.transact(lambda recording: step(recording, 6))
+    with journal.readers.connect() as connection:
+        assert connection.execute(text("SELECT position FROM snapshots")).scalar() == 6
+    await journal.close()
 
 
 @pytest.mark.integration

@@ -27,6 +27,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -51,9 +52,14 @@ from gateway.ports import Clock, Fold, JournalLost, JournalUnavailable
 T = TypeVar("T")
 Listener = Callable[[Sequence[Entry]], None]
 
+log = logging.getLogger("guardwatch.journal")
+
 SNAPSHOT_EVERY = 50_000
 """Entries between snapshots: folding so many at start takes some four seconds; a snapshot of 25 600 guards takes one, in
 which nothing is journaled, so that a flood pays 20 us an entry for it."""
+
+SNAPSHOT_AGAIN = 5000
+"""Entries until a snapshot that found no room is tried again: at each commit it would hold up every one of them."""
 
 FOLD_CHUNK = 1000
 """Entries read at once while folding: bounds memory, not speed."""
@@ -95,6 +101,7 @@ class SqlJournal:
         self._head = Head()
         self._streams = StreamMemory()
         self._snapshot_position = 0
+        self._snapshot_due = SNAPSHOT_EVERY
         self._recorded_ms = 0
 
     @classmethod
@@ -275,7 +282,7 @@ class SqlJournal:
         self.problem = self.failing_since_ms = None
         self._adopt(recording.entries, recording.head)
         self._streams.forget_some()
-        if self.position - self._snapshot_position >= SNAPSHOT_EVERY:
+        if self.position >= self._snapshot_due:
             snapshots = self._snapshots()
             await loop.run_in_executor(self._thread, self._store_snapshots, snapshots, self.position)
         return result
@@ -342,6 +349,7 @@ class SqlJournal:
             positions = {name: self._restore(connection, name, fold) for name, fold in self._folds.items()}
             position = fold_entries(connection, self._folds, positions)
             self._snapshot_position = min(positions.values(), default=position)
+            self._snapshot_due = self._snapshot_position + SNAPSHOT_EVERY
             newest = select(JOURNAL).order_by(JOURNAL.c.position.desc()).limit(1)
             row = connection.execute(newest).first()
             if row is not None:
@@ -377,12 +385,13 @@ class SqlJournal:
                     connection.execute(insert(SNAPSHOTS), rows)
         except DBAPIError as error:
             failure = _judge_failure(error, is_commit=True)
-            self.problem = str(failure)
             if isinstance(failure, JournalLost):
-                self._lost = failure
+                self.problem, self._lost = str(failure), failure
                 raise failure from error
+            log.warning("no snapshot at %s, the next start takes longer: %s", position, failure)
+            self._snapshot_due = position + SNAPSHOT_AGAIN
             return
-        self._snapshot_position = position
+        self._snapshot_position, self._snapshot_due = position, position + SNAPSHOT_EVERY
 
 
 def fold_entries(connection: Connection, folds: Mapping[str, Fold], positions: Mapping[str, int]) -> int:
