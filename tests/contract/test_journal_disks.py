@@ -21,6 +21,7 @@ from edge_agent.wire.event import Basis, Event, Json, Observation, Priority, Vio
 from gateway.adapters.store_sql.checkpoint import COMMITS_MAX
 from gateway.adapters.store_sql.engine import open_readers, open_writer
 from gateway.adapters.store_sql.journal import SqlJournal
+from gateway.adapters.store_sql.journal_file import JournalFile
 from gateway.domain.book import AlarmBook
 from gateway.domain.findings import OpenFindings
 from gateway.domain.journal import EdgeEvent, Entry
@@ -291,6 +292,33 @@ async def test_a_journal_moved_aside_is_kept_whole_and_told_until_the_journal_te
     journal.file.forget_damage(damage)
     assert journal.file.untold_damage() == []
     await journal.close()
+
+
+class Dragging(FakeClock):
+    """A clock by which every look at it, and whatever lies between, takes a second."""
+
+    def monotonic_ms(self) -> int:
+        self.now_ms += 1000
+        return self.now_ms
+
+
+@pytest.mark.parametrize(("clock", "is_sealed"), [(FakeClock(), True), (Dragging(), False)])
+async def test_a_stop_reads_the_file_for_its_seal_only_while_there_is_time(
+    tmp_path: Path, clock: FakeClock, is_sealed: bool
+) -> None:
+    """A stop is promised within 5 s; without a seal the next start checks pages, links and epochs as after a kill."""
+    journal = await SqlJournal.open(f"sqlite:///{tmp_path}/gateway.db", clock, fresh_folds())
+    payload = "x" * 40_000
+    store = Store()
+    for event in [store.start(ulid(1)), *(store.add(note(payload)) for _ in range(500))]:
+        assert await is_kept(journal, event)
+    await journal.close()
+    file = JournalFile(tmp_path / "gateway.db")
+    assert (file.noted().seal is not None) is is_sealed
+    again = await open_in(tmp_path, fresh_folds())
+    assert again.file is not None
+    assert (again.position, again.file.untold_damage()) == (501, [])
+    await again.close()
 
 
 async def test_an_older_copy_in_its_place_is_gone_on_with_and_told(tmp_path: Path) -> None:

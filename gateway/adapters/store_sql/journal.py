@@ -64,6 +64,9 @@ SNAPSHOT_AGAIN = 5000
 FOLD_CHUNK = 1000
 """Entries read at once while folding: bounds memory, not speed."""
 
+STOP_MS = 2500
+"""Half of the 5 s in which a gateway stops (the outside contract, section 1) is for the journal; its seal gets what is left."""
+
 _PASSING = (
     "database or disk is full",
     "database is locked",
@@ -115,7 +118,7 @@ class SqlJournal:
         try:
             await asyncio.get_running_loop().run_in_executor(journal._thread, journal._start, url)
         except BaseException as error:
-            journal._let_go()
+            journal._let_go(clock.monotonic_ms())
             if isinstance(error, DBAPIError):
                 raise _judge_failure(error, is_commit=False) from error
             if isinstance(error, OSError):
@@ -211,11 +214,12 @@ class SqlJournal:
 
     async def close(self) -> None:
         """Store a snapshot and let go of the database. Raises `JournalLost` when storage fails at that."""
+        begun_ms = self._clock.monotonic_ms()
         async with self._turn:
             try:
                 await self._store_last()
             finally:
-                self._let_go()
+                self._let_go(begun_ms)
 
     async def _store_last(self) -> None:
         loop = asyncio.get_running_loop()
@@ -227,12 +231,12 @@ class SqlJournal:
             with contextlib.suppress(DBAPIError):  # it expires by itself
                 await loop.run_in_executor(self._thread, self._lease.release)
 
-    def _let_go(self) -> None:
+    def _let_go(self, begun_ms: int) -> None:
         self._thread.shutdown()
         self.readers.dispose()
         self._writer.dispose()  # the last to close: it empties the log
         if self.file is not None:
-            self.file.close()
+            self.file.close(lambda: self._clock.monotonic_ms() - begun_ms >= STOP_MS)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         """A piece of the lease's work. Raises `JournalUnavailable` when the database is away."""

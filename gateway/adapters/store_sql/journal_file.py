@@ -3,7 +3,7 @@
     gateway.db            the journal, with SQLite's -wal and -shm
     gateway.db.note       the newest position and its link, written after each commit: who reads the journal again knows
                           how far it had got, so a lost log, a cut file, an older copy in its place is seen; after a
-                          clean stop the seal of the whole file, too: rows that are derived have no links
+                          clean stop that had time for it the seal of the whole file, too: rows that are derived have no links
     gateway.db.reserve    only takes up room, and gives it up when there is none: for the alarm that says so
     gateway.db.damaged-N  a journal that failed its check, moved aside with its log; nothing is thrown away
     gateway.db.untold-N   damage that no journal entry has told yet: written before anything is moved
@@ -19,7 +19,7 @@ import errno
 import hashlib
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -39,6 +39,9 @@ _CHANGES = slice(24, 28)
 _CHANGES_AT_VERSION = slice(92, 96)
 """Of the database header (SQLite's file format, sections 1.3.10 and 1.3.22): whoever writes through SQLite counts the first
 up, and stores it in the second, too."""
+
+_CHUNK_BYTES = 4 * 1024 * 1024
+"""Read at once for a digest: some 40 ms of a slow disk between two looks at the time."""
 
 CHECKED_MAX_BYTES = 1 << 30
 """A larger file is not read whole at start: it would hold up the ingest for more than a few seconds."""
@@ -94,26 +97,32 @@ class JournalFile:
         """Whatever has its name now is the journal, and nothing else is from now on."""
         self._identity = _identity(self.path)
 
-    def close(self) -> None:
-        """The database is closed: note what the file is like, when it is whole, and let go."""
+    def close(self, is_late: Callable[[], bool]) -> None:
+        """The database is closed: note what the file is like, when it is whole and not `is_late` before, and let go."""
         if self._note is None:
             return
         if not self._suffixed("-wal").exists() and self.is_in_place():
             noted = self.noted()
-            self.note(noted.position, noted.link, self.seal())
+            self.note(noted.position, noted.link, self.seal(is_late))
         os.close(self._note)
         self._note = None
 
-    def seal(self) -> Seal | None:
-        """Of the file as it is; None for one that is too large to be read at each start and stop. Raises `OSError`."""
+    def seal(self, is_late: Callable[[], bool] = lambda: False) -> Seal | None:
+        """Of the file as it is; None for one that is too large to be read at each start and stop, or once it `is_late`.
+
+        Raises `OSError`.
+        """
         with self.path.open("rb") as file:
             if os.fstat(file.fileno()).st_size > CHECKED_MAX_BYTES:
                 return None
             header = file.read(_HEADER_BYTES)
-            file.seek(0)
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = hashlib.sha256(header)
+            while chunk := file.read(_CHUNK_BYTES):
+                digest.update(chunk)
+                if is_late():
+                    return None
         changes = header[_CHANGES]
-        return Seal(changes.hex() if changes == header[_CHANGES_AT_VERSION] else "", digest)
+        return Seal(changes.hex() if changes == header[_CHANGES_AT_VERSION] else "", digest.hexdigest())
 
     def room(self) -> Room:
         """What the journal takes up and what is left for it. Raises `OSError`."""
