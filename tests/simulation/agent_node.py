@@ -203,10 +203,12 @@ class AgentOptions:
 
     receive_max: int = 100
     outbox_kb: int = 0
-    """What may wait there, when it is to be less than any configuration could say (0: `STORE_MB`)."""
+    """What may wait there, when it is to be less than any configuration could say (0: `store_mb`)."""
     window_kb: int = 0
     """What the file may hold, before acked events are pruned, likewise."""
     disk: DiskWeather = field(default_factory=DiskWeather)
+    store_mb: int = STORE_MB
+    """`size_max_mb` of its configuration."""
 
 
 class AgentNode:
@@ -364,7 +366,7 @@ class AgentNode:
         store = self.store_class(
             self.path,
             run,
-            size_max_mb=STORE_MB,
+            size_max_mb=self.options.store_mb,
             sign=self._key.sign,
             draw=self._draw_bytes,
         )

@@ -130,6 +130,8 @@ class TakenMail:
 class SimIntake:
     """`gateway.ports.Intake` from the simulated broker: one connection after the other, no session."""
 
+    receive_max: ClassVar[int] = INTAKE_RECEIVE_MAX
+
     def __init__(self, loop: VirtualLoop, broker: SimBroker, life: Life) -> None:
         self.problem: str | None = "not connected yet"
         self._loop = loop
@@ -147,7 +149,7 @@ class SimIntake:
         if not self._life.is_alive:
             return
         connection = Connection(
-            self._broker, "gateway", _is_wanted, INTAKE_RECEIVE_MAX, None, self._take, self._again
+            self._broker, "gateway", _is_wanted, self.receive_max, None, self._take, self._again
         )
         self.connection = connection
         if not self._broker.connect(connection):
@@ -307,6 +309,7 @@ class GatewayNode:
         self.failures: list[str] = []
         self.journal_class: type[TappedJournal] = TappedJournal
         self.ingest_class: type[Ingest] = Ingest
+        self.intake_class: type[SimIntake] = SimIntake
         self.notifier_class: type[SimNotifier] = SimNotifier
         self.feed_class: type[HistorianFeed] = HistorianFeed
         self._broker = broker
@@ -328,7 +331,7 @@ class GatewayNode:
         self._starts += 1
         self.life = Life("gateway")
         self.life.on_death = self._bury
-        self.intake = SimIntake(self.loop, self._broker, self.life)
+        self.intake = self.intake_class(self.loop, self._broker, self.life)
         self.intake.on_ack = self.on_ack
         self._task = asyncio.create_task(self._run(self.life, self.intake), name="gateway")
 
