@@ -366,5 +366,18 @@ LINK_SEED = sha256(b"guardwatch-journal-v1").hexdigest()
 def entry_link(before: str, position: int, recorded_at_ms: int, stored: StoredBody) -> str:
     """The link of an entry: lower-case hex SHA-256 over the link before it and everything that is stored of it."""
     marks = " ".join(stored.marks)
-    head = f"{before}\n{position}\n{recorded_at_ms}\n{stored.kind}\n{stored.occurred_at or ''}\n{marks}\n"
-    return sha256(head.encode() + stored.payload).hexdigest()
+    return raw_link(before, position, recorded_at_ms, stored.kind, stored.payload, stored.occurred_at, marks)
+
+
+def raw_link(  # noqa: PLR0917 - what is stored of an entry
+    before: str,
+    position: int,
+    recorded_at_ms: int,
+    kind: str,
+    payload: bytes,
+    occurred_at: str | None,
+    marks: str,
+) -> str:
+    """The same, of an entry whose kind and marks this version may not know."""
+    head = f"{before}\n{position}\n{recorded_at_ms}\n{kind}\n{occurred_at or ''}\n{marks}\n"
+    return sha256(head.encode() + payload).hexdigest()

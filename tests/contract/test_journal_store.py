@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Engine, insert, select, text
+from sqlalchemy import Engine, func, insert, select, text
 
 from edge_agent.wire.event import Event, Json, Position
 from gateway.adapters.migrations import upgrade
@@ -32,6 +32,7 @@ from gateway.domain.journal import (
     PresenceChanged,
     StoredBody,
     entry_link,
+    raw_link,
 )
 from gateway.ports import Fold, JournalLost, JournalUnavailable, Recording
 from tests.scripted_agent import AGENT, SITE, Store, note, ulid
@@ -345,6 +346,58 @@ async def test_a_database_of_a_younger_version_is_refused(url: str) -> None:
     forget_note(url)
     with pytest.raises(StoreError, match="younger version"):
         await open_one(url)
+
+
+def files_in(folder: Path) -> list[str]:
+    """What lies there: journals, copies moved aside, words of damage."""
+    return sorted(path.name for path in folder.iterdir() if not path.name.endswith(("-wal", "-shm", ".note")))
+
+
+def insert_entry(url: str, kind: str, payload: bytes) -> None:
+    """Append an entry as another version of the gateway would, its link and all."""
+    with disposing(open_writer(url)) as writer, writer.begin() as connection:
+        row = connection.execute(select(JOURNAL).order_by(JOURNAL.c.position.desc()).limit(1)).one()
+        link = raw_link(row.link, row.position + 1, 1, kind, payload, None, "")
+        values = {"position": row.position + 1, "recorded_at_ms": 1, "kind": kind, "payload": payload}
+        connection.execute(insert(JOURNAL), {**values, "marks": "", "link": link})
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload"),
+    [("tide_turned", b"{}"), ("clock_stepped", b'{"step_s":4}')],
+    ids=["a kind", "a field"],
+)
+async def test_what_a_younger_version_journaled_is_refused_and_nothing_is_moved_aside(
+    url: str, tmp_path: Path, kind: str, payload: bytes
+) -> None:
+    """A downgrade is no damage: the version that wrote it goes on where it was."""
+    journal = await open_one(url)
+    await journal.transact(lambda recording: step(recording, 1, 2))
+    await journal.close()
+    insert_entry(url, kind, payload)
+    forget_note(url)
+    before = files_in(tmp_path)
+    with pytest.raises(StoreError, match=r"entry 3 .*younger version.* start that version"):
+        await open_one(url, counting=Counting())
+    assert files_in(tmp_path) == before
+    with disposing(open_readers(url)) as readers, readers.connect() as connection:
+        assert connection.execute(select(func.max(JOURNAL.c.position))).scalar() == 3
+
+
+async def test_a_younger_database_with_other_tables_is_refused_before_anything_of_it_is_judged(
+    url: str, tmp_path: Path
+) -> None:
+    journal = await open_one(url)
+    await journal.transact(lambda recording: step(recording, 1))
+    await journal.close()
+    with disposing(open_writer(url)) as writer, writer.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        connection.execute(text("ALTER TABLE epochs RENAME COLUMN last_hash TO last_digest"))
+    forget_note(url)
+    before = files_in(tmp_path)
+    with pytest.raises(StoreError, match="younger version"):
+        await open_one(url)
+    assert files_in(tmp_path) == before
 
 
 async def test_sqlite_really_runs_with_a_write_ahead_log_and_full_sync(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy import select
 
 from edge_agent.wire.event import Json
 from gateway.adapters.store_sql.engine import open_readers
-from gateway.adapters.store_sql.journal import load_entry
+from gateway.adapters.store_sql.entries import load_entry
 from gateway.adapters.store_sql.schema import JOURNAL
 from gateway.domain.journal import EdgeEvent, EntryBody, FindingCleared, FindingRaised, GatewayRule
 from tests.server_process import ServerProcess, free_port

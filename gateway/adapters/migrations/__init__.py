@@ -13,7 +13,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Connection, Engine, func, make_url, select
 
 from gateway.adapters.store_sql.engine import StoreError
 
@@ -23,20 +23,30 @@ MIGRATION_LOCK = 0x67756172
 
 def upgrade(writer: Engine, url: str) -> None:
     """Bring the database to the newest revision. Raises `StoreError` for one of a younger version."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
-    scripts = ScriptDirectory.from_config(config)
-    known = {script.revision for script in scripts.walk_revisions()}
+    config = _config()
     with writer.begin() as connection:
         if (
             connection.dialect.name == "postgresql"
         ):  # gateways that start together migrate one after the other
             connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
-        current = MigrationContext.configure(connection).get_current_heads()
-        if set(current) - known:
-            raise StoreError(
-                f"{url} was written by a younger version (revision {', '.join(current)}) — start that version,"
-                " or restore a backup"
-            )
+        refuse_younger(connection, url)
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+
+
+def refuse_younger(connection: Connection, url: str) -> None:
+    """Raises `StoreError` for a database that a younger version has migrated."""
+    scripts = ScriptDirectory.from_config(_config())
+    known = {script.revision for script in scripts.walk_revisions()}
+    current = MigrationContext.configure(connection).get_current_heads()
+    if set(current) - known:
+        raise StoreError(
+            f"{make_url(url).render_as_string()} was written by a younger version (revision {', '.join(current)})"
+            " — start that version, or restore a backup"
+        )
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    return config

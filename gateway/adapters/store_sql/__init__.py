@@ -7,6 +7,7 @@ read-then-write is ever lost; reads go through a second, read-only engine and ne
 
     schema.py       MetaData and the tables of journal and streams; tables.py imports all that declare some
     engine.py       writing and reading engines for both databases
+    entries.py      rows of the journal table as entries again
     journal.py      SqlJournal: the writer thread, commit → adopt → listeners, start-up fold, snapshots
     lease.py        which of several gateways on one PostgreSQL leads
     recording.py    SqlRecording: one transaction, made of row mixins

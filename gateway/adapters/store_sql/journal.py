@@ -33,20 +33,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NoReturn, Self, TypeVar
 
-from sqlalchemy import Connection, Engine, Row, delete, func, insert, select
+from sqlalchemy import Connection, Engine, delete, func, insert, select
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from edge_agent.wire.event import Json
 from gateway.adapters.migrations import upgrade
 from gateway.adapters.store_sql.checkpoint import Checkpointer
 from gateway.adapters.store_sql.engine import open_readers, open_writer
+from gateway.adapters.store_sql.entries import load_entry
 from gateway.adapters.store_sql.journal_file import JournalFile
 from gateway.adapters.store_sql.lease import LEASE_MS, LOOK_S, RENEW_S, Lease
 from gateway.adapters.store_sql.recording import Head, SqlRecording
 from gateway.adapters.store_sql.schema import JOURNAL, SNAPSHOTS
 from gateway.adapters.store_sql.soundness import make_sound, open_snapshot, seal_snapshot
 from gateway.adapters.store_sql.stream_rows import StreamMemory
-from gateway.domain.journal import Entry, EntryKind, Mark, StoredBody, load_body
+from gateway.domain.journal import Entry
 from gateway.ports import Clock, Fold, JournalLost, JournalUnavailable
 
 T = TypeVar("T")
@@ -435,13 +436,6 @@ def _all_after(connection: Connection, position: int) -> Iterator[Entry]:
 def _entries_after(connection: Connection, position: int, limit: int) -> list[Entry]:
     query = select(JOURNAL).where(JOURNAL.c.position > position).order_by(JOURNAL.c.position).limit(limit)
     return [load_entry(row) for row in connection.execute(query)]
-
-
-def load_entry(row: Row[tuple[object, ...]]) -> Entry:
-    """The entry that a row of the journal table holds. Raises `ValueError` for a row that was never written here."""
-    marks = tuple(Mark(mark) for mark in row.marks.split())
-    stored = StoredBody(EntryKind(row.kind), bytes(row.payload), row.occurred_at, marks)
-    return Entry(row.position, row.recorded_at_ms, load_body(stored))
 
 
 def _judge_failure(error: DBAPIError, *, is_commit: bool) -> JournalUnavailable | JournalLost:

@@ -10,7 +10,7 @@ from pathlib import Path
 from sqlalchemy import Engine, make_url, select
 from sqlalchemy.exc import DBAPIError
 
-from gateway.adapters.store_sql.engine import open_readers
+from gateway.adapters.store_sql.engine import StoreError, open_readers
 from gateway.adapters.store_sql.journal import fold_entries
 from gateway.adapters.store_sql.schema import SNAPSHOTS
 from gateway.adapters.store_sql.soundness import open_snapshot
@@ -32,6 +32,8 @@ def reading(url: str) -> Iterator[Engine]:
         yield readers
     except DBAPIError as error:
         raise JournalUnavailable(f"the journal cannot be read: {error.orig}") from error
+    except StoreError as error:
+        raise JournalUnavailable(str(error)) from error
     finally:
         readers.dispose()
 

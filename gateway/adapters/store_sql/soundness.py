@@ -2,7 +2,9 @@
 
     the file    after a clean stop, its seal: bytes that changed otherwise than through SQLite (0.1 s per 100 MB)
     pages       `quick_check`, which reads the whole file (0.2 s per 100 MB from the page cache): up to `CHECKED_MAX_BYTES`
-    the end     the links of the last `TAIL_ENTRIES`, and of all entries that start-up folds (some 20 µs each)
+    revision    a younger version's is no damage, but refused: it may mean anything
+    the end     the links of the last `TAIL_ENTRIES`, and of all entries that start-up folds (some 20 µs each); one of an
+                unknown kind whose link fits is a younger version's
     snapshots   their digest: a flipped bit in one would be a wrong state on the board
     epochs      each is compared with the event that it names: acks are made of them
     the note    what had been written, of which the journal must hold all
@@ -21,10 +23,12 @@ from hashlib import sha256
 from sqlalchemy import Connection, and_, func, select
 from sqlalchemy.exc import DBAPIError
 
+from gateway.adapters.migrations import refuse_younger
 from gateway.adapters.store_sql.engine import open_writer
+from gateway.adapters.store_sql.entries import link_after, refuse_unknown
 from gateway.adapters.store_sql.journal_file import CHECKED_MAX_BYTES, JournalFile, Noted
 from gateway.adapters.store_sql.schema import EPOCHS, JOURNAL, SNAPSHOTS
-from gateway.domain.journal import EntryKind, Mark, StoredBody, entry_link
+from gateway.domain.journal import LINK_SEED
 
 TAIL_ENTRIES = 1000
 """Entries at the end whose links are checked in any case: what the last minutes wrote."""
@@ -39,7 +43,10 @@ def is_damage(error: DBAPIError) -> bool:
 
 
 def make_sound(file: JournalFile, url: str) -> None:
-    """Move a damaged journal aside, and leave word of that and of a lost end. Raises `DBAPIError`, `OSError`."""
+    """Move a damaged journal aside, and leave word of that and of a lost end.
+
+    Raises `StoreError` for one of a younger version, which is left as it is; `DBAPIError`, `OSError`.
+    """
     noted = file.noted()
     if not file.path.exists():
         if noted.position:
@@ -51,7 +58,10 @@ def make_sound(file: JournalFile, url: str) -> None:
     writer = open_writer(url)  # a reader could not take back what a kill left half done
     try:
         with writer.connect() as connection:
-            flaw = find_flaw(connection, file.path.stat().st_size)
+            flaw = find_page_flaw(connection, file.path.stat().st_size)
+            if flaw is None and not is_changed:
+                refuse_younger(connection, url)
+            flaw = flaw or find_flaw(connection)
             lost = None if flaw else _find_lost_end(connection, noted)
             if (
                 not flaw and not lost and is_changed
@@ -70,12 +80,16 @@ def make_sound(file: JournalFile, url: str) -> None:
         file.note_nothing()
 
 
-def find_flaw(connection: Connection, size_bytes: int) -> str | None:
-    """What makes a journal unfit, None when nothing was found."""
-    if size_bytes <= CHECKED_MAX_BYTES:
-        verdict = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar())
-        if verdict != "ok":
-            return verdict.replace("\n", " ")
+def find_page_flaw(connection: Connection, size_bytes: int) -> str | None:
+    """What SQLite finds wrong with the file, None when it finds nothing or the file is too large to be read."""
+    if size_bytes > CHECKED_MAX_BYTES:
+        return None
+    verdict = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar())
+    return None if verdict == "ok" else verdict.replace("\n", " ")
+
+
+def find_flaw(connection: Connection) -> str | None:
+    """What makes a journal unfit, None when nothing was found. Raises `StoreError` for entries of a younger version."""
     if not connection.dialect.has_table(connection, JOURNAL.name):
         return None  # nothing was ever written into it
     return _check_snapshots(connection) or _check_end(connection) or _check_epochs(connection)
@@ -111,18 +125,14 @@ def _check_end(connection: Connection) -> str | None:
     folded: int = connection.execute(select(func.min(SNAPSHOTS.c.position))).scalar() or 0
     first = max(1, min(newest - TAIL_ENTRIES, folded))
     query = select(JOURNAL).where(JOURNAL.c.position >= first).order_by(JOURNAL.c.position)
-    before: tuple[int, str] | None = None
+    before = (0, LINK_SEED) if first == 1 else None
     for row in connection.execute(query.execution_options(yield_per=TAIL_ENTRIES)):
-        try:
-            marks = tuple(Mark(mark) for mark in row.marks.split())
-            stored = StoredBody(EntryKind(row.kind), bytes(row.payload), row.occurred_at, marks)
-        except (ValueError, TypeError, AttributeError) as error:
-            return f"entry {row.position} cannot be read: {error}"
         if before is not None:
             if row.position != before[0] + 1:
                 return f"entries {before[0] + 1} to {row.position - 1} are missing"
-            if row.link != entry_link(before[1], row.position, row.recorded_at_ms, stored):
+            if row.link != link_after(before[1], row):
                 return f"the link of entry {row.position} does not fit"
+            refuse_unknown(row)
         before = (row.position, row.link)
     return None
 

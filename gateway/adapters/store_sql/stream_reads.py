@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from sqlalchemy import ColumnElement, Connection, Engine, func, or_, select
 
-from gateway.adapters.store_sql.journal import load_entry
+from gateway.adapters.store_sql.entries import load_entry
 from gateway.adapters.store_sql.schema import BOOTS, GAPS, JOURNAL, QUARANTINE
 from gateway.domain.listing import GapRow, Interval, Page, Query, RefusedPayload
 from gateway.domain.occurred import Anchor
