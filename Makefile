@@ -1,6 +1,6 @@
 # Every target does all the set-up it needs; what is done already is not done again.
 .DEFAULT_GOAL := help
-.PHONY: help setup servers demo check test bench faults chaos seeded requirements format layers lint types fast-tests broker
+.PHONY: help setup servers demo check test bench faults chaos outage seeded requirements format layers lint types fast-tests broker
 .SHELLFLAGS := -euo pipefail -c
 SHELL := /bin/bash
 
@@ -64,6 +64,10 @@ faults: setup  ## count wrong values in a million Modbus replies under every fau
 
 chaos: setup servers  ## a thousand kills and every fault that this machine can have, on whole plants (20 min at most; as root all of it)
 	$(BIN)/python -m tests.chaos
+
+outage: setup broker  ## a day without a network at ten times the design rate: in virtual time (5 min), then really at 100 times the speed (17 min)
+	$(BIN)/python -m tests.outage virtual
+	$(BIN)/python -m tests.outage real
 
 seeded: setup  ## plant ten known bugs, one after the other, and see the suite turn red (a minute)
 	$(BIN)/python -m tests.seeded

@@ -9,16 +9,19 @@ import argparse
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, NoReturn
 
 from simulators.servers import find_influxd, find_nft, find_strace
+from tests.chaos.faults import memory, versions
 from tests.chaos.faults.base import Need
 from tests.chaos.plant import Options
 from tests.chaos.report import Report
@@ -56,7 +59,9 @@ def main(arguments: Sequence[str]) -> int:
     if find_strace() is None:
         not_run["crash points"] = "no strace on this machine — run `make servers`"
     with tempfile.TemporaryDirectory(prefix="guardwatch-chaos-") as scratch:
-        plans = _plans(options, names, Path(scratch))
+        is_older_asked = any(Need.HISTORY in needs_of(name) for name in names)
+        before = versions.unpack(Path(scratch) / "before") if is_older_asked else None
+        plans = _plans(options, names, Path(scratch), before)
         print(
             f"seed {options.seed}: {len(plans)} rounds of {plans[0].length_s:.0f} s, {PLANTS} side by side",
             flush=True,
@@ -109,17 +114,24 @@ def lacking() -> dict[Need, str]:
         lacking[Need.NFT] = "no nft on this machine — run `make servers`"
     if find_influxd() is None:
         lacking[Need.INFLUX] = "no influxd on this machine — run `make servers`"
+    if not memory.has_groups():
+        lacking[Need.MEMORY_GROUP] = "no memory control groups (version 1) that can be written"
+    if shutil.which("mkfs.ext4") is None or not Path("/dev/loop-control").exists():
+        lacking[Need.EXT4] = "no mkfs.ext4, or no loop devices"
+    if versions.commit_before() is None:
+        lacking[Need.HISTORY] = "no history in this checkout that goes back to the version before"
     return lacking
 
 
-def _plans(options: argparse.Namespace, names: list[str], scratch: Path) -> list[Plan]:
+def _plans(options: argparse.Namespace, names: list[str], scratch: Path, before: Path | None) -> list[Plan]:
     """As many rounds as the kills need, cut to the time there is."""
     waves = max(1, int(options.minutes * 60 / (ROUND_S + AROUND_S)))
     length_s = min(ROUND_S, max(20.0, options.minutes * 60 / waves - AROUND_S))
     wanted = -(-options.kills * KILL_EVERY_S // length_s)
     count = int(min(waves * PLANTS, max(1, wanted)))
     numbers = range(count) if options.round is None else [options.round]
-    return [_plan(options, number, length_s, names, scratch) for number in numbers]
+    plans = [_plan(options, number, length_s, names, scratch) for number in numbers]
+    return [replace(plan, options=replace(plan.options, version_before=before)) for plan in plans]
 
 
 def _plan(options: argparse.Namespace, number: int, length_s: float, names: list[str], scratch: Path) -> Plan:
@@ -134,6 +146,7 @@ def _plan(options: argparse.Namespace, number: int, length_s: float, names: list
             keeps_sessions=number % 2 == 1,
             has_influx="influx-away" in faults,
             is_clock_steered="clock-step" in faults,
+            is_on_images=bool({"power-cut", "aborted-disk"} & set(faults)),
         ),
         keep=options.keep,
     )

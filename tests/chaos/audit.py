@@ -62,6 +62,7 @@ class Books:
     store_bytes: int = 0
     quarantined: int = 0
     told_again: int = 0
+    oom_kills: int = 0
     parts: dict[str, History] = field(default_factory=dict)
 
     @property
@@ -78,6 +79,8 @@ def close_books(plant: Plant, looks: Sequence[Look]) -> Books:
     found = episodes(samples, plant.agent.history.awake(), plant.blind)
     stores = [read_store(path, clocks) for path in (*plant.stores, *plant.replaced_stores)]
     journal = read_journal(plant.journal, clocks, wall_offset_s())
+    books.findings += plant.broken
+    books.oom_kills = plant.oom_kills
     books.findings += account_stream(stores, journal.events, journal.gaps)
     books.findings += account_violations(found, journal.occurrences)
     books.findings += account_copies(

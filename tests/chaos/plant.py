@@ -14,13 +14,14 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Self, cast
 
 from simulators.servers import find_mosquitto
+from tests.chaos.accounting import Finding
 from tests.chaos.configs import add_influx, write_broker, write_filled
-from tests.chaos.disk import Disk, SmallDisk
+from tests.chaos.disk import Disk, ImageDisk, SmallDisk
 from tests.chaos.hall import Hall, write_config
 from tests.chaos.mailbox import Mailbox
 from tests.chaos.place import Place, PlantFloor
@@ -50,12 +51,18 @@ steps:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a plant is built: does the broker keep sessions, is there InfluxDB, can the wall clock be made to step?"""
+    """How a plant is built: does the broker keep sessions, is there InfluxDB, can the wall clock be made to step?
+
+    `is_on_images`: the disks of agent and gateway are file systems of their own, which can fail; `version_before`: where
+    older code lies.
+    """
 
     is_root: bool = field(default_factory=lambda: os.geteuid() == 0)
     keeps_sessions: bool = False
     has_influx: bool = False
     is_clock_steered: bool = False
+    is_on_images: bool = False
+    version_before: Path | None = None
 
 
 class Plant:
@@ -67,7 +74,7 @@ class Plant:
         self.place: Place = PlantFloor() if options.is_root else Place()
         self.agent_disk = _disk(folder / "edge", options, AGENT_DISK_MB)
         self.gateway_disk = _disk(folder / "server", options, GATEWAY_DISK_MB)
-        self.broker_disk = _disk(folder / "broker", options, BROKER_DISK_MB)
+        self.broker_disk = _disk(folder / "broker", replace(options, is_on_images=False), BROKER_DISK_MB)
         self.mailbox = Mailbox()
         self.served_log = folder / "served.jsonl"
         self.clock_file = folder / "clock"
@@ -85,6 +92,10 @@ class Plant:
         """When a fault may have kept the controllers' answers from the agent."""
         self.dark: list[Span] = []
         """When a fault kept everything from the gateway."""
+        self.oom_kills = 0
+        """Processes that the kernel killed for want of memory."""
+        self.broken: list[Finding] = []
+        """What a fault found broken when it struck."""
         self.influx: Influx | None = None
         self.hall: Hall | None = None
         self._hall_agent: list[Part] = []
@@ -125,6 +136,7 @@ class Plant:
             if self.options.has_influx:
                 self.influx = stack.enter_context(Influx(self.folder / "influx"))
             self._build()
+            self.write_out()
             stack.callback(self._take_down)
             for part in (self.broker, self.sim, self.gateway, self.agent):
                 part.start()
@@ -186,6 +198,11 @@ class Plant:
             add_influx(gateway, self.influx.default_bucket())
         return agent, gateway
 
+    def write_out(self) -> None:
+        """What we put on the parts' disks ourselves is to survive a power cut."""
+        for disk in (self.agent_disk, self.gateway_disk):
+            disk.write_out()
+
     def make_agent(self, name: str, config: Path) -> Part:
         """An agent of this configuration, not yet started."""
         command = self.place.command([*self._ours, "edge_agent", "run", str(config)])
@@ -199,6 +216,7 @@ class Plant:
             self.hall.start()
             broker = f"{self.place.server_room}:{self.mqtt_port}"
             config = write_config(self.agent_disk.folder / "hall.yaml", broker=broker, port=port)
+            self.write_out()
             self._hall_agent.append(self.make_agent("hall's agent", config))
             self._hall_agent[0].start()
         return self.hall
@@ -272,7 +290,9 @@ class Plant:
 
 
 def _disk(folder: Path, options: Options, size_mb: int) -> Disk:
-    return SmallDisk(folder, size_mb) if options.is_root else Disk(folder)
+    if not options.is_root:
+        return Disk(folder)
+    return ImageDisk(folder, size_mb) if options.is_on_images else SmallDisk(folder, size_mb)
 
 
 def wait_until(what: str, is_so: Callable[[], bool], *, timeout_s: float) -> None:

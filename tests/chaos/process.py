@@ -162,6 +162,18 @@ class Part:
                 self._signal(signal.SIGCONT)
             self._end_freeze()
 
+    def hang_up(self) -> None:
+        """SIGHUP: look at the configuration again."""
+        with self._lock:
+            if self._child is not None:
+                self._child.send_signal(signal.SIGHUP)
+
+    @property
+    def pid(self) -> int | None:
+        """Of the running process; None while there is none."""
+        with self._lock:
+            return None if self._child is None else self._child.pid
+
     @property
     def running_since_s(self) -> float | None:
         """Since when it has run without a break; None while it does not."""

@@ -28,8 +28,9 @@ AFTERMATH_S: Final = 20.0
 ROWS: Final[Mapping[int, str]] = {
     1: "SIGKILL at random moments",
     2: "SIGKILL at each system call of the stores",
+    3: "power cut, what was not written is lost",
     5: "disk full",
-    6: "read-only file system",
+    6: "file system read-only, or giving up",
     7: "store damaged, lost or rolled back",
     8: "link down",
     9: "half-open, one-way",
@@ -43,12 +44,22 @@ ROWS: Final[Mapping[int, str]] = {
     17: "dead slave",
     18: "chatter, flood",
     19: "poison on MQTT",
+    20: "siege of the HTTP server",
+    21: "killed for want of memory",
     22: "hung agent under a watchdog",
     23: "InfluxDB down or hanging",
     24: "notifier refuses, hangs, loses answers",
+    25: "the version before, and back",
     26: "restored or cloned image",
+    27: "wrong configuration at a reload",
 }
-"""The rows of the fault matrix that can be injected here."""
+"""The rows of the fault matrix that are injected here."""
+
+ELSEWHERE: Final[Mapping[int, str]] = {
+    4: "fsync fails: tests/contract/test_crash_points.py (EIO at each call); fsync lies: no store can help it",
+    28: "the browser: tests/browser/test_board.py (cut off, silent, reached again), tests/integration/test_liveness.py",
+}
+"""The rows that have tests of their own."""
 
 
 @dataclass(slots=True)
@@ -131,6 +142,7 @@ class Report:
                 f"{number:>2} {text:<43}{row.trials:>7}{counts[0]:>6}{counts[1]:>8}{counts[2]:>7}{counts[3]:>7}"
                 f"{row.recovered:>8}{bound:>9}   {recovery}"
             )
+        lines += [f"{number:>2} not here: {text}" for number, text in ELSEWHERE.items()]
         return lines
 
     def figures(self) -> dict[str, object]:
@@ -164,6 +176,7 @@ class Report:
             "messages told again under their key": sum(book.told_again for book in books),
             "watchdog restarts": sum(history.watchdog_restarts for _, history in parts),
             "restarts after an end of its own": sum(len(history.ended) for _, history in parts),
+            "killed for want of memory": sum(book.oom_kills for book in books),
             "quarantined payloads": sum(book.quarantined for book in books),
             **{f"max RSS of {name}, MB": _most(parts, name, "rss_kb_max") // 1024 for name in names},
             **{f"max descriptors of {name}": _most(parts, name, "fds_max") for name in names},

@@ -11,7 +11,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tests.chaos.faults import brokers, clocks, fieldbus, links, processes, sinks, stores
+from tests.chaos.faults import (
+    brokers,
+    clocks,
+    fieldbus,
+    links,
+    memory,
+    power,
+    processes,
+    reloads,
+    sieges,
+    sinks,
+    stores,
+    versions,
+)
 from tests.chaos.faults.base import Fault, Need
 from tests.chaos.faults.disks import DiskFull, ReadOnly
 
@@ -27,6 +40,12 @@ FAULTS: Final[Mapping[str, Callable[[random.Random], Fault]]] = {
     "gateway-disk-full": lambda draw: DiskFull(draw, "gateway"),
     "broker-disk-full": lambda draw: DiskFull(draw, "broker"),
     "read-only": ReadOnly,
+    "power-cut": power.PowerCut,
+    "aborted-disk": power.AbortedDisk,
+    "no-memory": memory.OutOfMemory,
+    "siege": sieges.Siege,
+    "bad-config": reloads.BadConfiguration,
+    "version-before": versions.OtherVersion,
     "link-blink": links.LinkBlink,
     "link-down": links.LinkDown,
     "backlog": links.BacklogBehindCut,

@@ -29,8 +29,11 @@ DECKS: Final = (
         "spoilt-replies",
         "agent-disk-full",
         "retained-garbage",
+        "power-cut",
         "dead-neighbour",
         "poison",
+        "no-memory",
+        "bad-config",
     ),
     (
         "link-blink",
@@ -40,6 +43,7 @@ DECKS: Final = (
         "refused-port",
         "wiped-broker",
         "bad-mailbox",
+        "siege",
     ),
 )
 
@@ -52,7 +56,7 @@ def rounds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Future[Res
     plans = []
     for number, deck in enumerate(DECKS):
         names = tuple(name for name in deck if not needs_of(name) & missing)
-        options = Options(is_clock_steered="clock-step" in names)
+        options = Options(is_clock_steered="clock-step" in names, is_on_images="power-cut" in names)
         plans.append(Plan(SEED, number, LENGTH_S, names, folder / f"{number}", options, BRISK))
     quiet = Plan(SEED, 9, 10.0, (), folder / "quiet", Options(), BRISK, has_kills=False)
     with ProcessPoolExecutor(len(plans) + 1, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:

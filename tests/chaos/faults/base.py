@@ -16,6 +16,9 @@ class Need(StrEnum):
     ROOT = "root"
     NFT = "nft"
     INFLUX = "InfluxDB"
+    MEMORY_GROUP = "memory control group"
+    EXT4 = "ext4"
+    HISTORY = "history"
 
 
 class Fault(ABC):
