@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Engine, func, insert, select, text
+from sqlalchemy import Engine, func, insert, select, text, update
 
 from edge_agent.wire.event import Event, Json, Position
 from gateway.adapters.migrations import upgrade
@@ -20,8 +20,9 @@ from gateway.adapters.store_sql.journal import SqlJournal, fold_entries
 from gateway.adapters.store_sql.journal_file import JournalFile
 from gateway.adapters.store_sql.lease import LEASE_MS
 from gateway.adapters.store_sql.schema import JOURNAL, SNAPSHOTS
-from gateway.adapters.store_sql.soundness import open_snapshot
+from gateway.adapters.store_sql.soundness import open_snapshot, seal_snapshot
 from gateway.adapters.store_sql.tables import METADATA
+from gateway.domain.findings import OpenFindings, Subject, raise_finding
 from gateway.domain.journal import (
     ClockStepped,
     EdgeEvent,
@@ -29,6 +30,7 @@ from gateway.domain.journal import (
     EntryKind,
     GapClosed,
     GapFound,
+    GatewayRule,
     PresenceChanged,
     StoredBody,
     entry_link,
@@ -290,6 +292,38 @@ async def test_a_fold_from_zero_equals_the_snapshot(url: str) -> None:
         assert fold_entries(connection, {"counting": fresh}, {}) == 2500
         state = connection.execute(select(SNAPSHOTS.c.state)).scalar_one()
         assert open_snapshot(state) == str(fresh.count)
+
+
+async def test_a_snapshot_that_does_not_fit_is_made_anew_from_the_journal(url: str) -> None:
+    """Another version wrote it under the same name: what the journal says is all that is needed."""
+    await leave_snapshot(url, seal_snapshot('{"moon":"full"}'))
+    findings = OpenFindings()
+    again = await open_one(url, findings=findings)
+    assert [item.occurrence for item in findings.open_of(GatewayRule.QUARANTINE)] == ["gateway-1"]
+    await again.close()
+
+
+@pytest.mark.integration
+async def test_a_damaged_snapshot_on_a_server_is_made_anew_from_the_journal(postgres_url: str) -> None:
+    """A file would be moved aside whole; a server's pages are its own affair."""
+    await leave_snapshot(postgres_url, seal_snapshot("[]").replace("[]", "[ ]"))
+    findings = OpenFindings()
+    again = await open_one(postgres_url, findings=findings)
+    assert [item.occurrence for item in findings.open_of(GatewayRule.QUARANTINE)] == ["gateway-1"]
+    await again.close()
+
+
+async def leave_snapshot(url: str, state: str) -> None:
+    """A stopped journal with one open finding, and this as the snapshot of those that are open."""
+    journal = await open_one(url, findings=OpenFindings())
+    subject = Subject(GatewayRule.QUARANTINE, SITE, AGENT)
+    await journal.transact(
+        lambda r: r.append(raise_finding(subject, r.next_position, "2026-01-01T00:00:00Z", {}))
+    )
+    await journal.close()
+    with disposing(open_writer(url)) as writer, writer.begin() as connection:
+        connection.execute(update(SNAPSHOTS).values(state=state))
+    forget_note(url)
 
 
 async def test_recorded_time_never_runs_back_even_if_the_clock_does(url: str) -> None:

@@ -45,7 +45,7 @@ from gateway.adapters.store_sql.journal_file import JournalFile
 from gateway.adapters.store_sql.lease import LEASE_MS, LOOK_S, RENEW_S, Lease
 from gateway.adapters.store_sql.recording import Head, SqlRecording
 from gateway.adapters.store_sql.schema import JOURNAL, SNAPSHOTS
-from gateway.adapters.store_sql.soundness import make_sound, open_snapshot, seal_snapshot
+from gateway.adapters.store_sql.soundness import make_sound, restore_snapshot, seal_snapshot
 from gateway.adapters.store_sql.stream_rows import StreamMemory
 from gateway.domain.journal import Entry
 from gateway.ports import Clock, Fold, JournalLost, JournalUnavailable
@@ -351,7 +351,7 @@ class SqlJournal:
             self.file.watch()
             self.file.take_reserve()
         with self._writer.connect() as connection:
-            positions = {name: self._restore(connection, name, fold) for name, fold in self._folds.items()}
+            positions = {name: restore_snapshot(connection, name, fold) for name, fold in self._folds.items()}
             position = fold_entries(connection, self._folds, positions)
             self._snapshot_position = min(positions.values(), default=position)
             self._snapshot_due = self._snapshot_position + SNAPSHOT_EVERY
@@ -359,16 +359,6 @@ class SqlJournal:
             row = connection.execute(newest).first()
             if row is not None:
                 self._head, self._recorded_ms = Head(row.position, row.link), row.recorded_at_ms
-
-    @staticmethod
-    def _restore(connection: Connection, name: str, fold: Fold) -> int:
-        """Adopt the snapshot of a fold, if there is one; returns its position."""
-        row = connection.execute(select(SNAPSHOTS).where(SNAPSHOTS.c.fold == name)).first()
-        if row is None:
-            return 0
-        fold.restore(json.loads(open_snapshot(row.state)))
-        position: int = row.position
-        return position
 
     def _snapshots(self) -> Mapping[str, Json]:
         return {name: fold.snapshot() for name, fold in self._folds.items()}

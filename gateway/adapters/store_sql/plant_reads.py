@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import Engine, make_url, select
+from sqlalchemy import Engine, make_url
 from sqlalchemy.exc import DBAPIError
 
 from gateway.adapters.store_sql.engine import StoreError, open_readers
 from gateway.adapters.store_sql.journal import fold_entries
-from gateway.adapters.store_sql.schema import SNAPSHOTS
-from gateway.adapters.store_sql.soundness import open_snapshot
+from gateway.adapters.store_sql.soundness import restore_snapshot
 from gateway.domain.plant_fold import Plant
 from gateway.ports import JournalUnavailable
 
@@ -42,10 +40,6 @@ def load_plant(readers: Engine) -> Plant:
     """The plant as the journal tells it up to its last entry."""
     plant = Plant()
     with readers.connect() as connection:
-        snapshot = connection.execute(select(SNAPSHOTS).where(SNAPSHOTS.c.fold == PLANT_FOLD)).first()
-        position = 0
-        if snapshot is not None:
-            plant.restore(json.loads(open_snapshot(snapshot.state)))
-            position = snapshot.position
+        position = restore_snapshot(connection, PLANT_FOLD, plant)
         fold_entries(connection, {PLANT_FOLD: plant}, {PLANT_FOLD: position})
     return plant

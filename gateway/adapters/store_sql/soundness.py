@@ -17,6 +17,8 @@ Source: reliability invariant I-24.
 
 from __future__ import annotations
 
+import json
+import logging
 import sqlite3
 from hashlib import sha256
 
@@ -29,6 +31,9 @@ from gateway.adapters.store_sql.entries import link_after, refuse_unknown
 from gateway.adapters.store_sql.journal_file import CHECKED_MAX_BYTES, JournalFile, Noted
 from gateway.adapters.store_sql.schema import EPOCHS, JOURNAL, SNAPSHOTS
 from gateway.domain.journal import LINK_SEED
+from gateway.ports import Fold
+
+log = logging.getLogger("guardwatch.journal")
 
 TAIL_ENTRIES = 1000
 """Entries at the end whose links are checked in any case: what the last minutes wrote."""
@@ -98,6 +103,22 @@ def find_flaw(connection: Connection) -> str | None:
 def seal_snapshot(state: str) -> str:
     """A snapshot's JSON with its digest before it."""
     return f"{sha256(state.encode()).hexdigest()}\n{state}"
+
+
+def restore_snapshot(connection: Connection, name: str, fold: Fold) -> int:
+    """Let a fold adopt its snapshot; returns its position, 0 where there is none that can be used: the journal has it all."""
+    row = connection.execute(select(SNAPSHOTS).where(SNAPSHOTS.c.fold == name)).first()
+    if row is None:
+        return 0
+    try:
+        fold.restore(json.loads(open_snapshot(row.state)))
+    except ValueError as error:
+        log.warning(
+            "the snapshot of %s cannot be used, the journal is folded from its beginning: %s", name, error
+        )
+        return 0
+    position: int = row.position
+    return position
 
 
 def open_snapshot(sealed: str) -> str:
