@@ -41,8 +41,8 @@ from tests.simulation.node import DiskWeather
 from tests.simulation.operators import Operators
 from tests.simulation.swarm import Swarm
 from tests.simulation.troubles import Troubles
-from tests.simulation.virtual_loop import VirtualLoop, virtual_loop
-from tests.simulation.ward import Ward
+from tests.simulation.virtual_loop import NS_PER_S, VirtualLoop, virtual_loop
+from tests.simulation.ward import MS, Ward
 
 LOOK_EVERY_S: Final = 1.0
 
@@ -69,7 +69,6 @@ class World:
         self.bus_class: type[SimFieldbus] = SimFieldbus
         self.troubles = Troubles(self)
         self.operators = Operators(self)
-        self.is_healing = False
         self._trace = hashlib.sha256()
 
     @property
@@ -93,7 +92,6 @@ class World:
         troubles = [asyncio.create_task(trouble) for trouble in self._troubles()]
         watching = asyncio.create_task(self._watch())
         await asyncio.sleep(self.swarm.length_s)
-        self.is_healing = True
         await asyncio.gather(*troubles)
         await heal(self)
         watching.cancel()
@@ -246,12 +244,11 @@ class World:
 
     async def _perform(self, script: Script) -> None:
         """Let a person act until the healing begins."""
-        while not self.is_healing:
+        while True:
             self.advance_cell()
             pause_ms = next(script, None)
-            if pause_ms is None:
+            if pause_ms is None or not await self._is_rested(pause_ms):
                 return
-            await asyncio.sleep(pause_ms / 1000)
 
     def advance_cell(self) -> None:
         """Let the plant's time catch up."""
@@ -262,11 +259,15 @@ class World:
     ) -> None:
         """Let a trouble strike, again and again, until the healing begins."""
         draw = self.draw.split(name)
-        while every_s:
-            await asyncio.sleep(draw.between(every_s * 300, every_s * 1700) / 1000)
-            if self.is_healing:
-                return
+        while every_s and await self._is_rested(draw.between(every_s * 300, every_s * 1700)):
             await trouble(draw)
+
+    async def _is_rested(self, pause_ms: int) -> bool:
+        """Pause; False at once when the healing begins before that is over: there is nothing to wait for."""
+        if self.loop.now_ns + pause_ms * MS >= self.swarm.length_s * NS_PER_S:
+            return False
+        await asyncio.sleep(pause_ms / 1000)
+        return True
 
     async def _watch(self) -> None:
         """Let the auditor look once a second."""
