@@ -7,6 +7,8 @@ has migrated is refused: an older gateway must not write what it does not unders
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from alembic import command
@@ -21,32 +23,52 @@ MIGRATION_LOCK = 0x67756172
 """The advisory lock of a migration; any number that nobody else on that database uses (these letters: guar)."""
 
 
+@dataclass(frozen=True, slots=True)
+class _History:
+    """The revisions of this version: all, and the newest."""
+
+    known: frozenset[str]
+    heads: frozenset[str]
+
+
 def upgrade(writer: Engine, url: str) -> None:
     """Bring the database to the newest revision. Raises `StoreError` for one of a younger version."""
-    config = _config()
     with writer.begin() as connection:
         if (
             connection.dialect.name == "postgresql"
         ):  # gateways that start together migrate one after the other
             connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
         refuse_younger(connection, url)
+        if _heads_of(connection) == _history().heads:
+            return
+        config = _config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 
 
 def refuse_younger(connection: Connection, url: str) -> None:
     """Raises `StoreError` for a database that a younger version has migrated."""
-    scripts = ScriptDirectory.from_config(_config())
-    known = {script.revision for script in scripts.walk_revisions()}
-    current = MigrationContext.configure(connection).get_current_heads()
-    if set(current) - known:
+    current = _heads_of(connection)
+    if current - _history().known:
         raise StoreError(
-            f"{make_url(url).render_as_string()} was written by a younger version (revision {', '.join(current)})"
-            " — start that version, or restore a backup"
+            f"{make_url(url).render_as_string()} was written by a younger version (revision"
+            f" {', '.join(sorted(current))}) — start that version, or restore a backup"
         )
+
+
+def _heads_of(connection: Connection) -> frozenset[str]:
+    return frozenset(MigrationContext.configure(connection).get_current_heads())
 
 
 def _config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     return config
+
+
+@cache
+def _history() -> _History:
+    """Read once: to load the revisions' modules takes longer than everything else that a start does here."""
+    scripts = ScriptDirectory.from_config(_config())
+    known = frozenset(script.revision for script in scripts.walk_revisions())
+    return _History(known, frozenset(scripts.get_heads()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, bindparam, delete, func, insert, select, update
 
 from edge_agent.wire.codec import DECODE_MAX_BYTES
 from edge_agent.wire.topics import parse
@@ -18,6 +18,13 @@ QUARANTINE_MAX = 2000
 
 TOPIC_MAX_CHARS = 512
 """A foreign topic is kept up to here: an MQTT topic may be 64 KiB, ours are below 200."""
+
+_FIND_DIGEST = select(MODELS.c.digest).where(
+    MODELS.c.site == bindparam("site"),
+    MODELS.c.agent == bindparam("agent"),
+    MODELS.c.machine == bindparam("machine"),
+)
+"""Built once: every birth certificate is compared with what is held."""
 
 
 class SqlIntakeRows(RowsBase):
@@ -57,9 +64,8 @@ class SqlIntakeRows(RowsBase):
 
     def model_digest(self, site: str, agent: str, machine: str | None) -> str | None:
         """The digest of the last journaled birth certificate of an agent (`machine` None) or of one of its machines."""
-        digest: str | None = self._connection.execute(
-            select(MODELS.c.digest).where(self._model_key(site, agent, machine or ""))
-        ).scalar()
+        key = {"site": site, "agent": agent, "machine": machine or ""}
+        digest: str | None = self._connection.execute(_FIND_DIGEST, key).scalar()
         return digest
 
     def modelled_machines(self, site: str, agent: str) -> Sequence[str]:

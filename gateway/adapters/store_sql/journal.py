@@ -33,7 +33,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NoReturn, Self, TypeVar
 
-from sqlalchemy import Connection, Engine, delete, func, insert, select
+from sqlalchemy import Connection, Engine, Integer, bindparam, delete, func, insert, select
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from edge_agent.wire.event import Json
@@ -76,6 +76,14 @@ _PASSING = (
 )
 """What SQLite says of states that pass without a restart (disk space, a long reader, a remount)."""
 
+_AFTER = (
+    select(JOURNAL)
+    .where(JOURNAL.c.position > bindparam("after"))
+    .order_by(JOURNAL.c.position)
+    .limit(bindparam("limit", type_=Integer))
+)
+"""Built once: whoever projects the journal asks this after every commit."""
+
 
 class SqlJournal:
     """`gateway.ports.Journal` over SQLite or PostgreSQL. `await SqlJournal.open(…)`, and `close` it."""
@@ -115,7 +123,7 @@ class SqlJournal:
         A fold's name stands for the format of its snapshots: name it anew when that changes. Raises `StoreError` for
         a database that cannot keep a journal, `JournalUnavailable` or `JournalLost` for one that cannot be used now.
         """
-        journal = cls(open_writer(url), open_readers(url), clock, folds, JournalFile.of(url))
+        journal = cls(*cls._open_engines(url), clock, folds, JournalFile.of(url))
         try:
             await asyncio.get_running_loop().run_in_executor(journal._thread, journal._start, url)
         except BaseException as error:
@@ -126,6 +134,11 @@ class SqlJournal:
                 raise JournalUnavailable(f"{error.filename or url}: {error.strerror}") from error
             raise
         return journal
+
+    @classmethod
+    def _open_engines(cls, url: str) -> tuple[Engine, Engine]:
+        """The writer's and the readers'."""
+        return open_writer(url), open_readers(url)
 
     @property
     def position(self) -> int:
@@ -256,9 +269,8 @@ class SqlJournal:
 
     def _stage_tail(self) -> tuple[Sequence[Entry], Head]:
         """In the writer thread: stage the next entries that another process wrote."""
-        query = select(JOURNAL).where(JOURNAL.c.position > self.position).order_by(JOURNAL.c.position)
         with self._writer.connect() as connection:
-            rows = connection.execute(query.limit(FOLD_CHUNK)).all()
+            rows = connection.execute(_AFTER, {"after": self.position, "limit": FOLD_CHUNK}).all()
         entries = [load_entry(row) for row in rows]
         for entry in entries:
             for fold in self._folds.values():
@@ -344,7 +356,7 @@ class SqlJournal:
         """In the writer thread: check, migrate, restore snapshots, fold what came after them."""
         if self.file is not None:
             self.file.path.parent.mkdir(parents=True, exist_ok=True)
-            make_sound(self.file, url)
+            make_sound(self.file, self._writer, url)
             self.file.begin()
         upgrade(self._writer, url)
         if self.file is not None:
@@ -424,8 +436,8 @@ def _all_after(connection: Connection, position: int) -> Iterator[Entry]:
 
 
 def _entries_after(connection: Connection, position: int, limit: int) -> list[Entry]:
-    query = select(JOURNAL).where(JOURNAL.c.position > position).order_by(JOURNAL.c.position).limit(limit)
-    return [load_entry(row) for row in connection.execute(query)]
+    rows = connection.execute(_AFTER, {"after": position, "limit": limit})
+    return [load_entry(row) for row in rows]
 
 
 def _judge_failure(error: DBAPIError, *, is_commit: bool) -> JournalUnavailable | JournalLost:

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from typing import cast
 
 from sqlalchemy import (
+    BindParameter,
     ColumnElement,
     Connection,
+    Integer,
     RowMapping,
     Select,
     and_,
@@ -36,7 +38,36 @@ OUTCOME_MAX_CHARS = 500
 
 _OF_ALARM = select(NOTICES).where(NOTICES.c.alarm == bindparam("alarm")).order_by(NOTICES.c.number)
 _SETTLE = update(NOTICES).where(NOTICES.c.key == bindparam("settled"))
-"""Built once, both: in a flood they are needed for every alarm."""
+"""Built once, as all here that a flood needs for every alarm: building one costs more than SQLite needs to answer it."""
+
+_CHANNEL: BindParameter[str] = bindparam("channel")
+_NOW_MS: BindParameter[int] = bindparam("now_ms")
+
+
+def _is_next() -> ColumnElement[bool]:
+    """Pending for the channel, and no earlier notice of the same alarm to the same person by the same channel is."""
+    earlier = NOTICES.alias("earlier")
+    is_behind = exists().where(
+        earlier.c.state == NoticeState.PENDING.value,
+        earlier.c.alarm == NOTICES.c.alarm,
+        earlier.c.person == NOTICES.c.person,
+        earlier.c.channel == NOTICES.c.channel,
+        earlier.c.number < NOTICES.c.number,
+    )
+    return and_(NOTICES.c.state == NoticeState.PENDING.value, NOTICES.c.channel == _CHANNEL, ~is_behind)
+
+
+_DUE = (
+    select(NOTICES)
+    .where(_is_next(), NOTICES.c.next_try_ms <= _NOW_MS)
+    .order_by(NOTICES.c.priority, NOTICES.c.number)
+    .limit(bindparam("limit", type_=Integer))
+)
+_NEXT_TRY = select(func.min(NOTICES.c.next_try_ms)).where(_is_next(), NOTICES.c.next_try_ms > _NOW_MS)
+_WITHDRAWN = select(NOTICES).where(NOTICES.c.state == NoticeState.WITHDRAWN.value).order_by(NOTICES.c.number)
+_OLDEST_WITHDRAWN = select(func.min(NOTICES.c.changed_ms)).where(
+    NOTICES.c.state == NoticeState.WITHDRAWN.value
+)
 
 
 class SqlNoticeRows(RowsBase):
@@ -84,8 +115,7 @@ class SqlNoticeRows(RowsBase):
         """Every notice of an alarm, in the order of decision."""
         if alarm in self._decided_of:
             self._write_decided()
-        found = self._connection.execute(_OF_ALARM, {"alarm": alarm})
-        return [load_notice(row) for row in found.mappings()]
+        return self._load(_OF_ALARM, alarm=alarm)
 
     def withdraw_notice(self, key: str) -> None:
         """It is over before it was told: it waits for the summary instead."""
@@ -97,15 +127,14 @@ class SqlNoticeRows(RowsBase):
 
     def due_notices(self, channel: str, limit: int) -> Sequence[NoticeNow]:
         """Notices to send by `channel` now: the urgent first, and of one alarm and person only the earliest."""
-        query = select(NOTICES).where(self._is_next(channel), NOTICES.c.next_try_ms <= self.now_ms)
-        return self._load(query.order_by(NOTICES.c.priority, NOTICES.c.number).limit(limit))
+        self._write_decided()
+        return self._load(_DUE, channel=channel, now_ms=self.now_ms, limit=limit)
 
     def next_try_ms(self, channel: str) -> int | None:
         """When the next notice of `channel` that is not due yet can be sent; None: there is none."""
         self._write_decided()
-        query = select(func.min(NOTICES.c.next_try_ms))
-        query = query.where(self._is_next(channel), NOTICES.c.next_try_ms > self.now_ms)
-        found: int | None = self._connection.execute(query).scalar()
+        values = {"channel": channel, "now_ms": self.now_ms}
+        found: int | None = self._connection.execute(_NEXT_TRY, values).scalar()
         return found
 
     def pending_channels(self) -> Sequence[str]:
@@ -138,14 +167,13 @@ class SqlNoticeRows(RowsBase):
 
     def withdrawn_notices(self) -> Sequence[NoticeNow]:
         """Those that wait for the summary, in the order of decision."""
-        query = select(NOTICES).where(NOTICES.c.state == NoticeState.WITHDRAWN.value)
-        return self._load(query.order_by(NOTICES.c.number))
+        self._write_decided()
+        return self._load(_WITHDRAWN)
 
     def oldest_withdrawn_ms(self) -> int | None:
         """When the first of them was withdrawn (gateway UTC)."""
         self._write_decided()
-        query = select(func.min(NOTICES.c.changed_ms)).where(NOTICES.c.state == NoticeState.WITHDRAWN.value)
-        found: int | None = self._connection.execute(query).scalar()
+        found: int | None = self._connection.execute(_OLDEST_WITHDRAWN).scalar()
         return found
 
     def note_summarised(self, key: str) -> None:
@@ -166,21 +194,8 @@ class SqlNoticeRows(RowsBase):
         values = {"state": state.value, "changed_ms": self.now_ms, "outcome": outcome}
         self._connection.execute(_SETTLE, {"settled": key, **values})
 
-    def _is_next(self, channel: str) -> ColumnElement[bool]:
-        """Pending, and no earlier notice of the same alarm to the same person by the same channel is."""
-        earlier = NOTICES.alias("earlier")
-        is_behind = exists().where(
-            earlier.c.state == NoticeState.PENDING.value,
-            earlier.c.alarm == NOTICES.c.alarm,
-            earlier.c.person == NOTICES.c.person,
-            earlier.c.channel == NOTICES.c.channel,
-            earlier.c.number < NOTICES.c.number,
-        )
-        return and_(NOTICES.c.state == NoticeState.PENDING.value, NOTICES.c.channel == channel, ~is_behind)
-
-    def _load(self, query: Select[tuple[object, ...]]) -> list[NoticeNow]:
-        self._write_decided()
-        return [load_notice(row) for row in self._connection.execute(query).mappings()]
+    def _load(self, query: Select[tuple[object, ...]], **values: str | int) -> list[NoticeNow]:
+        return [load_notice(row) for row in self._connection.execute(query, values).mappings()]
 
 
 def load_notice(row: RowMapping) -> NoticeNow:

@@ -22,11 +22,10 @@ import logging
 import sqlite3
 from hashlib import sha256
 
-from sqlalchemy import Connection, and_, func, select
+from sqlalchemy import Connection, Engine, and_, func, select
 from sqlalchemy.exc import DBAPIError
 
 from gateway.adapters.migrations import refuse_younger
-from gateway.adapters.store_sql.engine import open_writer
 from gateway.adapters.store_sql.entries import link_after, refuse_unknown
 from gateway.adapters.store_sql.journal_file import CHECKED_MAX_BYTES, JournalFile, Noted
 from gateway.adapters.store_sql.schema import EPOCHS, JOURNAL, SNAPSHOTS
@@ -47,9 +46,10 @@ def is_damage(error: DBAPIError) -> bool:
     return code is None or code & 0xFF in _DAMAGE_CODES
 
 
-def make_sound(file: JournalFile, url: str) -> None:
+def make_sound(file: JournalFile, writer: Engine, url: str) -> None:
     """Move a damaged journal aside, and leave word of that and of a lost end.
 
+    It looks as the writer: a reader could not take back what a kill left half done. No connection stays open.
     Raises `StoreError` for one of a younger version, which is left as it is; `DBAPIError`, `OSError`.
     """
     noted = file.noted()
@@ -60,7 +60,6 @@ def make_sound(file: JournalFile, url: str) -> None:
         return
     seal = None if noted.seal is None else file.seal()
     is_changed = noted.seal is not None and seal is not None and noted.seal.is_broken_by(seal)
-    writer = open_writer(url)  # a reader could not take back what a kill left half done
     try:
         with writer.connect() as connection:
             flaw = find_page_flaw(connection, file.path.stat().st_size)
