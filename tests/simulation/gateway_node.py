@@ -11,7 +11,7 @@ import sqlite3
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import ClassVar, Final, TypeVar
 from zoneinfo import ZoneInfo
@@ -22,7 +22,7 @@ from edge_agent.wire.topics import Channel, parse
 from gateway.adapters.clock_system import SystemClock
 from gateway.adapters.migrations import upgrade
 from gateway.adapters.store_sql.alarm_reads import SqlAlarmReads
-from gateway.adapters.store_sql.engine import open_writer
+from gateway.adapters.store_sql.engine import open_readers, open_writer
 from gateway.adapters.store_sql.journal import SqlJournal
 from gateway.adapters.store_sql.journal_file import JournalFile
 from gateway.adapters.store_sql.recording import SqlRecording
@@ -96,6 +96,10 @@ class TappedJournal(SqlJournal):
         super().__init__(writer, readers, clock, folds, file)
         self._is_limited = False
         self.loop.attach(self._thread, self.disk)
+
+    @classmethod
+    def _open_engines(cls, url: str) -> tuple[Engine, Engine]:
+        return _engines(url)
 
     def _commit(self, work: Callable[[SqlRecording], T]) -> tuple[T, SqlRecording]:
         self.life.point(CrashPoint.BEFORE_COMMIT)
@@ -460,6 +464,12 @@ def _empty_journal() -> bytes:
         upgrade(writer, url)
         writer.dispose()
         return path.read_bytes()
+
+
+@lru_cache(maxsize=4)
+def _engines(url: str) -> tuple[Engine, Engine]:
+    """Every process of the gateway has the last one's, without its connections: what SQL they compiled stays compiled."""
+    return open_writer(url), open_readers(url)
 
 
 @cache

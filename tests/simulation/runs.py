@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -47,9 +49,14 @@ class Run:
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """A folder for a run's files, in memory where there is such a place."""
-    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
-        yield Path(folder)
+    """A folder for a run's files, in memory where there is such a place; the same for every run of a process."""
+    folder = (MEMORY if MEMORY.is_dir() else Path(tempfile.gettempdir())) / f"guardwatch-world-{os.getpid()}"
+    shutil.rmtree(folder, ignore_errors=True)  # a killed process of this number may have left it
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
 
 
 def run_seed(seed: int, without: Collection[str] = ()) -> Run:

@@ -18,7 +18,7 @@ import heapq
 import math
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
-from contextvars import Context
+from contextvars import Context, copy_context
 from typing import Protocol, TypeVar
 
 NS_PER_S = 1_000_000_000
@@ -42,6 +42,29 @@ class Offload(Protocol):
 
     def __call__(self, work: Callable[[], object], done: asyncio.Future[object]) -> None:
         """Do `work`, at once or later, and settle `done`."""
+
+
+class _Timer(asyncio.TimerHandle):
+    """As asyncio's, without what only its debug mode needs, which is most of what a timer costs."""
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        when_s: float,
+        callback: Callable[..., object],
+        args: tuple[object, ...],
+        loop: VirtualLoop,
+        context: Context | None,
+    ) -> None:
+        self._when, self._scheduled = when_s, False
+        self._callback, self._args, self._loop = callback, args, loop
+        self._context = copy_context() if context is None else context
+        self._cancelled = False
+        self._repr = self._source_traceback = None
+
+    def cancel(self) -> None:
+        self._cancelled = True
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -79,6 +102,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         (self._offloads.get(executor) or settle)(work, done)
         return done
 
+    def call_soon(
+        self, callback: Callable[..., object], *args: object, context: Context | None = None
+    ) -> asyncio.Handle:
+        """As asyncio's."""
+        handle = asyncio.Handle(callback, args, self, context)
+        self._ready.append(handle)  # type: ignore[attr-defined]
+        return handle
+
     def call_later(
         self, delay: float, callback: Callable[..., object], *args: object, context: Context | None = None
     ) -> asyncio.TimerHandle:
@@ -100,7 +131,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def _set_timer(
         self, when_ns: int, callback: Callable[..., object], args: tuple[object, ...], context: Context | None
     ) -> asyncio.TimerHandle:
-        handle = asyncio.TimerHandle(when_ns / NS_PER_S, callback, args, self, context)
+        handle = _Timer(when_ns / NS_PER_S, callback, args, self, context)
         self._timers_set += 1
         heapq.heappush(self._timers, (when_ns, self._timers_set, handle))
         return handle
@@ -108,7 +139,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def _run_once(self) -> None:
         """One turn: what is ready now; when nothing is, leap to the next timer (asyncio's loop calls this for ever)."""
         ready, timers = self._ready, self._timers  # type: ignore[attr-defined]
-        while timers and timers[0][2].cancelled():
+        while timers and timers[0][2]._cancelled:
             heapq.heappop(timers)
         if ready or (timers and timers[0][0] <= self.now_ns):
             self._turns += 1
@@ -123,7 +154,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             ready.append(heapq.heappop(timers)[2])
         for _ in range(len(ready)):
             handle = ready.popleft()
-            if not handle.cancelled():
+            if not handle._cancelled:
                 handle._run()
 
     def call_soon_threadsafe(self, *args: object, **kwargs: object) -> asyncio.Handle:
