@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from edge_agent.wire import sealed
 from edge_agent.wire.chain import canonical, link_hash
 from edge_agent.wire.codec import DecodeError, decode
-from edge_agent.wire.event import Event
-from edge_agent.wire.sealed import Sealed, unseal
+from edge_agent.wire.event import Event, Position
+from edge_agent.wire.sealed import Sealed, bears_seal, unseal
 
 GOLDEN = Path(__file__).parents[2] / "contract/golden/v1"
 PAYLOADS = [json.loads(path.read_text("utf-8"))["payload"].encode() for path in sorted(GOLDEN.glob("*.json"))]
@@ -57,3 +57,25 @@ def test_the_hash_of_the_event_before_inside_an_event_is_not_taken_for_its_own()
     payload = canonical(document | {"hash": link_hash(document["prev"], document)})
     assert sealed._unseal_canonical(payload) is not None
     agree(payload)
+
+
+@given(st.sampled_from(PAYLOADS), st.data())
+def test_only_the_very_bytes_that_were_sealed_bear_their_seal(payload: bytes, data: st.DataObject) -> None:
+    found = unseal(payload)
+    assert isinstance(found, Sealed)
+    assert bears_seal(payload, found.position)
+    place = data.draw(st.integers(0, len(payload) - 1))
+    put = data.draw(st.binary(max_size=3))
+    spoilt = payload[:place] + put + payload[place + data.draw(st.integers(0, 3)) :]
+    assert bears_seal(spoilt, found.position) == (spoilt == payload)
+
+
+def test_a_seal_is_borne_under_its_own_key_and_hash_alone() -> None:
+    for payload in PAYLOADS:
+        found = unseal(payload)
+        assert isinstance(found, Sealed)
+        epoch, seq, digest = found.stamp.epoch, found.stamp.seq, found.hash
+        assert not bears_seal(payload, Position(epoch, seq + 1, digest))
+        assert not bears_seal(payload, Position("01JD0000000000000000000009", seq, digest))
+        assert not bears_seal(payload, Position(epoch, seq, "0" * 64))
+    assert not bears_seal(b"[" * 100_000, Position(epoch, seq, digest))
