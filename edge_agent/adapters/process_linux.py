@@ -21,8 +21,8 @@ _TRIM_BYTES: Final = 128 * 1024
 """glibc's own default, fixed: left alone it grows to twice the largest block that was ever freed."""
 
 SWITCH_S: Final = 0.0005
-"""How long a busy event loop keeps the interpreter from the threads of store and broker. Python's own 5 ms are paid three
-times for each message, which leaves 60 messages a second of a loop that has much to do; a switch costs microseconds."""
+"""How long a busy event loop keeps the interpreter from the store's thread. Python's own 5 ms are paid again after each
+system call of a commit, while events wait for it; a switch costs microseconds."""
 
 
 def prepare_process() -> None:

@@ -1,16 +1,16 @@
 """The broker connection, by paho: one vendor client per attempt, every PUBACK judged, nothing queued behind our back.
 
-Theory of operation. A keeper task makes a `_Attempt`, waits until it is over, pauses, makes the next. An attempt owns
-one paho client with a thread of its own; its callbacks do nothing but hand a report to the event loop, guarded,
-because an exception in a callback kills paho's thread in silence while `is_connected()` stays true. A publish is
-refused while the link is down: paho would queue it in RAM and send it later, a second outbox that no store knows.
+Theory of operation. A keeper task makes an `_Attempt`, waits until it is over, pauses, makes the next. An attempt owns
+one paho client. A thread connects it (name resolution, TCP and TLS block), then the event loop drives it by paho's
+functions for that, over a `broker_wire.Wire`, which writes PUBLISH packets and reads their PUBACKs beside paho. A
+publish is refused while the link is down: paho would queue it in RAM and send it later, a second outbox that no store
+knows.
 
-    attempt:  TCP, TLS ──▶ CONNACK ──▶ SUBSCRIBE own ack ──▶ SUBACK: LinkUp ──▶ … ──▶ LinkDown
+    attempt:  thread: TCP, TLS ──▶ loop: CONNACK ──▶ SUBSCRIBE own ack ──▶ SUBACK: LinkUp ──▶ … ──▶ LinkDown
 
 MQTT 5, because 3.1.1 answers "success" for messages that the broker refused or threw away. Reason code 0x10 (no
-matching subscribers) is no success either. The Receive Maximum of the CONNACK is reported, and counted by the caller:
-paho ignores it. No answer to anything in flight for `ANSWER_TIMEOUT_S` means a dead thread or a hung broker: the
-attempt is over.
+matching subscribers) is no success either. The Receive Maximum of the CONNACK is reported, and counted by the caller.
+No answer to anything in flight for `ANSWER_TIMEOUT_S` means a hung broker: the attempt is over.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import socket
 import ssl
 import threading
 from collections.abc import Callable
@@ -27,13 +26,13 @@ from pathlib import Path
 from typing import Final
 
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from edge_agent.adapters.paho_waiting import wait_by_poll
+from edge_agent.adapters.broker_wire import ProtocolError, Puback, Wire, WiredClient, encode_publish
 from edge_agent.ports import AckArrived, Answered, LinkDown, LinkUp, Publication, UplinkReport
 from edge_agent.wire.status import KEEPALIVE_S
 
@@ -49,8 +48,8 @@ STABLE_S: Final = 10.0
 CONNECT_TIMEOUT_S: Final = 10.0
 """From the first packet to the SUBACK."""
 
-GOODBYE_S: Final = 1.0
-"""A DISCONNECT leaves in milliseconds, or the network is gone anyway."""
+BEAT_S: Final = 1.0
+"""How often paho looks whether the broker still answers its pings."""
 
 ANSWER_TIMEOUT_S: Final = 15.0
 """Three keepalives: longer than any broker needs for a PUBACK, shorter than anybody's patience."""
@@ -59,6 +58,12 @@ RECEIVE_MAXIMUM_DEFAULT: Final = 65_535
 """What a CONNACK without the property means (MQTT 5.0, 3.2.2.3.3)."""
 
 NO_MATCHING_SUBSCRIBERS: Final = 0x10
+
+_FAILURE_FIRST: Final = 0x80
+"""Reason codes from here on are failures (MQTT 5.0, 2.4)."""
+
+_MIDS: Final = 65_535
+"""Message ids are 1 to this (MQTT 5.0, 2.2.1)."""
 
 _log = logging.getLogger("guardwatch.uplink")
 
@@ -97,7 +102,7 @@ class PahoUplink:
         self._keeper = asyncio.create_task(self._keep_connected(will, report), name="uplink")
 
     def publish(self, publication: Publication) -> None:
-        """Hand one message to paho's thread."""
+        """Have one message written with all others of this turn of the loop."""
         if self._attempt is not None:
             self._attempt.publish(publication)
 
@@ -127,7 +132,7 @@ class PahoUplink:
                 reason = await attempt.run()
             finally:
                 self._attempt = None
-                await attempt.finish()
+                attempt.finish()
             report(LinkDown(reason))
             if attempt.up_since is not None and loop.time() - attempt.up_since > STABLE_S:
                 pause_s = RECONNECT_FIRST_S
@@ -148,7 +153,9 @@ class _Attempt:
         self._in_flight: dict[int, Publication] = {}
         self._heard = self._loop.time()
         self._receive_maximum = RECEIVE_MAXIMUM_DEFAULT
-        self._is_looping = False
+        self._mid = 0
+        self._wire: Wire | None = None
+        self._beat: asyncio.TimerHandle | None = None
         self.up_since: float | None = None
         self._client = self._make_client(will)
 
@@ -166,88 +173,105 @@ class _Attempt:
 
     def publish(self, publication: Publication) -> None:
         """Publish at QoS 1, unless the connection is over."""
-        if self.up_since is None or self._over.done():
+        if self.up_since is None or self._over.done() or self._wire is None:
             return
-        properties = None
-        if publication.expiry_s is not None:
-            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-            properties.MessageExpiryInterval = publication.expiry_s
-        info = self._client.publish(
-            publication.topic, publication.payload, qos=1, retain=publication.retained, properties=properties
+        mid = self._mid = self._free_mid()
+        self._wire.send(
+            encode_publish(
+                publication.topic,
+                publication.payload,
+                mid,
+                retain=publication.retained,
+                expiry_s=publication.expiry_s,
+            )
         )
-        if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
-            self._end(f"publish failed: {info.rc.name}")
-            return
         if not self._in_flight:
             self._heard = self._loop.time()
-        self._in_flight[info.mid] = publication
+        self._in_flight[mid] = publication
 
-    async def finish(self) -> None:
-        """Say goodbye if the connection stands, and end paho's thread."""
+    def finish(self) -> None:
+        """Say goodbye if the connection stands, and let go of the socket."""
         self._end("closed")
-        if self._is_looping:
-            self._client.disconnect()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(GOODBYE_S):
-                    await asyncio.to_thread(self._client.loop_stop)
-        self._shut()
+        if self._beat is not None:
+            self._beat.cancel()
+            self._client.disconnect()  # writes and closes at once
 
-    def _shut(self) -> None:
-        """Close the socket ourselves when the peer did not; paho's thread ends with it."""
-        wire = self._client.socket()
-        if isinstance(wire, socket.socket):
-            with contextlib.suppress(OSError):
-                wire.shutdown(socket.SHUT_RDWR)
+    def _free_mid(self) -> int:
+        """The next message id that no unanswered publish has: SUBSCRIBE, which paho numbers, was answered before."""
+        mid = self._mid % _MIDS + 1
+        while mid in self._in_flight:
+            mid = mid % _MIDS + 1
+        return mid
 
-    def _make_client(self, will: Publication) -> Client:
-        wait_by_poll()
+    def _make_client(self, will: Publication) -> WiredClient:
         access = self._access
-        client = Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=access.client_id,
-            protocol=MQTTProtocolVersion.MQTTv5,
-            transport="tcp" if access.web_path is None else "websockets",
-            reconnect_on_failure=False,
-        )
+        client = WiredClient(access.client_id, "tcp" if access.web_path is None else "websockets")
         if access.web_path is not None:
             client.ws_set_options(path=access.web_path)
         if access.is_tls:
             client.tls_set(_text(access.ca_file), _text(access.cert_file), _text(access.key_file))
         if access.username is not None:
             client.username_pw_set(access.username, access.password)
-        client.max_inflight_messages_set(RECEIVE_MAXIMUM_DEFAULT)
         client.connect_timeout = CONNECT_TIMEOUT_S / 2
         client.will_set(will.topic, will.payload, qos=1, retain=will.retained)
-        client.on_socket_open = self._on_socket_open
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
-        client.on_publish = self._on_publish
         client.on_disconnect = self._on_disconnect
         return client
 
-    # other threads: hand over and return
-
     def _connect(self) -> None:
-        """Name resolution, TCP and TLS block; a daemon thread may hang in them without keeping the process."""
+        """In a thread: name resolution, TCP and TLS block; a daemon may hang in them without keeping the process."""
         host, port = self._access.host, self._access.port
         try:
             self._client.connect(host, port, keepalive=KEEPALIVE_S, clean_start=True)
         except (OSError, ValueError) as error:  # ValueError: what the websocket handshake raises
             self._hand_over(self._end, f"cannot connect to {host}:{port}: {_why(error)}")
         else:
-            self._hand_over(self._start_loop)
+            self._hand_over(self._attach)
 
     def _hand_over(self, handle: Callable[..., None], *values: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is interested any more
             self._loop.call_soon_threadsafe(handle, *values)
 
-    def _on_socket_open(self, client: Client, userdata: object, wire: object) -> None:
-        del client, userdata
-        if isinstance(wire, socket.socket):
-            wire.setsockopt(
-                socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
-            )  # Nagle would hold a PUBLISH up to 40 ms
+    # the event loop again
+
+    def _attach(self) -> None:
+        wire = self._client.wire
+        assert wire is not None, "it is connected"
+        if self._over.done():
+            wire.close()
+            return
+        self._wire = wire
+        wire.attach(self._loop, self._read)
+        self._look_after()
+
+    def _look_after(self) -> None:
+        """Let paho ping a broker that has answered nothing of late, and miss its answer.
+
+        One that answers publishes is there; on a slow line the answer to a ping comes behind a whole window of them.
+        """
+        self._beat = self._loop.call_later(BEAT_S, self._look_after)
+        if self._loop.time() - self._heard >= KEEPALIVE_S:
+            self._client.loop_misc()
+
+    def _read(self) -> None:
+        """Report what was answered, and let paho read the rest, in order."""
+        wire = self._wire
+        if wire is None or self._over.done():
+            return
+        if not wire.fill():
+            self._loop.call_soon(self._read)
+        try:
+            while not self._over.done():
+                if (puback := wire.next_puback()) is not None:
+                    self._answered(puback)
+                elif not wire.has_for_paho:
+                    return
+                elif self._client.loop_read() != MQTTErrorCode.MQTT_ERR_SUCCESS:
+                    self._end("the connection is lost")
+        except ProtocolError as error:
+            self._end(f"the broker breaks the protocol: {error}")
 
     def _on_connect(
         self,
@@ -258,7 +282,11 @@ class _Attempt:
         properties: Properties | None,
     ) -> None:
         del client, userdata, flags
-        self._hand_over(self._connected, code, getattr(properties, "ReceiveMaximum", RECEIVE_MAXIMUM_DEFAULT))
+        if code.is_failure:
+            self._end(f"the broker refuses us: {code}")
+            return
+        self._receive_maximum = getattr(properties, "ReceiveMaximum", RECEIVE_MAXIMUM_DEFAULT)
+        self._loop.call_soon(self._connected)  # not inside a callback of paho's
 
     def _on_subscribe(
         self,
@@ -269,17 +297,14 @@ class _Attempt:
         properties: Properties | None,
     ) -> None:
         del client, userdata, mid, properties
-        self._hand_over(self._subscribed, codes)
+        if any(code.is_failure for code in codes):
+            _log.error("subscription refused topic=%s: no ack will ever come", self._access.ack_topic)
+        self._go_up()
 
     def _on_message(self, client: Client, userdata: object, message: MQTTMessage) -> None:
         del client, userdata
-        self._hand_over(self._pass_on, AckArrived(bytes(message.payload)))
-
-    def _on_publish(
-        self, client: Client, userdata: object, mid: int, code: ReasonCode, properties: Properties | None
-    ) -> None:
-        del client, userdata, properties
-        self._hand_over(self._answered, mid, code)
+        if not self._over.done():
+            self._report(AckArrived(bytes(message.payload)))
 
     def _on_disconnect(
         self,
@@ -290,54 +315,39 @@ class _Attempt:
         properties: Properties | None,
     ) -> None:
         del client, userdata, flags, properties
-        self._hand_over(self._end, f"disconnected: {code}")
+        self._end(f"disconnected: {code}")
 
-    # the event loop again
-
-    def _start_loop(self) -> None:
-        if self._over.done():
-            self._shut()
-            return
-        self._is_looping = True
-        self._client.loop_start()
-
-    def _connected(self, code: ReasonCode, receive_maximum: int) -> None:
+    def _connected(self) -> None:
         self._heard = self._loop.time()
-        if code.is_failure:
-            self._end(f"the broker refuses us: {code}")
-            return
-        self._receive_maximum = receive_maximum
         if self._access.ack_topic is None:
             self._go_up()
-        else:
+        elif not self._over.done():
             self._client.subscribe(self._access.ack_topic, options=SubscribeOptions(qos=1))
-
-    def _subscribed(self, codes: list[ReasonCode]) -> None:
-        if any(code.is_failure for code in codes):
-            _log.error("subscription refused topic=%s: no ack will ever come", self._access.ack_topic)
-        self._go_up()
 
     def _go_up(self) -> None:
         if not self._over.done():
             self.up_since = self._heard = self._loop.time()
             self._report(LinkUp(self._receive_maximum))
 
-    def _pass_on(self, arrived: AckArrived) -> None:
-        if not self._over.done():
-            self._report(arrived)
-
-    def _answered(self, mid: int, code: ReasonCode) -> None:
+    def _answered(self, puback: Puback) -> None:
         self._heard = self._loop.time()
-        publication = self._in_flight.pop(mid, None)
-        if publication is None or self._over.done():
-            return
-        refusal = str(code) if code.is_failure else None
-        is_heard = refusal is None and code.value != NO_MATCHING_SUBSCRIBERS
-        self._report(Answered(publication, refusal, is_heard))
+        publication = self._in_flight.pop(puback.mid, None)
+        if publication is not None:
+            refusal = _refusal(puback.code) if puback.code >= _FAILURE_FIRST else None
+            is_heard = refusal is None and puback.code != NO_MATCHING_SUBSCRIBERS
+            self._report(Answered(publication, refusal, is_heard))
 
     def _end(self, reason: str) -> None:
         if not self._over.done():
             self._over.set_result(reason)
+
+
+def _refusal(code: int) -> str:
+    """A reason code in words."""
+    try:
+        return str(ReasonCode(PacketTypes.PUBACK, identifier=code))
+    except (KeyError, ValueError):  # paho knows no such code, or not for a PUBACK
+        return f"reason code 0x{code:02x}"
 
 
 def _text(path: Path | None) -> str | None:

@@ -2,7 +2,7 @@
 
     poll LINK ──▶ inbox ──▶ pump ──commit──▶ store (a thread)
       one per URL           │  └─ after the commit: guard states ─▶ desk
-                            └─ committed events ─▶ delivery ─▶ uplink (paho's thread) ⇄ broker
+                            └─ committed events ─▶ delivery ─▶ uplink ⇄ broker
     beat: health, refresh     clock watch     watchdog: pings only while every loop advances
 
 Nothing here decides anything about guards, rules or the protocol: it waits, calls the core with the time, commits

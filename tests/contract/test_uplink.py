@@ -8,6 +8,7 @@ import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edge_agent.adapters import uplink_paho
+from edge_agent.adapters.broker_wire import Puback
 from edge_agent.adapters.uplink_paho import BrokerAccess, PahoUplink
 from edge_agent.ports import AckArrived, Answered, LinkDown, LinkUp, Publication, UplinkReport
 from tests.certificates import Authority
@@ -34,6 +36,15 @@ def event(n: int) -> Publication:
     return Publication(f"{PREFIX}/events", f"event {n}".encode(), retained=False, place=n)
 
 
+async def publish_a_window(uplink: PahoUplink, said: Listener) -> None:
+    """Megabytes at once, every one of them answered, in order: more than a socket, a record or a frame takes."""
+    sent = [replace(event(n), payload=b"%d" % n * 10_000) for n in range(1, 257)]
+    for item in sent:
+        uplink.publish(item)
+    await said.wait(lambda: len(said.of(Answered)) == len(sent))
+    assert [answer.publication for answer in said.of(Answered) if isinstance(answer, Answered)] == sent
+
+
 class Listener:
     """What an uplink reports, in order."""
 
@@ -48,7 +59,7 @@ class Listener:
 
     async def wait(self, look: Callable[[], object]) -> None:
         async with asyncio.timeout(DEADLINE_S):
-            while not look():  # noqa: ASYNC110 — reports come from paho's thread
+            while not look():  # noqa: ASYNC110 — reports wake nobody here
                 await asyncio.sleep(0.01)
 
 
@@ -67,6 +78,26 @@ async def opened(port: int, **more: object) -> AsyncIterator[tuple[PahoUplink, L
         yield uplink, listener
     finally:
         await uplink.close()
+
+
+@asynccontextmanager
+async def serving(*says: bytes) -> AsyncIterator[int]:
+    """The port of a peer that says this, each piece after something was said to it, and then nothing more."""
+    over = asyncio.Event()
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for words in says:
+            await reader.read(65_536)
+            writer.write(words)
+        await over.wait()
+        writer.close()
+
+    server = await asyncio.start_server(speak, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+        over.set()
+        server.close()
+        await asyncio.sleep(0)
 
 
 @asynccontextmanager
@@ -117,6 +148,75 @@ async def test_every_publish_is_answered_and_arrives_in_order(mosquitto: Mosquit
         await said.wait(lambda: len(heard) == 300)
         assert said.of(Answered) == [Answered(event(n), None, is_heard=True) for n in range(1, 301)]
         assert [payload for _, payload, _ in heard] == [f"event {n}".encode() for n in range(1, 301)]
+
+
+async def test_message_ids_begin_again_and_pass_over_those_that_wait_for_an_answer(
+    mosquitto: Mosquitto,
+) -> None:
+    async with opened(mosquitto.port) as (uplink, said):
+        await said.wait(lambda: said.of(LinkUp))
+        attempt = uplink._attempt
+        assert attempt is not None
+        attempt._mid = 65_530
+        unanswered = event(0)
+        attempt._in_flight[3] = unanswered
+        for n in range(1, 11):
+            uplink.publish(event(n))
+        assert list(attempt._in_flight) == [3, 65_531, 65_532, 65_533, 65_534, 65_535, 1, 2, 4, 5, 6]
+        await said.wait(lambda: len(said.of(Answered)) == 10)
+        assert attempt._in_flight == {3: unanswered}
+
+
+async def test_a_broker_that_answers_pings_and_no_publish_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It hangs where it matters: a connection that is alive and takes nothing helps nobody."""
+    monkeypatch.setattr(uplink_paho, "ANSWER_TIMEOUT_S", 0.5)
+    async with (
+        serving(b"\x20\x03\x00\x00\x00", b"\xd0\x00" * 1000) as port,
+        opened(port, ack_topic=None) as (uplink, said),
+    ):
+        await said.wait(lambda: said.of(LinkUp))
+        uplink.publish(event(1))
+        await said.wait(lambda: said.of(LinkDown))
+        assert said.of(LinkDown) == [LinkDown("no PUBACK")]
+        assert said.of(Answered) == []
+
+
+async def test_a_broker_that_answers_publishes_is_kept_though_its_answer_to_a_ping_waits_behind_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(uplink_paho, "KEEPALIVE_S", 1)
+    monkeypatch.setattr(uplink_paho, "BEAT_S", 0.1)
+    answers = [b"\x40\x02" + mid.to_bytes(2, "big") for mid in range(1, 16)]
+    async with (
+        serving(b"\x20\x03\x00\x00\x00", *answers) as port,
+        opened(port, ack_topic=None) as (uplink, said),
+    ):
+        await said.wait(lambda: said.of(LinkUp))
+        for n in range(1, 13):
+            uplink.publish(event(n))
+            await said.wait(lambda n=n: len(said.of(Answered)) == n)  # type: ignore[misc]
+            await asyncio.sleep(0.25)
+        assert not said.of(LinkDown)
+
+
+async def test_a_refusal_that_mqtt_does_not_know_is_a_refusal(mosquitto: Mosquitto) -> None:
+    async with opened(mosquitto.port) as (uplink, said):
+        await said.wait(lambda: said.of(LinkUp))
+        attempt = uplink._attempt
+        assert attempt is not None
+        attempt._in_flight[7] = event(1)
+        attempt._answered(Puback(7, 0xEE))
+        assert said.of(Answered) == [Answered(event(1), "reason code 0xee", is_heard=False)]
+
+
+async def test_what_is_no_mqtt_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(b"\x20\x03\x00\x00\x00", b"\xff" * 8) as port, opened(port) as (_, said):
+        await said.wait(lambda: said.of(LinkDown))
+        (down,) = said.of(LinkDown)[:1]
+        assert isinstance(down, LinkDown)
+        assert "breaks the protocol" in down.reason
 
 
 async def test_a_message_that_nobody_gets_is_taken_and_not_heard(mosquitto: Mosquitto) -> None:
@@ -186,7 +286,8 @@ async def test_the_last_will_speaks_for_a_lost_agent_and_not_for_one_that_leaves
             async with opened(broker.port) as (uplink, said):
                 await said.wait(lambda: said.of(LinkUp))
                 assert uplink._attempt is not None
-                uplink._attempt._shut()
+                assert uplink._attempt._wire is not None
+                uplink._attempt._wire.close()
                 await said.wait(lambda: heard)
             assert [payload for _, payload, _ in heard] == [b"gone"]
             async with opened(broker.port) as (_, said):
@@ -208,20 +309,9 @@ async def test_nobody_there_is_a_reason_in_words(tmp_path: Path) -> None:
 
 async def test_a_peer_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uplink_paho, "CONNECT_TIMEOUT_S", 0.5)
-    release = asyncio.Event()
-
-    async def hold(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await release.wait()
-        writer.close()
-
-    server = await asyncio.start_server(hold, "127.0.0.1", 0)
-    async with server:
-        async with opened(server.sockets[0].getsockname()[1]) as (_, said):
-            await said.wait(lambda: said.reports)
-            assert said.reports == [LinkDown("the broker does not answer")]
-        release.set()
-        server.close()
-        await asyncio.sleep(0)
+    async with serving() as port, opened(port) as (_, said):
+        await said.wait(lambda: said.reports)
+        assert said.reports == [LinkDown("the broker does not answer")]
 
 
 async def test_a_wrong_password_is_a_reason_in_words(tmp_path: Path) -> None:
@@ -287,9 +377,10 @@ def certificates(tmp_path: Path) -> Path:
 async def test_tls_verifies_the_broker(tmp_path: Path, certificates: Path) -> None:
     conf = f"cafile {certificates}/cert.pem\ncertfile {certificates}/cert.pem\nkeyfile {certificates}/key.pem"
     with Mosquitto(tmp_path / "m", extra_conf=conf) as broker:
-        async with opened(broker.port, is_tls=True, ca_file=certificates / "cert.pem") as (_, said):
+        async with opened(broker.port, is_tls=True, ca_file=certificates / "cert.pem") as (uplink, said):
             await said.wait(lambda: said.reports)
             assert said.reports == [LinkUp(1000)]
+            await publish_a_window(uplink, said)
         async with opened(broker.port, is_tls=True) as (_, said):
             await said.wait(lambda: said.reports)
             (down,) = said.reports[:1]
@@ -337,8 +428,7 @@ async def test_websockets_carry_the_same(tmp_path: Path) -> None:
     with Mosquitto(tmp_path / "m", extra_conf=f"listener {port}\nbind_interface lo\nprotocol websockets"):
         async with opened(port, web_path="/mqtt") as (uplink, said):
             await said.wait(lambda: said.of(LinkUp))
-            uplink.publish(event(1))
-            await said.wait(lambda: said.of(Answered))
+            await publish_a_window(uplink, said)
 
 
 async def test_a_broker_is_reached_by_a_process_that_has_a_thousand_other_connections(tmp_path: Path) -> None:

@@ -8,18 +8,15 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import struct
-import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pymodbus
 import pytest
 from paho.mqtt import __version__ as paho_version
-from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from pymodbus.client import AsyncModbusTcpClient
-
-from tests.servers import Mosquitto
 
 
 def make_client(name: str = "probe") -> Client:
@@ -42,58 +39,6 @@ def test_paho_queues_in_ram_what_is_published_offline() -> None:
     infos = [client.publish("t", b"x", qos=1) for _ in range(30)]
     assert {info.rc for info in infos} == {MQTTErrorCode.MQTT_ERR_NO_CONN}
     assert len(client._out_messages) == 30
-
-
-@pytest.mark.integration
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_an_exception_in_a_paho_callback_kills_its_thread_in_silence(mosquitto: Mosquitto) -> None:
-    """Why callbacks only hand over, and silence after a publish ends the attempt."""
-    client = make_client()
-    connected, called = threading.Event(), threading.Event()
-
-    def explode(_: Client, __: object, message: MQTTMessage) -> None:
-        called.set()
-        raise RuntimeError("a bug in a callback")
-
-    client.on_connect = lambda *_: connected.set()
-    client.on_message = explode
-    client.connect("127.0.0.1", mosquitto.port)
-    client.loop_start()
-    thread = client._thread
-    assert thread is not None
-    assert connected.wait(20)
-    client.subscribe("t", qos=1)
-    client.publish("t", b"x", qos=1)
-    assert called.wait(20)
-    thread.join(20)
-    assert not thread.is_alive()
-    assert client.is_connected(), "and yet it says so"
-
-
-@pytest.mark.integration
-def test_a_publish_from_another_thread_is_written_by_pahos_own(mosquitto: Mosquitto) -> None:
-    """Why `loop_start` is used, not a loop of ours: without its thread, publish() would write from the caller's."""
-    client = make_client()
-    writers: set[int | None] = set()
-    done, connected = threading.Event(), threading.Event()
-    original = client._packet_write
-
-    def note() -> MQTTErrorCode:
-        writers.add(threading.get_ident())
-        return original()
-
-    client._packet_write = note  # type: ignore[method-assign]
-    client.on_connect = lambda *_: connected.set()
-    client.on_publish = lambda *_: done.set()
-    client.connect("127.0.0.1", mosquitto.port)
-    writers.clear()
-    client.loop_start()
-    assert connected.wait(20)
-    client.publish("t", b"x", qos=1)
-    assert done.wait(20)
-    assert threading.get_ident() not in writers
-    client.disconnect()
-    client.loop_stop()
 
 
 @asynccontextmanager
