@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 
 from tests.simulation.campaign import PROGRESS_EVERY, Tally, prepare, run_campaign
 from tests.simulation.runs import Run, run_seed
@@ -46,16 +47,20 @@ def main(arguments: list[str]) -> int:
 
 
 def _run_many(seeds: range, jobs: int, *, is_tracing: bool) -> int:
+    began_s = time.perf_counter()
+
     def tell(run: Run, tally: Tally) -> None:
         if not run.is_kept:
             print(f"{run}\n  again: python -m tests.simulation --seed {run.seed}", flush=True)
         elif is_tracing:
-            print(f"seed {run.seed} trace {run.trace} events {run.events}")
+            print(f"seed {run.seed} trace {run.trace} events {run.events}", flush=True)
         if tally.seeds % PROGRESS_EVERY == 0:
-            rate = 60 * tally.seeds / tally.cpu_s
+            passed_s = time.perf_counter() - began_s
+            left_s = passed_s / tally.seeds * (len(seeds) - tally.seeds)
             print(
                 f"… {tally.seeds} of {len(seeds)} seeds, {len(tally.failed)} failed,"
-                f" {rate:.0f} a minute of one core",
+                f" {tally.seeds / passed_s:.2f} a second ({tally.cpu_s / tally.seeds:.2f} s of processor each),"
+                f" {left_s / 60:.0f} min to go",
                 file=sys.stderr,
                 flush=True,
             )

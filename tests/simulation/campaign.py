@@ -1,6 +1,7 @@
 """Many seeds: in several processes if wanted, with a summary of what was explored and what it cost.
 
-Every seed is a run of its own, so neither the order nor the number of processes changes what any of them does.
+Every seed is a run of its own, so neither the order nor the number of processes changes what any of them does. A run
+that breaks off is a failed seed like any other: the campaign goes on.
 """
 
 from __future__ import annotations
@@ -8,13 +9,17 @@ from __future__ import annotations
 import gc
 import logging
 import multiprocessing
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
-from tests.simulation.findings import Check
+from simulators.draw import Draw
+from tests.simulation.findings import Check, Finding
 from tests.simulation.runs import Run, run_seed
+from tests.simulation.swarm import draw_swarm
 
 PROGRESS_EVERY = 100
 """Seeds between two lines of progress."""
@@ -65,23 +70,38 @@ class Tally:
         return "\n".join(lines)
 
 
-def run_campaign(seeds: Sequence[int], jobs: int, tell: Callable[[Run, Tally], None]) -> Tally:
+def run_campaign(
+    seeds: Sequence[int],
+    jobs: int,
+    tell: Callable[[Run, Tally], None],
+    live: Callable[[int], Run] = run_seed,
+) -> Tally:
     """Live through the seeds, in their order; `tell` hears of each."""
     tally = Tally()
     with _runner(jobs) as run:
-        for lived in run(seeds):
+        for lived in run(partial(_live_whatever_comes, live), seeds):
             tally.add(lived)
             tell(lived, tally)
     return tally
 
 
+def _live_whatever_comes(live: Callable[[int], Run], seed: int) -> Run:
+    try:
+        return live(seed)
+    except Exception as error:  # noqa: BLE001 — a mistake in the world, and a finding of this seed
+        told = "".join(traceback.format_exception(error))
+        finding = Finding(Check.NOBODY_DIES_BY_HIMSELF, 0.0, f"the run broke off: {told}")
+        return Run(seed, draw_swarm(Draw(seed).split("swarm")), "none", (finding,), 0.0, 0.0, 0, Counter())
+
+
 @contextmanager
-def _runner(jobs: int) -> Iterator[Callable[[Sequence[int]], Iterator[Run]]]:
+def _runner(jobs: int) -> Iterator[Callable[[Callable[[int], Run], Sequence[int]], Iterator[Run]]]:
     if jobs == 1:
-        yield lambda seeds: map(run_seed, seeds)
+        yield map
         return
-    with multiprocessing.get_context("spawn").Pool(jobs, prepare) as pool:
-        yield lambda seeds: pool.imap(run_seed, seeds)
+    # forked, they bear the command's name: whoever stops the command by it stops them too
+    with multiprocessing.get_context("fork").Pool(jobs, prepare) as pool:
+        yield pool.imap
 
 
 def prepare() -> None:

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from tests.simulation.__main__ import main
-from tests.simulation.campaign import Tally
+from tests.simulation.campaign import Tally, run_campaign
 from tests.simulation.findings import Check, Finding
 from tests.simulation.runs import Run
 from tests.simulation.shrink import shrink
@@ -49,6 +49,19 @@ def test_a_tally_says_what_was_explored_what_it_cost_and_which_seeds_failed() ->
     assert "120 seeds, 12000 events, 360 faults a minute of one core" in text
     assert "broken in 1 seeds: per_edge_order" in text
     assert "failed: 2" in text
+
+
+def test_a_run_that_breaks_off_is_a_failed_seed_and_the_others_are_lived_through() -> None:
+    def live(seed: int) -> Run:
+        if seed == 2:
+            raise AssertionError("a second request on a link")
+        return lived(seed, [], needs=())
+
+    told: list[str] = []
+    tally = run_campaign(range(1, 4), 1, lambda run, _tally: told.append(str(run)), live)
+    assert (tally.seeds, tally.failed) == (3, [2])
+    assert "nobody_dies_by_himself" in told[1]
+    assert "AssertionError: a second request on a link" in told[1]
 
 
 def test_one_seed_is_run_again_without_some_of_its_troubles(capsys: pytest.CaptureFixture[str]) -> None:
