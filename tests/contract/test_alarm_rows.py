@@ -7,16 +7,21 @@ from typing import TypeVar
 
 import pytest
 import pytest_asyncio
+from sqlalchemy import event
 
-from edge_agent.wire.event import Basis, Priority
+from edge_agent.wire.event import Basis, ClockState, Priority, ViolationRaised
 from gateway.adapters.store_sql.alarm_reads import SqlAlarmReads
 from gateway.adapters.store_sql.journal import SqlJournal
 from gateway.adapters.store_sql.recording import SqlRecording
 from gateway.domain.alarm import Alarm
+from gateway.domain.book_state import Dating
+from gateway.domain.journal import EdgeEvent
 from gateway.domain.notice import Alert, Notice, NoticeState, Recipient
 from gateway.domain.notify import NoticeEvent, Reason
+from gateway.domain.occurred import Anchor
 from gateway.domain.violation import Violation
 from gateway.ports import Cursor
+from tests.scripted_agent import Store, ulid
 from tests.unit.gateway.alerting_rig import AGENT, SITE, START_MS, Story, acknowledge, cleared, listed, raised
 
 T = TypeVar("T")
@@ -70,11 +75,11 @@ def an_alarm() -> Alarm:
 
 
 def a_notice(occurrence: str = "OCC", **changes: object) -> Notice:
-    event = NoticeEvent(str(changes.get("event", "raised")))
+    what = NoticeEvent(str(changes.get("event", "raised")))
     person, channel = str(changes.get("person", "li")), str(changes.get("channel", "hook"))
     alert = Alert(
-        delivery=f"{occurrence}/{event}/1/{person}/{channel}",
-        event=event,
+        delivery=f"{occurrence}/{what}/1/{person}/{channel}",
+        event=what,
         to=Recipient(person, "李强", "shift_manager", None, None),
         language="zh",
         title="title",
@@ -207,6 +212,78 @@ async def test_of_one_alarm_and_person_only_the_earliest_pending_is_due(
     await journal.transact(lambda recording: recording.note_delivered(first.key))
     due = await journal.transact(lambda recording: recording.due_notices("hook", 10))
     assert keys(due) == [second.key, other.key]
+
+
+async def test_what_is_due_is_found_by_indices_however_many_wait(tmp_path: Path) -> None:
+    """A flood of thousands is neither read nor sorted for each batch that is sent, nor compared with itself."""
+    opened = await SqlJournal.open(f"sqlite:///{tmp_path}/gateway.db", WoundClock(), {})
+    asked: list[tuple[str, object]] = []
+
+    @event.listens_for(opened._writer, "before_cursor_execute")
+    def note(_: object, __: object, statement: str, parameters: object, *___: object) -> None:
+        asked.append((statement, parameters))
+
+    await opened.transact(lambda recording: recording.due_notices("hook", 10))
+    statement, parameters = next(item for item in asked if item[0].startswith("SELECT notices"))
+    with opened.readers.connect() as connection:
+        rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()  # type: ignore[arg-type]
+    plan = "\n".join(row.detail for row in rows)
+    assert "SEARCH notices USING INDEX ix_notices_state_channel_priority_number" in plan, plan
+    assert "SEARCH earlier USING INDEX ix_notices_alarm" in plan, plan
+    assert "TEMP B-TREE" not in plan, plan
+    await opened.close()
+
+
+async def test_a_leap_of_time_shifts_what_was_decided_in_its_own_transaction_too(journal: SqlJournal) -> None:
+    early, late = (
+        a_notice("EARLY", alarm=1, not_before_ms=START_MS),
+        a_notice("LATE", alarm=2, not_before_ms=START_MS),
+    )
+    await decide(journal, early)
+
+    def leap(recording: SqlRecording) -> None:
+        recording.add_notice(late)
+        recording.shift_notices(3_600_000)
+
+    await journal.transact(leap)
+    for alarm in (1, 2):
+        (now,) = await journal.transact(lambda recording, alarm=alarm: recording.notices_of(alarm))  # type: ignore[misc]
+        assert (now.next_try_ms, now.notice.not_before_ms) == (START_MS + 3_600_000,) * 2
+
+
+async def test_times_put_right_are_those_of_violations_told_in_the_same_transaction_too(
+    journal: SqlJournal,
+) -> None:
+    store = Store(clock=ClockState.UNSYNCED)
+    store.start(ulid(1))
+    told = store.add(
+        ViolationRaised(
+            "mixer-18",
+            "door-1",
+            None,
+            "guard_open_motion",
+            Priority.P1,
+            Basis.PROVEN,
+            "OCC",
+            "1970-01-01T00:00:00.000000Z",
+            None,
+            {},
+        )
+    )
+    receipt = "2026-11-22T06:03:22.000000Z"
+
+    def work(recording: SqlRecording) -> None:
+        position = recording.append(EdgeEvent(told, receipt)).position
+        row = replace(a_violation(), raised_position=position, occurred_at=receipt, raised_at=receipt)
+        recording.put_violation(row)
+        anchor = Anchor("2026-11-22T07:00:00.000000Z", told.mono_ms + 60_000)
+        dating = Dating(told.site, told.agent, told.boot, anchor, position, position + 1)
+        recording.date_violations(dating, position + 1)
+
+    await journal.transact(work)
+    found = await journal.transact(lambda recording: recording.load_violation("OCC"))
+    assert found is not None
+    assert (found.occurred_at, found.raised_at) == ("2026-11-22T06:59:00.000000Z",) * 2
 
 
 async def test_a_dead_letter_keeps_why_and_makes_way(journal: SqlJournal) -> None:

@@ -81,7 +81,6 @@ class SqlAlarmRows(RowsBase):
             table.position >= dating.position,
             table.position < before,
         )
-        self.flush()
         for row in self._connection.execute(told).all():
             event = decode(bytes(row.payload))
             undated = (

@@ -77,6 +77,7 @@ NOTICES = Table(
     Column("next_try_ms", MILLISECONDS, nullable=False),
     Column("outcome", Text),
     Index(None, "state", "channel", "next_try_ms"),
+    Index(None, "state", "channel", "priority", "number"),
     Index(None, "alarm"),
 )
 """Who was to be told what, and what became of it. `outcome` is the receiver's last word."""

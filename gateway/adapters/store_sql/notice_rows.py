@@ -59,7 +59,9 @@ def _is_next() -> ColumnElement[bool]:
 
 _DUE = (
     select(NOTICES)
-    .where(_is_next(), NOTICES.c.next_try_ms <= _NOW_MS)
+    .where(
+        _is_next(), NOTICES.c.next_try_ms + 0 <= _NOW_MS
+    )  # `+ 0`: SQLite would sort all that are due instead
     .order_by(NOTICES.c.priority, NOTICES.c.number)
     .limit(bindparam("limit", type_=Integer))
 )
