@@ -14,11 +14,11 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TypeAlias
 
 from simulators.servers import find_influxd, find_nft, find_strace
 from tests.chaos.faults import memory, versions
@@ -27,7 +27,7 @@ from tests.chaos.plant import Options
 from tests.chaos.report import Report
 from tests.chaos.round import Plan, Result, play
 from tests.chaos.schedule import FAULTS, FULL, deal, needs_of, row_of
-from tests.chaos.sweeps import sweep_all
+from tests.chaos.sweeps import CUT, KILLED, cut_all, sweep_all
 from tests.crash_points import Tally
 
 PLANTS: Final = 4
@@ -45,6 +45,9 @@ KILLS: Final = 1000
 FAULTS_PER_ROUND: Final = 8
 
 
+Sweep: TypeAlias = "Callable[[Path], list[Tally]]"
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run what was asked for; the exit code."""
     options = _options(arguments)
@@ -56,8 +59,15 @@ def main(arguments: Sequence[str]) -> int:
         for name in asked
         if name not in names
     }
+    sweeps: dict[int, Sweep] = {KILLED: sweep_all, CUT: cut_all}
     if find_strace() is None:
         not_run["crash points"] = "no strace on this machine — run `make servers`"
+        sweeps.clear()
+    elif missing.keys() & {Need.ROOT, Need.EXT4}:
+        not_run["crash points with power cuts"] = "needs root, mkfs.ext4 and loop devices"
+        del sweeps[CUT]
+    if options.round is not None:
+        sweeps.clear()
     with tempfile.TemporaryDirectory(prefix="guardwatch-chaos-") as scratch:
         is_older_asked = any(Need.HISTORY in needs_of(name) for name in names)
         before = versions.unpack(Path(scratch) / "before") if is_older_asked else None
@@ -67,9 +77,8 @@ def main(arguments: Sequence[str]) -> int:
             flush=True,
         )
         started_s = time.monotonic()
-        is_swept = options.round is None and find_strace() is not None
-        results, sweeps = _play_all(plans, Path(scratch) / "sweeps" if is_swept else None)
-        report = Report(options.seed, results, not_run, time.monotonic() - started_s, sweeps)
+        results, tallies = _play_all(plans, sweeps, Path(scratch))
+        report = Report(options.seed, results, not_run, time.monotonic() - started_s, tallies)
     print("\n".join(report.lines()), flush=True)
     if options.json:
         options.json.write_text(json.dumps(report.document(), indent=1) + "\n")
@@ -152,13 +161,16 @@ def _plan(options: argparse.Namespace, number: int, length_s: float, names: list
     )
 
 
-def _play_all(plans: Sequence[Plan], sweeps_in: Path | None) -> tuple[list[Result], list[Tally]]:
+def _play_all(
+    plans: Sequence[Plan], sweeps: Mapping[int, Sweep], scratch: Path
+) -> tuple[list[Result], dict[int, list[Tally]]]:
     """Several rounds at once, each in a process of its own, told as they end; and the sweeps beside them."""
     results = []
     context = multiprocessing.get_context("spawn")
     signal.signal(signal.SIGTERM, _end_all)
     with ProcessPoolExecutor(PLANTS, mp_context=context, max_tasks_per_child=1) as pool:
-        sweeps = pool.submit(sweep_all, sweeps_in) if sweeps_in else None  # takes as long as two rounds
+        # together they take as long as three rounds
+        sweeping = {row: pool.submit(sweep, scratch / f"sweep-{row}") for row, sweep in sweeps.items()}
         rounds = [pool.submit(play, plan) for plan in plans]
         for done in as_completed(rounds):
             result = done.result()
@@ -173,7 +185,7 @@ def _play_all(plans: Sequence[Plan], sweeps_in: Path | None) -> tuple[list[Resul
                 f"{result.books.musts} openings, {verdict}, {result.took_s:.0f} s",
                 flush=True,
             )
-        tallies = sweeps.result() if sweeps else []
+        tallies = {row: swept.result() for row, swept in sweeping.items()}
     return sorted(results, key=lambda result: result.number), tallies
 
 

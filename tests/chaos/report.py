@@ -85,22 +85,33 @@ class Report:
     results: Sequence[Result]
     not_run: Mapping[str, str]
     took_s: float
-    sweeps: Sequence[Tally] = ()
+    sweeps: Mapping[int, Sequence[Tally]] = field(default_factory=dict)
+    """Of stores at their system calls, by row."""
     rows: dict[int, Row] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for result in self.results:
             self._take(result)
-        if self.sweeps:
-            row = self.rows[2] = Row(trials=sum(tally.points for tally in self.sweeps))
-            row.verdicts += Counter({Verdict.LOST: sum(tally.lost for tally in self.sweeps)})
-            row.verdicts += Counter({Verdict.UNEXPECTED: sum(tally.corrupt for tally in self.sweeps)})
+        for number, tallies in self.sweeps.items():
+            row = self.rows.setdefault(number, Row())
+            row.trials += sum(tally.points for tally in tallies)
+            row.verdicts += Counter({Verdict.LOST: sum(tally.lost for tally in tallies)})
+            row.verdicts += Counter({Verdict.UNEXPECTED: sum(tally.corrupt for tally in tallies)})
 
     @property
     def is_good(self) -> bool:
         """Nothing lost, unexpected, duplicated or out of order, and every round brought to its end."""
-        is_swept = not any(tally.problems for tally in self.sweeps)
-        return is_swept and not any(result.failure or result.books.findings for result in self.results)
+        return not self._swept_problems() and not any(
+            result.failure or result.books.findings for result in self.results
+        )
+
+    def _swept_problems(self) -> list[str]:
+        return [
+            problem for tallies in self.sweeps.values() for tally in tallies for problem in tally.problems
+        ]
+
+    def _swept(self, row: int) -> int:
+        return sum(tally.points for tally in self.sweeps.get(row, ()))
 
     @property
     def kills(self) -> int:
@@ -157,7 +168,8 @@ class Report:
         return {
             "rounds": len(self.results),
             "kills at random moments": self.kills,
-            "kills at system calls of the stores": self.rows.get(2, Row()).trials,
+            "kills at system calls of the stores": self._swept(2),
+            "power cuts at system calls of the stores": self._swept(3),
             "events journaled": events,
             "openings that had to be raised": sum(book.musts for book in books),
             "openings too short to be raised": sum(book.nevers for book in books),
@@ -204,14 +216,14 @@ class Report:
                     f"round {result.number}: shown as closed {result.books.closed_while_stale_s:.1f} s too long "
                     f"at {result.books.stale_at_s:.1f} s ({again})"
                 )
-        lines += [problem for tally in self.sweeps for problem in tally.problems]
+        lines += self._swept_problems()
         lines += [f"not run: {name}: {reason}" for name, reason in self.not_run.items()]
         return lines
 
     def _end(self) -> list[str]:
         counts = Counter(finding.verdict for result in self.results for finding in result.books.findings)
         total = ", ".join(f"{verdict} {counts[verdict]}" for verdict in Verdict)
-        kills = f"{self.kills} kills at random moments, {self.rows.get(2, Row()).trials} at system calls"
+        kills = f"{self.kills} kills at random moments, {self._swept(2)} at system calls"
         return ["", f"{kills}; {len(self.results)} rounds in {self.took_s:.0f} s, seed {self.seed}: {total}"]
 
     def document(self) -> dict[str, object]:
