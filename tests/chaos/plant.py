@@ -15,6 +15,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from http.client import HTTPException
 from pathlib import Path
 from typing import Final, Self, cast
 
@@ -267,8 +268,15 @@ class Plant:
 
     def get(self, path: str, *, timeout_s: float = 3.0) -> dict[str, object]:
         """A JSON document of the gateway's REST interface. Raises OSError, ValueError."""
-        with urllib.request.urlopen(f"{self.url}{path}", timeout=timeout_s) as answer:
-            return cast("dict[str, object]", json.load(answer))
+        return cast("dict[str, object]", json.loads(self._read(path, timeout_s)))
+
+    def _read(self, path: str, timeout_s: float) -> bytes:
+        """An answer, whole. Raises OSError, also when it breaks off."""
+        try:
+            with urllib.request.urlopen(f"{self.url}{path}", timeout=timeout_s) as answer:
+                return cast("bytes", answer.read())
+        except HTTPException as error:
+            raise OSError(f"{path}: {error!r}") from error
 
     def is_ready(self) -> bool:
         """Whether the gateway says that it can work."""
@@ -280,10 +288,9 @@ class Plant:
     def polls(self) -> float | None:
         """The agent's polls as the gateway knows them: they rise only while everything in between works."""
         try:
-            with urllib.request.urlopen(f"{self.url}/metrics", timeout=3) as answer:
-                for line in answer.read().decode().splitlines():
-                    if line.startswith("guardwatch_agent_polls_total{"):
-                        return float(line.rsplit(" ", 1)[1])
+            for line in self._read("/metrics", 3.0).decode().splitlines():
+                if line.startswith("guardwatch_agent_polls_total{"):
+                    return float(line.rsplit(" ", 1)[1])
         except (OSError, ValueError):
             return None
         return None

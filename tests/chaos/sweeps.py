@@ -13,7 +13,7 @@ from tests.power_cuts import SIZE_MB, PowerBench
 KILLED, CUT = 2, 3
 """The rows of the fault matrix."""
 
-CUTS: Final = {"fdatasync": 1, "pwrite64": 5}
+CUTS: Final = {"fdatasync": 1, "pwrite64": 10}
 """Every so manieth call: between two that synchronise nothing new is on the disk, and mounting anew takes time."""
 
 

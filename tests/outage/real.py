@@ -23,6 +23,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Final, TypeAlias, cast
 
@@ -195,8 +196,11 @@ class Rig:
 
     def get(self, path: str) -> dict[str, object]:
         """A document of the gateway. Raises OSError, ValueError."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self._http}{path}", timeout=30) as answer:
-            return cast("dict[str, object]", json.load(answer))
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._http}{path}", timeout=30) as answer:
+                return cast("dict[str, object]", json.load(answer))
+        except HTTPException as error:
+            raise OSError(f"{path}: {error!r}") from error
 
     def board(self) -> dict[str, str]:
         """Every door as the board shows it."""

@@ -11,11 +11,13 @@ import pytest
 from tests.chaos.accounting import Committed, Verdict
 from tests.outage import real, virtual
 from tests.outage.books import Journal, Told, account
-from tests.outage.hall import HOLD, TURN, Hall
+from tests.outage.hall import HOLD, RATE, TURN, Hall
 from tests.simulation.runs import scratch
 
 TENTH_H = 2.4
 REAL_H = 0.4
+FULL_SHARE = 0.9
+"""At first nothing closes at running machines: a short day has somewhat fewer events than its rate says."""
 
 
 @pytest.mark.thorough
@@ -23,7 +25,7 @@ def test_after_hours_without_a_link_everything_comes_once_in_order_and_within_tw
     with scratch() as folder:
         outcome = virtual.live_through(TENTH_H, folder, print)
     assert outcome.problems == []
-    assert outcome.drain.waiting >= TENTH_H * 3600 * 2.5
+    assert outcome.drain.waiting >= FULL_SHARE * TENTH_H * 3600 * RATE
     assert outcome.drain.live > 0
 
 
@@ -32,7 +34,7 @@ def test_after_hours_without_a_link_everything_comes_once_in_order_and_within_tw
 def test_the_same_holds_for_real_processes_at_a_hundred_times_the_speed(tmp_path: Path) -> None:
     outcome = real.live_through(real.Scale(hours=REAL_H), tmp_path / "outage", print)
     assert outcome.problems == []
-    assert outcome.drain.waiting >= REAL_H * 3600 * 2.5
+    assert outcome.drain.waiting >= FULL_SHARE * REAL_H * 3600 * RATE
 
 
 def journal_of(hall: Hall) -> list[Told]:
