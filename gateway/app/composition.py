@@ -131,7 +131,7 @@ class Gateway:
         self.alerting = None if teller is None else self._make_alerting(clock, findings, book, teller)
         self._streams = SqlStreamReads(journal.readers)
         alarms = SqlAlarmReads(journal.readers)
-        self.historian = self._make_historian(clock, alarms)
+        self.historian = self._make_historian(clock, findings, alarms)
         self.historian_watch = HistorianWatch(journal, clock, findings, self.historian)
         self.shipping = self._make_shipping()
         changes = Changes(self.view, alarms, self._agent_by_key)
@@ -193,14 +193,18 @@ class Gateway:
             return None
         return HeadShipping(self.heads, HeadsFile(evidence.heads_dir), evidence.every_h)
 
-    def _make_historian(self, clock: SystemClock, alarms: SqlAlarmReads) -> HistorianFeed | None:
+    def _make_historian(
+        self, clock: SystemClock, findings: OpenFindings, alarms: SqlAlarmReads
+    ) -> HistorianFeed | None:
         """None where the configuration has no InfluxDB."""
         influx = self._settings.influxdb
         if influx is None:
             return None
         historian = InfluxHistorian(influx.url, influx.org, influx.bucket, influx.token, influx.timeout_ms)
         self._stack.callback(historian.close)
-        return HistorianFeed(self.journal, clock, historian, alarms.violation, self.presence.newest)
+        return HistorianFeed(
+            self.journal, clock, historian, alarms.violation, self.presence.newest, findings=findings
+        )
 
     async def run(self, listener: socket.socket, stop: asyncio.Event, notify: Callable[[str], None]) -> None:
         """Serve at once, lead as soon as nobody else does; work until `stop` is set, then drain.

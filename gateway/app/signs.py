@@ -128,6 +128,8 @@ class Signs:
         behind = f"at {position} of {self._journal.position}"
         if problem is None and self._findings.open_of(GatewayRule.HISTORIAN_STALLED):
             problem = "stalled"
+        if problem is None and self._findings.open_of(GatewayRule.HISTORIAN_REFUSED):
+            problem = f"{self._historian.refused_count} lines refused for good"
         return {"influxdb": Check(problem is None, f"{problem}; {behind}" if problem else behind)}
 
     def _heads(self) -> dict[str, Check]:

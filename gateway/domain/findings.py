@@ -30,6 +30,7 @@ PRIORITY_OF: Mapping[GatewayRule, Priority] = {
     GatewayRule.JOURNAL_FILLING: Priority.P2,
     GatewayRule.JOURNAL_DAMAGED: Priority.P2,
     GatewayRule.HISTORIAN_STALLED: Priority.P3,
+    GatewayRule.HISTORIAN_REFUSED: Priority.P3,
 }
 """How urgent each finding is: blindness and doubtful evidence before housekeeping (rule R29 of the rule catalogue:
 monitoring and hash chain P2, clock P3; polls that come late delay, they do not blind; InfluxDB is a copy that catches up, never the record)."""

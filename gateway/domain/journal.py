@@ -125,6 +125,7 @@ class GatewayRule(StrEnum):
     JOURNAL_FILLING = "journal_filling"
     JOURNAL_DAMAGED = "journal_damaged"
     HISTORIAN_STALLED = "historian_stalled"
+    HISTORIAN_REFUSED = "historian_refused"
 
 
 @dataclass(frozen=True, slots=True)

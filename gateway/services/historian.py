@@ -5,7 +5,8 @@ projection) in one transaction; begin again. A crash in between writes the same 
 
     Written     ─▶ on
     TooLarge    ─▶ halves, each by itself; a single line: refused for good
-    BadLine     ─▶ halves, down to the bad line; that one is kept in the database with the reason, the others are written
+    BadLine     ─▶ halves, down to the bad line; that one is kept in the database with the reason, the others are written;
+                   the finding `historian_refused` says so, until an hour went by without another
     NotAllowed  ─▶ degraded; tried again once a minute, because only a person can mend it
     Unreachable ─▶ degraded; tried again after 1, 2, 4 … 60 s
 
@@ -21,8 +22,11 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, assert_never
 
+from edge_agent.wire.event import Json
 from edge_agent.wire.status import Health
-from gateway.domain.journal import Entry
+from gateway.domain.findings import OpenFindings, Subject, raise_finding
+from gateway.domain.instants import iso_utc
+from gateway.domain.journal import Entry, GatewayRule
 from gateway.domain.projection import FindViolation, Projection, health_line
 from gateway.ports import (
     BadLine,
@@ -60,6 +64,12 @@ NOT_ALLOWED_S: Final = 60.0
 """Pause while the server refuses us: a person has to mend that."""
 
 
+REFUSED_TOLD_CHARS: Final = 300
+"""Of a line that was refused, in the finding: its series and first fields; the whole line is in the database."""
+
+_REFUSED = Subject(GatewayRule.HISTORIAN_REFUSED, None, None)
+
+
 class HistorianFeed:
     """Run `run` as a task. `problem` says why InfluxDB is behind, None while it is not.
 
@@ -73,9 +83,12 @@ class HistorianFeed:
         historian: Historian,
         find_violation: FindViolation,
         newest_healths: Callable[[], Mapping[tuple[str, str], Health]],
+        *,
+        findings: OpenFindings,
     ) -> None:
         self._journal = journal
         self._clock = clock
+        self._findings = findings
         self._historian = historian
         self._find = find_violation
         self._newest_healths = newest_healths
@@ -131,11 +144,11 @@ class HistorianFeed:
         if not entries:
             return False
         refused = await self._write(lines)
+        self.refused_count += len(refused)
         self._position = entries[-1].position
         if lines or self._position - self._kept_position >= ENTRIES_MAX:
             await self._keep(lambda recording: self._move(recording, refused))
             self._kept_position, self._placed_at = self._position, self._projection.placed_at
-            self.refused_count += len(refused)
         return True
 
     def _read(self) -> tuple[Sequence[Entry], list[str]]:
@@ -148,6 +161,11 @@ class HistorianFeed:
             recording.move_cursor(PLACES_CURSOR, self._projection.placed_at, self._projection.places())
         for line, reason in refused:
             recording.add_refused_line(line, reason)
+        if refused and self._findings.find(_REFUSED) is None:
+            line, reason = refused[0]
+            detail: dict[str, Json] = {"reason": reason, "line": line[:REFUSED_TOLD_CHARS]}
+            now = iso_utc(recording.now_ms)
+            recording.append(raise_finding(_REFUSED, recording.next_position, now, detail))
 
     async def _write(self, lines: Sequence[str]) -> list[tuple[str, str]]:
         """Write until every line is stored or refused for good; the refused ones, with the reasons."""

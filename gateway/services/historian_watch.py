@@ -8,12 +8,16 @@ us, or whose cursor stands while entries wait, `STALLED_AFTER_MS` on end:
     it is beyond the place where it stood, and writes      ─▶ over (the finding itself is an entry that has to get there)
     it is not configured any more                          ─▶ over
 
+What it refused for good is an event, not a state: the finding that the feed raised (`historian_refused`) is over when no
+line was refused for an hour.
+
 Source: the outside contract, section 7 (the gateway catches up, in order, losing and doubling nothing).
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final, NoReturn, Protocol
 
 from edge_agent.wire.event import Json
@@ -29,13 +33,17 @@ STALLED_AFTER_MS: Final = 60_000
 WATCH_S: Final = 1.0
 """How often: a sixtieth of the limit."""
 
+REFUSED_QUIET_MS: Final = 3_600_000
+"""A refusal is told for so long after the last one: an hour is a shift's check."""
+
 _STALLED = Subject(GatewayRule.HISTORIAN_STALLED, None, None)
 
 
 class Feed(Protocol):
-    """What is watched: why the last write failed (None: it did not), and the newest journal position that got there."""
+    """What is watched: why the last write failed (None: it did not), how many lines were refused for good, how far it got."""
 
     problem: str | None
+    refused_count: int
 
     @property
     def position(self) -> int:
@@ -53,6 +61,8 @@ class HistorianWatch:
         self._feed = feed
         self._stood_at = 0
         self._well_ms = clock.monotonic_ms()
+        self._refused = 0
+        self._refused_ms = clock.monotonic_ms()
 
     async def run(self, advance: Advance = unwatched) -> NoReturn:
         """Look once a second, for ever."""
@@ -65,11 +75,21 @@ class HistorianWatch:
     async def look(self) -> None:
         """Look once; what cannot be journaled now is tried again at the next look."""
         found = next(iter(self._findings.open_of(_STALLED.rule)), None)
-        if self._is_stalled(found) is not (found is not None):
-            try:
+        refusals = self._findings.open_of(GatewayRule.HISTORIAN_REFUSED)
+        try:
+            if self._is_stalled(found) is not (found is not None):
                 await self._journal.transact(self._note)
-            except JournalUnavailable:
-                return  # said by readiness and the board
+            if self._is_quiet() and refusals:
+                await self._journal.transact(lambda recording: _end(recording, refusals))
+        except JournalUnavailable:
+            return  # said by readiness and the board
+
+    def _is_quiet(self) -> bool:
+        """Whether nothing was refused for so long that it is no news any more."""
+        now_ms, count = self._clock.monotonic_ms(), 0 if self._feed is None else self._feed.refused_count
+        if count != self._refused:
+            self._refused, self._refused_ms = count, now_ms
+        return now_ms - self._refused_ms >= REFUSED_QUIET_MS
 
     def _is_stalled(self, found: FindingRaised | None) -> bool:
         """Whether it has made no progress for too long, or none yet since `found` said that."""
@@ -96,3 +116,9 @@ class HistorianWatch:
                 "behind": recording.next_position - 1 - position,
             }
             recording.append(raise_finding(_STALLED, recording.next_position, now, detail))
+
+
+def _end(recording: Recording, refusals: Sequence[FindingRaised]) -> None:
+    now = iso_utc(recording.now_ms)
+    for found in refusals:
+        recording.append(FindingCleared(found.occurrence, now, "nothing was refused for an hour"))

@@ -13,7 +13,9 @@ from gateway.adapters.historian_influx import InfluxHistorian
 from gateway.adapters.store_sql.alarm_reads import SqlAlarmReads
 from gateway.adapters.store_sql.journal import SqlJournal
 from gateway.domain.book import AlarmBook
+from gateway.domain.findings import OpenFindings
 from gateway.domain.journal import EntryBody
+from gateway.ports import Fold
 from gateway.services.historian import CURSOR, PLACES_CURSOR, HistorianFeed
 from tests.servers import Influx, InfluxBucket
 from tests.unit.gateway.alerting_rig import START_MS, cleared, event, mixer_modelled, raised
@@ -29,9 +31,12 @@ NO_PLACES: Json = {"agents": {}, "machines": {}}
 @asynccontextmanager
 async def feeding(folder: Path, bucket: InfluxBucket) -> AsyncIterator[tuple[SqlJournal, HistorianFeed]]:
     clock = SystemClock()
-    journal = await SqlJournal.open(f"sqlite:///{folder}/gateway.db", clock, {"book": AlarmBook()})
+    folds: dict[str, Fold] = {"book": AlarmBook(), "findings": (findings := OpenFindings())}
+    journal = await SqlJournal.open(f"sqlite:///{folder}/gateway.db", clock, folds)
     historian = InfluxHistorian(bucket.url, bucket.org, bucket.bucket, bucket.token, 5_000)
-    feed = HistorianFeed(journal, clock, historian, SqlAlarmReads(journal.readers).violation, dict)
+    feed = HistorianFeed(
+        journal, clock, historian, SqlAlarmReads(journal.readers).violation, dict, findings=findings
+    )
     task = asyncio.create_task(feed.run())
     try:
         yield journal, feed

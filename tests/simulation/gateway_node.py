@@ -429,7 +429,9 @@ class GatewayNode:
         self.loop.attach(None, Disk(self.loop, life, draw.split("thread"), weather))
         historian = SimHistorian(life, draw.split("historian"), weather, self.points)
         find = SqlAlarmReads(journal.readers).violation
-        return self.feed_class(journal, presence._clock, historian, find, presence.newest)
+        return self.feed_class(
+            journal, presence._clock, historian, find, presence.newest, findings=presence._findings
+        )
 
     def _newest_entry_ms(self) -> int:
         """The time of the journal's last entry, which journal time must not fall below."""

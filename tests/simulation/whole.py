@@ -13,7 +13,15 @@ if TYPE_CHECKING:
     from tests.simulation.gateway_node import Parts
 
 _LASTING: Final = frozenset(
-    {"evidence_conflict", "epoch_fork", "identity_conflict", "quarantine", "store_damaged", "journal_damaged"}
+    {
+        "evidence_conflict",
+        "epoch_fork",
+        "identity_conflict",
+        "quarantine",
+        "store_damaged",
+        "journal_damaged",
+        "historian_refused",
+    }
 )
 """Findings of the gateway that last longer than a healing, or until somebody looks."""
 

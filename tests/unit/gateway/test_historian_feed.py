@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.wire.event import GuardChanged, GuardState, Json, Quality
+from edge_agent.wire.event import GuardChanged, GuardState, Json, Priority, Quality
 from edge_agent.wire.status import Health
 from gateway.adapters.store_sql.alarm_reads import SqlAlarmReads
 from gateway.adapters.store_sql.journal import SqlJournal
 from gateway.domain.book import AlarmBook
-from gateway.domain.journal import EntryBody, ReconciledClear
-from gateway.ports import BadLine, NotAllowed, TooLarge, Unreachable, Written
+from gateway.domain.findings import OpenFindings
+from gateway.domain.journal import EntryBody, FindingRaised, GatewayRule, ReconciledClear
+from gateway.ports import BadLine, Fold, NotAllowed, TooLarge, Unreachable, Written
 from gateway.services.historian import HEALTH_EVERY_S, NOT_ALLOWED_S, RETRY_MAX_S, HistorianFeed
 from tests.simulation.virtual_loop import VirtualLoop, run_virtual, virtual_loop
 from tests.unit.gateway.alerting_rig import AGENT, SITE, START_MS, event, mixer_modelled, raised
@@ -71,10 +72,11 @@ class Gateway:
 @asynccontextmanager
 async def feeding(folder: Path, database: Database) -> AsyncIterator[Gateway]:
     clock = LoopClock(virtual_loop())
-    journal = await SqlJournal.open(f"sqlite:///{folder}/gateway.db", clock, {"book": AlarmBook()})
+    folds: dict[str, Fold] = {"book": AlarmBook(), "findings": (findings := OpenFindings())}
+    journal = await SqlJournal.open(f"sqlite:///{folder}/gateway.db", clock, folds)
     healths: dict[tuple[str, str], Health] = {}
     find = SqlAlarmReads(journal.readers).violation
-    feed = HistorianFeed(journal, clock, database, find, lambda: healths)
+    feed = HistorianFeed(journal, clock, database, find, lambda: healths, findings=findings)
     task = asyncio.create_task(feed.run())
     try:
         yield Gateway(journal, feed, healths)
@@ -141,8 +143,13 @@ def test_a_bad_line_is_found_and_kept_and_all_others_are_written(tmp_path: Path)
             await asyncio.sleep(5)
             assert gateway.feed.refused_count == 2
             assert await gateway.journal.transact(lambda recording: recording.count_refused_lines()) == 2
+            bodies = [entry.body for entry in gateway.journal.entries_after(0, 1000)]
+            (told,) = [body for body in bodies if isinstance(body, FindingRaised)]
+            assert (told.rule, told.priority) == (GatewayRule.HISTORIAN_REFUSED, Priority.P3)
+            assert told.detail["reason"] == "HTTP 422: no"
+            assert '/13"' in str(told.detail["line"])
             assert gateway.feed.problem is None
-        assert len(database.points) == 98
+        assert len(database.points) == 99, "and the alarm"
         async with feeding(tmp_path, database) as gateway:
             await asyncio.sleep(1)
             assert gateway.feed.refused_count == 2

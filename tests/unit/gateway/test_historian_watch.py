@@ -17,7 +17,7 @@ from gateway.adapters.store_sql.journal import SqlJournal
 from gateway.domain.book import AlarmBook
 from gateway.domain.findings import OpenFindings
 from gateway.domain.journal import EntryBody, FindingCleared, FindingRaised, GatewayRule
-from gateway.ports import Fold, NotAllowed, Unreachable
+from gateway.ports import BadLine, Fold, NotAllowed, Unreachable
 from gateway.services.historian import HistorianFeed
 from gateway.services.historian_watch import STALLED_AFTER_MS, WATCH_S, HistorianWatch
 from tests.simulation.virtual_loop import run_virtual, virtual_loop
@@ -35,6 +35,7 @@ class StandingFeed:
 
     problem: str | None = None
     position = 0
+    refused_count = 0
 
 
 @dataclass
@@ -69,7 +70,11 @@ async def watched(
     folds: dict[str, Fold] = {"book": AlarmBook(), "findings": findings}
     journal = await SqlJournal.open(f"sqlite:///{folder}/gateway.db", clock, folds)
     find = SqlAlarmReads(journal.readers).violation
-    feed = None if server is None else HistorianFeed(journal, clock, server, find, lambda: healths or {})
+    feed = (
+        None
+        if server is None
+        else HistorianFeed(journal, clock, server, find, lambda: healths or {}, findings=findings)
+    )
     watch = HistorianWatch(journal, clock, findings, feed)
     tasks: list[asyncio.Task[None]] = [asyncio.create_task(watch.run())]
     if feed is not None:
@@ -198,5 +203,30 @@ def test_a_cursor_that_stands_while_entries_wait_is_alarmed_without_a_reason(tmp
         assert findings.open_of(GatewayRule.HISTORIAN_STALLED) == []
         task.cancel()
         await journal.close()
+
+    story(scene)
+
+
+def test_what_it_refuses_for_good_is_told_once_until_an_hour_went_by_without_another(tmp_path: Path) -> None:
+    async def scene() -> None:
+        server = Server()
+        async with watched(tmp_path, server) as gateway:
+            await asyncio.sleep(2 * 3600)
+            server.answer = BadLine("HTTP 422: no")
+            await gateway.append(guard(1))
+            await asyncio.sleep(10)
+            server.answer = None
+            (raised,) = gateway.told()
+            assert isinstance(raised, FindingRaised)
+            assert raised.rule is GatewayRule.HISTORIAN_REFUSED
+            await asyncio.sleep(1800)
+            server.answer = BadLine("HTTP 422: no")
+            await gateway.append(guard(2))
+            await asyncio.sleep(10)
+            server.answer = None
+            await asyncio.sleep(3500)
+            assert gateway.kinds() == [FindingRaised], "the second counts"
+            await asyncio.sleep(200)
+            assert gateway.kinds() == [FindingRaised, FindingCleared]
 
     story(scene)

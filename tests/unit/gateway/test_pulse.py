@@ -138,7 +138,9 @@ class Gateway:
         presence = PresenceWatch(journal, clock, findings)
         ingest = Ingest(journal, self.intake, clock, findings, presence)
         dispatch = Dispatch(journal, clock, findings, {"hook": Receiver()})
-        historian = HistorianFeed(journal, clock, Server(), lambda _: None, presence.newest)
+        historian = HistorianFeed(
+            journal, clock, Server(), lambda _: None, presence.newest, findings=findings
+        )
 
         async def render(_: object) -> Sequence[object]:
             return ()
