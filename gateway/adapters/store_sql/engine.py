@@ -23,9 +23,9 @@ from sqlalchemy.exc import OperationalError
 
 from gateway.ports import JournalUnavailable
 
-BUSY_TIMEOUT_MS = 5000
-"""How long the writer waits for SQLite's lock: a reader's checkpoint or `verify` beside it lasts milliseconds."""
-
+BUSY_TIMEOUT_MS = 500
+"""How long the writer waits for SQLite's lock: a reader's checkpoint or `verify` beside it lasts milliseconds. Whoever holds it
+longer is waited for by trying again; the services do that one after the other, and each says in between that it is alive."""
 
 LOG_KEPT_BYTES = 16 * 1024 * 1024
 """A write-ahead log that had grown beyond this (a long reader beside the writer) is cut back to it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -10,6 +11,7 @@ from typing import TypeVar
 import pytest
 
 from gateway.adapters.clock_system import SystemClock
+from gateway.adapters.store_sql.engine import BUSY_TIMEOUT_MS
 from gateway.adapters.store_sql.journal import SqlJournal
 from gateway.adapters.store_sql.recording import SqlRecording
 from gateway.domain.book import AlarmBook
@@ -82,16 +84,22 @@ def test_a_loop_that_begins_later_is_watched_from_then_on() -> None:
 
 
 class Journal(SqlJournal):
-    """A journal whose disk can be made to hang, or to be full."""
+    """A journal whose disk can be made to hang or to be full, and whose database somebody else may lock."""
 
     is_hanging = False
     is_full = False
+    is_locked = False
+    _writer_turn = asyncio.Lock()
 
     async def transact(self, work: Callable[[SqlRecording], T]) -> T:
         if self.is_hanging:
             await asyncio.Event().wait()
         if self.is_full:
             raise JournalUnavailable("the disk is full")
+        if self.is_locked:
+            async with self._writer_turn:  # SQLite waits for the lock, and one thread writes
+                await asyncio.sleep(BUSY_TIMEOUT_MS / 1000)
+            raise JournalUnavailable("database is locked")
         return await super().transact(work)
 
     async def touch(self) -> None:
@@ -233,6 +241,30 @@ def test_a_full_disk_is_no_reason_to_be_started_again(tmp_path: Path) -> None:
         await asyncio.sleep(600)
         assert gateway.pulse.late == []
         assert gateway.silence_s() <= LOOK_S
+
+    lived(tmp_path, story)
+
+
+def test_a_database_that_somebody_else_locks_is_no_hang_though_every_loop_waits_for_it(
+    tmp_path: Path,
+) -> None:
+    async def story(gateway: Gateway) -> None:
+        journal = gateway.journal
+        assert isinstance(journal, Journal)
+        journal.is_locked = True
+        gateway.intake.waiting.append(Letter("guardwatch/v1/changyi/gw-01/events", b"junk"))
+
+        async def write() -> None:
+            while journal.is_locked:
+                with contextlib.suppress(JournalUnavailable):
+                    await journal.transact(lambda _: None)
+
+        others = [asyncio.create_task(write()) for _ in LOOPS]  # every loop has something to write
+        await asyncio.sleep(600)
+        assert gateway.pulse.late == []
+        assert gateway.silence_s() <= LOOK_S
+        journal.is_locked = False
+        await asyncio.gather(*others)
 
     lived(tmp_path, story)
 
