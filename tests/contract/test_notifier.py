@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import socket
+import ssl
 import threading
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from aiosmtpd.controller import Controller
@@ -26,6 +28,7 @@ from gateway.domain.channels import Channel, SmtpChannel, StartTls, WebhookChann
 from gateway.domain.notice import Alert, Recipient
 from gateway.domain.notify import NoticeEvent
 from gateway.ports import Delivered, Rejected, Retryable
+from tests.certificates import Authority
 from tests.server_process import free_port
 
 pytestmark = pytest.mark.thorough
@@ -314,6 +317,55 @@ async def test_a_4xx_is_tried_again(smtp: SmtpChannel, mailbox: Mailbox, step: s
 async def test_a_login_works_and_a_refused_one_is_no_verdict_on_the_message(smtp: SmtpChannel) -> None:
     assert await send(replace(smtp, username="gw", password="geheim")) == Delivered()
     assert isinstance(await send(replace(smtp, username="gw", password="wrong")), Retryable)
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+def server_context(authority: Authority) -> ssl.SSLContext:
+    """A mail server's: it wants no certificate of its clients."""
+    context = authority.server_context("mail")
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+@pytest.mark.parametrize("starttls", [StartTls.REQUIRED, StartTls.AUTO])
+async def test_a_mail_goes_through_starttls_to_a_server_that_is_trusted_and_to_no_other(
+    mailbox: Mailbox, authority: Authority, starttls: StartTls
+) -> None:
+    controller = Controller(
+        mailbox,
+        hostname="127.0.0.1",
+        port=free_port(),
+        tls_context=server_context(authority),
+        require_starttls=True,
+        authenticator=only_the_right_password,
+    )
+    controller.start()
+    channel = SmtpChannel(
+        "127.0.0.1", controller.port, is_tls=False, sender="gw@plant.example", starttls=starttls
+    )
+    known = replace(channel, ca_file=authority.ca_file, username="gw", password="geheim")
+    assert await send(known) == Delivered()
+    assert isinstance(await send(replace(known, ca_file=None)), Retryable)
+    assert len(mailbox.mails) == 1
+    controller.stop()
+
+
+async def test_a_mail_goes_through_tls_from_the_first_byte_to_a_server_that_is_trusted_and_to_no_other(
+    mailbox: Mailbox, authority: Authority
+) -> None:
+    controller = Controller(
+        mailbox, hostname="127.0.0.1", port=free_port(), ssl_context=server_context(authority)
+    )
+    controller.start()
+    channel = SmtpChannel("127.0.0.1", controller.port, is_tls=True, sender="gw@plant.example")
+    assert await send(replace(channel, ca_file=authority.ca_file)) == Delivered()
+    assert isinstance(await send(channel), Retryable)
+    assert len(mailbox.mails) == 1
+    controller.stop()
 
 
 async def test_encryption_that_is_demanded_and_not_offered_stops_the_mail(

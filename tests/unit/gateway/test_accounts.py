@@ -40,10 +40,18 @@ class Rig:
             return [row.act for row in connection.execute(select(AUDIT).order_by(AUDIT.c.id))]
 
 
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.integration)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A journal's URL: accounts lie beside a file, and in a server's database."""
+    if request.param == "postgresql":
+        return str(request.getfixturevalue("postgres_url"))
+    return f"sqlite:///{tmp_path}/gateway.db"
+
+
 @pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Rig]:
-    """An empty accounts database beside a journal."""
-    engine = open_accounts(f"sqlite:///{tmp_path}/gateway.db")
+def rig(url: str) -> Iterator[Rig]:
+    """An empty accounts database."""
+    engine = open_accounts(url)
     yield Rig(engine)
     engine.dispose()
 
@@ -146,6 +154,7 @@ async def test_every_session_ends_after_a_week_however_much_it_is_used(rig: Rig)
     assert await rig.accounts.session(signed_in.secret) is None
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 async def test_no_secret_lies_readable_in_the_database(rig: Rig, tmp_path: Path) -> None:
     rig.admin.add_user("li-qiang", PASSWORD, Role.VIEWER, rig.clock.now_ms)
     token = rig.admin.create_token("wall-1", Role.VIEWER, rig.clock.now_ms)
@@ -214,8 +223,8 @@ def test_lists_show_no_secrets(rig: Rig) -> None:
     assert token not in repr(rig.admin.tokens())
 
 
-async def test_two_processes_may_write_at_once(rig: Rig, tmp_path: Path) -> None:
-    beside = open_accounts(f"sqlite:///{tmp_path}/gateway.db")
+async def test_two_processes_may_write_at_once(rig: Rig, url: str) -> None:
+    beside = open_accounts(url)
     other = AccountAdmin(beside, "cli:other")
     for number in range(10):
         rig.admin.create_token(f"a{number}", Role.VIEWER, 0)
