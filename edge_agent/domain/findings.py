@@ -113,6 +113,11 @@ class Findings:
         """How many events have been found since the last `take`."""
         return len(self._drafts)
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether there is anything to `take`."""
+        return bool(self._drafts or self._memory or self._published)
+
     def note(self, observed: MonoNs, body: Body) -> None:
         """An event to be minted."""
         self._drafts.append(Draft(observed, body))

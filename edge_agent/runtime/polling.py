@@ -1,8 +1,7 @@
 """Polling: the loop that reads one connection for ever, as its schedule says.
 
-One loop for each connection, so a dead one slows no other. What a read brings goes to the `Intake`: an answer that
-says nothing new is taken on the spot and wakes nobody (the usual case, and the reason why a poll is cheap); everything
-else goes into the inbox, in order.
+One loop for each connection, so a dead one slows no other. What a read brings goes to the `Intake`: a good answer is
+judged on the spot (the usual case, and the reason why a poll is cheap); what cannot be goes into the inbox, in order.
 
 A block whose address is refused may be too long, or lack an address; or its device refuses everything, since it is starting
 or its program is being loaded. So one piece of it is asked for, another in each poll. Is that refused too, the block has
@@ -41,8 +40,8 @@ class Reply:
 class Intake(Protocol):
     """Where replies go: the pump."""
 
-    def take_unchanged(self, block: BlockId, data: bytes, requested_at: MonoNs, now: MonoNs) -> bool:
-        """Take a good answer that says nothing new; False when it has to go through `accept`."""
+    def take(self, block: BlockId, data: bytes, requested_at: MonoNs, now: MonoNs) -> bool:
+        """Judge a good answer on the spot; False when it has to go through `accept`."""
         ...
 
     def pieces(self, block: ReadBlock) -> Sequence[ReadBlock]:
@@ -83,7 +82,7 @@ async def poll_line(
         if is_piece:
             if isinstance(outcome, BlockFailed) and block not in skipped:
                 await intake.accept(Reply(block, outcome, started, now))
-        elif not (isinstance(outcome, BlockOk) and intake.take_unchanged(block, outcome.data, started, now)):
+        elif not (isinstance(outcome, BlockOk) and intake.take(block, outcome.data, started, now)):
             await intake.accept(Reply(block, outcome, started, now))
         for other in skipped:
             await intake.accept(Reply(other, outcome, started, now))

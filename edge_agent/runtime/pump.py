@@ -1,9 +1,9 @@
 """The pump: replies in, engine steps, commits, then whatever must not happen before the commit.
 
-A reply that says nothing new goes straight to the engine, where it costs a comparison, and wakes nobody; it may do so
-because it has no effects, and only while nothing waits before it. All others wake the pump, which is the next to run.
-Those gather while a commit is on its way to the disk; the next step takes them all and needs one commit for them
-(group commit without a timer, so a lone change waits for nothing). Each is judged at the time at which it came, however
+A good answer is judged on the spot, while nothing waits before it and no deadline is due; one that says nothing new costs
+a comparison. Only what is found wakes the pump, which is the next to run. Findings gather in the engine while a commit is on its
+way to the disk; the next step takes them all and needs one commit for them (group commit without a timer, so a lone change
+waits for nothing). What cannot be judged at once waits in the inbox, and all that comes after it. Each is judged at the time at which it came, however
 long the disk held it up: a violation that began and ended during a slow commit is still seen, with its true duration.
 Guard states are shown only after the commit that holds their events. When the disk is full the agent goes on judging: findings wait here, up to a limit, then are
 counted, and the count is stored with the next commit that succeeds. How much waits is noted beside the store as it grows,
@@ -111,15 +111,33 @@ class Pump:
         self._wake = asyncio.Event()
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at_s = 0.0
+        self._alarm_due = MonoNs(0)
+        self._found_at: MonoNs | None = None
+        self._committing_since: MonoNs | None = None
         self._unstored = _Unstored()
         self._noted: Loss | None = None
         self._idle_commit_at = MonoNs(0)
         self._retry_at = MonoNs(0)
         self._log = logging.getLogger("guardwatch.pump")
 
-    def take_unchanged(self, block: BlockId, data: bytes, requested_at: MonoNs, now: MonoNs) -> bool:
-        """Take in a good answer that says nothing new; False when it has to go through `accept`."""
-        return not self._inbox and self.engine.receive_unchanged(block, data, requested_at, now)
+    def take(self, block: BlockId, data: bytes, requested_at: MonoNs, now: MonoNs) -> bool:
+        """Judge a good answer on the spot; False when it has to go through `accept`."""
+        if self._inbox:
+            return False
+        engine = self.engine
+        if engine.receive_unchanged(block, data, requested_at, now):
+            return True
+        if not engine.is_current(now) or engine.found_count >= COMMIT_EVENTS_MAX:
+            return False
+        engine.receive_block(block, data, requested_at, now)
+        if engine.has_found:
+            self._found_at = self._found_at or now
+            self._wake.set()
+        elif self._alarm is not None:
+            deadline = engine.next_deadline()
+            if deadline is not None and deadline < self._alarm_due:
+                self._wake.set()  # to set the alarm anew
+        return True
 
     def split(self, block: ReadBlock) -> Sequence[ReadBlock]:
         """What to ask for instead of `block`, which was refused; nothing when there is nothing smaller.
@@ -160,8 +178,10 @@ class Pump:
         return reply.requested_at - waiting.requested_at < self.engine.stale_ns(reply.block) // THIN_SHARE
 
     def is_behind(self, now: MonoNs) -> bool:
-        """Whether judging lags so far behind reading that what is shown must not be vouched for."""
-        return bool(self._inbox) and now - self._inbox[0].received_at > BEHIND_NS
+        """Whether judging and storing lag so far behind reading that what is shown must not be vouched for."""
+        waiting = [self._inbox[0].received_at] if self._inbox else []
+        waiting += [since for since in (self._found_at, self._committing_since) if since is not None]
+        return bool(waiting) and now - min(waiting) > BEHIND_NS
 
     def observe(self, what: str, detail: dict[str, Json]) -> None:
         """A fact for the journal that is not the engine's."""
@@ -253,7 +273,9 @@ class Pump:
             return None
         self._idle_commit_at = MonoNs(now + IDLE_COMMIT_NS)
         taken, self._unstored = self._unstored, _Unstored(report=self._unstored.report)
+        self._committing_since, self._found_at = self._found_at or now, None
         outcome = await self._outbox.commit(taken.drafts, taken.memory, self.pair, taken.loss)
+        self._committing_since = None
         if isinstance(outcome, StoreFull):
             self._keep(taken)
             await self._note_waiting()
@@ -321,6 +343,7 @@ class Pump:
                 return
             self._alarm.cancel()
         self._alarm_at_s = at_s
+        self._alarm_due = MonoNs(self._clock.mono() + int(wait_s * NS_PER_S))
         self._alarm = loop.call_at(at_s, self._ring)
 
     def _ring(self) -> None:

@@ -46,7 +46,7 @@ class Intake:
     parts: dict[BlockId, Sequence[ReadBlock]] = field(default_factory=dict)
     splits: list[BlockId] = field(default_factory=list)
 
-    def take_unchanged(self, block: BlockId, data: bytes, requested_at: MonoNs, now: MonoNs) -> bool:
+    def take(self, block: BlockId, data: bytes, requested_at: MonoNs, now: MonoNs) -> bool:
         if not self.news:
             self.unchanged.append((block, data, (now - requested_at) // 1_000_000))
         return not self.news

@@ -64,12 +64,13 @@ class HandClock:
 
 
 class DirectOutbox:
-    """The store without its thread; `is_full` plays a full disk."""
+    """The store without its thread; `is_full` plays a full disk, `hold` a slow one."""
 
     def __init__(self, store: EventStore, said: list[str]) -> None:
         self._store = store
         self._said = said
         self.is_full = False
+        self.hold: asyncio.Event | None = None
         self.waiting: list[Loss] = []
 
     async def commit(
@@ -77,6 +78,8 @@ class DirectOutbox:
     ) -> Committed | StoreFull:
         if self.is_full:
             return StoreFull()
+        if self.hold is not None:
+            await self.hold.wait()
         self._said.append("commit")
         return self._store.commit(drafts, memory, pair, loss)
 
@@ -319,6 +322,24 @@ async def test_what_is_shown_is_vouched_for_only_while_judging_keeps_up_with_rea
     assert bench.pump.is_behind(MonoNs(asked + 2_001 * NS_PER_MS))
     await bench.step()
     assert not bench.pump.is_behind(MonoNs(asked + 60_000 * NS_PER_MS)), "nothing waits"
+
+
+async def test_what_is_shown_is_not_vouched_for_while_what_was_found_waits_for_the_disk() -> None:
+    bench = Bench()
+    await bench.poll()
+    bench.plant.closed = 0
+    block = bench.cell.blocks[0]
+    asked = bench.clock.mono()
+    assert bench.pump.take(block.id, bench.plant.block(block), asked, asked)
+    assert not bench.pump.is_behind(MonoNs(asked + 2_000 * NS_PER_MS))
+    assert bench.pump.is_behind(MonoNs(asked + 2_001 * NS_PER_MS)), "the pump has had no turn"
+    bench.outbox.hold = asyncio.Event()
+    stepping = asyncio.create_task(bench.step())
+    await asyncio.sleep(0)
+    assert bench.pump.is_behind(MonoNs(asked + 2_001 * NS_PER_MS)), "the disk takes its time"
+    bench.outbox.hold.set()
+    await stepping
+    assert not bench.pump.is_behind(MonoNs(asked + 60_000 * NS_PER_MS)), "it is stored and shown"
 
 
 @dataclass
