@@ -46,7 +46,7 @@ from edge_agent.domain.readers import readers_of_block, readers_of_signals
 from edge_agent.domain.readsplit import pieces, split
 from edge_agent.domain.report import pack_report
 from edge_agent.domain.rule import REMOVED
-from edge_agent.domain.units import NS_PER_S, BlockId, GuardId, MachineId, MonoNs, SignalId
+from edge_agent.domain.units import NS_PER_S, BlockId, DeviceId, GuardId, MachineId, MonoNs, SignalId
 from edge_agent.domain.wall import WallPair
 from edge_agent.wire.event import Json, StateReport
 
@@ -249,9 +249,9 @@ class EdgeEngine:
         """Every machine as it stands, in board order."""
         return [machine.view() for machine in self._cell.machines.values()]
 
-    def device_views(self, now: MonoNs) -> list[DeviceView]:
-        """Every device as health shows it."""
-        return [device.view(now) for device in self._cell.devices.values()]
+    def device_view(self, device: DeviceId, now: MonoNs) -> DeviceView:
+        """One device as health shows it. Raises `KeyError` for one that is not configured."""
+        return self._cell.devices[device].view(now)
 
     # Samples.
 

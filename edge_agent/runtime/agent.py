@@ -18,6 +18,7 @@ from typing import Final
 from edge_agent.domain.delivery import DeliveryMode, ReportPolicy, Sender, Span
 from edge_agent.domain.findings import GuardView
 from edge_agent.domain.plan import CellPlan, ReadBlock, Table
+from edge_agent.domain.units import DeviceId
 from edge_agent.domain.wall import WallPair
 from edge_agent.engine import EdgeEngine
 from edge_agent.ports import (
@@ -44,6 +45,9 @@ from edge_agent.wire.topics import Channel
 
 DRAIN_S: Final = 3.0
 """What a stop may take to send what is left; a service must be gone within 5 s (the outside contract, section 1)."""
+
+DEVICES_AT_ONCE: Final = 50
+"""Devices that are looked at for a health in one turn of the event loop: half a millisecond."""
 
 _DRAIN_LOOK_S: Final = 0.02
 
@@ -284,29 +288,19 @@ class Agent:
         self._acked = await self._world.outbox.set_acked(sender.acked, sender.ever_acked)
         status = await self._world.outbox.status()
         pump.outbox_pct = 100 if pump.is_full else status.outbox_pct
-        now = clock.mono()
-        counters = {
-            name: counted for item in self._schedules.values() for name, counted in item.counters().items()
-        }
-        none = PollCounters(0, 0, 0)
-        devices: dict[str, DeviceHealth] = {}
-        for view in pump.engine.device_views(now):
-            counted = counters.get(view.device, none)
-            devices[view.device] = DeviceHealth(
-                view.up, view.age_ms, counted.polls, counted.errors, counted.overruns
-            )
+        devices = await self._device_healths()
         return Health(
             online=True,
             epoch=self._epoch,
             boot=clock.boot,
-            at=pump.pair.label(now),
+            at=pump.pair.label(clock.mono()),
             seq=self._seq,
             acked=self._acked,
             first=status.first,
             gone=status.gone,
             outbox_pct=pump.outbox_pct,
-            polls=sum(counted.polls for counted in counters.values()),
-            overruns=sum(counted.overruns for counted in counters.values()),
+            polls=sum(device.polls for device in devices.values()),
+            overruns=sum(device.overruns for device in devices.values()),
             requests=self._requests(),
             beats=self._pulse.beats,
             devices=devices,
@@ -314,6 +308,25 @@ class Agent:
             clock_offset_ms=clock.offset_ms(),
             rss_mb=self._world.rss_mb(),
         )
+
+    async def _device_healths(self) -> dict[str, DeviceHealth]:
+        """Every device, some at a time: of a thousand it takes longer than an answer should wait."""
+        engine, clock = self._pump.engine, self._world.clock
+        counters: dict[DeviceId, PollCounters] = {}
+        for order, schedule in enumerate(self._schedules.values(), 1):
+            counters |= schedule.counters()
+            if order % DEVICES_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        none = PollCounters(0, 0, 0)
+        devices: dict[str, DeviceHealth] = {}
+        for order, device in enumerate(self._plan.devices, 1):
+            counted, view = counters.get(device, none), engine.device_view(device, clock.mono())
+            devices[device] = DeviceHealth(
+                view.up, view.age_ms, counted.polls, counted.errors, counted.overruns
+            )
+            if order % DEVICES_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return devices
 
     def _requests(self) -> dict[str, int]:
         """Requests sent since the start, by function code."""

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_agent.domain.findings import RecordEvents
+from edge_agent.domain.findings import DeviceView, RecordEvents
 from edge_agent.domain.plan import CellPlan
 from edge_agent.domain.report import PART_MAX_BYTES
 from edge_agent.domain.units import BlockId, GuardId, MachineId
@@ -332,12 +332,13 @@ def test_one_step_is_one_commit_and_the_states_to_publish_come_after_it() -> Non
 
 def test_devices_are_shown_with_their_oldest_age() -> None:
     rig = Rig(cell())
-    assert [(view.device, view.up, view.age_ms) for view in rig.engine.device_views(ns(50))] == [
-        ("plc1", False, None),
-        ("drive", False, None),
-    ]
+    devices = list(rig.plan.devices)
+    assert devices == ["plc1", "drive"]
+    for device in devices:
+        assert rig.engine.device_view(device, ns(50)) == DeviceView(device, up=False, age_ms=None)
     rig.poll()
-    assert [(view.up, view.age_ms) for view in rig.engine.device_views(ns(50))] == [(True, 50), (True, 50)]
+    for device in devices:
+        assert rig.engine.device_view(device, ns(50)) == DeviceView(device, up=True, age_ms=50)
 
 
 def test_a_report_is_complete_and_lists_what_is_open() -> None:

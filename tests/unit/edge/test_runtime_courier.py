@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -13,7 +14,7 @@ import pytest
 from edge_agent.adapters.minting import Run
 from edge_agent.adapters.signing import SigningKey
 from edge_agent.adapters.store_sqlite import EventStore
-from edge_agent.domain.delivery import DeliveryMode, ReportPolicy, Sender, Span
+from edge_agent.domain.delivery import NOT_PLACED, DeliveryMode, Placed, ReportPolicy, Sender, Span
 from edge_agent.domain.findings import Draft
 from edge_agent.domain.units import GuardId
 from edge_agent.ports import (
@@ -28,7 +29,7 @@ from edge_agent.ports import (
 )
 from edge_agent.runtime.courier import Courier
 from edge_agent.runtime.desk import Desk
-from edge_agent.wire.event import Observation
+from edge_agent.wire.event import Observation, Position
 from edge_agent.wire.status import Ack, Health, encode_status
 from tests.unit.edge.rig import Layout, Rig, cell
 from tests.unit.edge.test_runtime_pump import DirectOutbox, HandClock
@@ -218,3 +219,44 @@ async def test_states_take_at_most_half_of_the_window(bench: Bench) -> None:
     bench.desk.put_views([replace(view, guard=GuardId(f"door-{n}")) for n in range(50)], "", 100)
     await bench.connect(receive_maximum=10)
     assert len([item for item in bench.uplink.published if item.place is None]) <= 5
+
+
+async def test_many_states_go_out_a_few_at_a_time_and_each_event_comes_between(bench: Bench) -> None:
+    await bench.connect(receive_maximum=1000)
+    view = Rig(cell()).door()
+    bench.desk.put_views([replace(view, guard=GuardId(f"door-{n}")) for n in range(50)], "", 100)
+    bench.uplink.published.clear()
+    bench.commit(1)
+    await bench.courier.step()
+    waiting = bench.desk.take(1000, 1000)
+    assert bench.uplink.places()
+    assert len(waiting) >= 40
+
+
+async def test_all_states_that_wait_go_out_without_anything_else_happening(bench: Bench) -> None:
+    await bench.connect(receive_maximum=1000)
+    view = Rig(cell()).door()
+    bench.desk.put_views([replace(view, guard=GuardId(f"door-{n}")) for n in range(50)], "", 100)
+    bench.courier.poke()
+    running = asyncio.create_task(bench.courier.run(lambda: None))
+    for _ in range(30):
+        await asyncio.sleep(0)
+    running.cancel()
+    assert not bench.desk.take(1000, 1000)
+    assert len({item.topic for item in bench.uplink.published if "door-" in item.topic}) >= 50
+
+
+async def test_an_ack_of_the_latest_events_is_placed_without_the_store(bench: Bench) -> None:
+    bench.commit(3)
+    await bench.connect()
+    asked: list[Position] = []
+
+    async def place(position: Position) -> Placed:
+        asked.append(position)
+        return NOT_PLACED
+
+    bench.outbox.place = place  # type: ignore[method-assign]
+    await bench.ack(3)
+    assert (bench.sender.acked, asked) == (3, [])
+    await bench.ack(3, "f" * 64)
+    assert len(asked) == 1, "another hash at its place: only the store knows"
