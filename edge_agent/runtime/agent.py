@@ -33,6 +33,7 @@ from edge_agent.ports import (
 )
 from edge_agent.runtime.courier import Courier
 from edge_agent.runtime.desk import Desk, stale_topics
+from edge_agent.runtime.naps import Naps
 from edge_agent.runtime.polling import poll_line
 from edge_agent.runtime.pruning import prune_for_ever
 from edge_agent.runtime.pump import Pump
@@ -127,11 +128,11 @@ class Agent:
         self._begin_polling()
         turns_ms = {name: schedule.read_max_ms for name, schedule in self._schedules.items()}
         self._pulse = pulse = Pulse(turns_ms | dict.fromkeys(_OWN_LOOPS, 0))
-        clock, pump, courier = self._world.clock, self._pump, self._courier
+        clock, pump, courier, naps = self._world.clock, self._pump, self._courier, Naps()
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(
-                    poll_line(schedule, self._world.links[name], clock, pump, pulse.advance(name)),
+                    poll_line(schedule, self._world.links[name], clock, pump, pulse.advance(name), naps=naps),
                     name=f"poll {name}",
                 )
                 for name, schedule in self._schedules.items()

@@ -19,6 +19,7 @@ from typing import Final, Protocol
 from edge_agent.domain.plan import ReadBlock
 from edge_agent.domain.units import NS_PER_MS, BlockId, MonoNs
 from edge_agent.ports import BlockFailed, BlockOk, BlockOutcome, Clock, Fieldbus
+from edge_agent.runtime.naps import Naps
 from edge_agent.runtime.refusals import ILLEGAL_ADDRESS
 from edge_agent.runtime.schedule import PollSchedule
 from edge_agent.runtime.turn import Turn
@@ -58,14 +59,20 @@ class Intake(Protocol):
 
 
 async def poll_line(
-    schedule: PollSchedule, link: Fieldbus, clock: Clock, intake: Intake, advance: Callable[[], None]
+    schedule: PollSchedule,
+    link: Fieldbus,
+    clock: Clock,
+    intake: Intake,
+    advance: Callable[[], None],
+    *,
+    naps: Naps,
 ) -> None:
-    """Read for ever. `advance` tells the watchdog of each turn: it stands for a read that ended or a nap that was due."""
+    """Read for ever. `naps` are shared by all lines; `advance` tells the watchdog of each turn: it stands for a read that ended or a nap that was due."""
     now = clock.mono()
     while True:
         turn = schedule.next_turn(now)
         if turn.due > now:
-            started = await _sleep_until(turn, now, clock, advance)
+            started = await _sleep_until(turn, now, clock, naps, advance)
         else:
             await asyncio.sleep(0)  # a link that fails at once must not starve the other loops
             started = clock.mono()
@@ -96,10 +103,12 @@ def _less(turn: Turn, outcome: BlockFailed, intake: Intake) -> Sequence[ReadBloc
     return intake.split(turn.block) if turn.is_vouched else intake.pieces(turn.block)
 
 
-async def _sleep_until(turn: Turn, now: MonoNs, clock: Clock, advance: Callable[[], None]) -> MonoNs:
+async def _sleep_until(
+    turn: Turn, now: MonoNs, clock: Clock, naps: Naps, advance: Callable[[], None]
+) -> MonoNs:
     """Sleep whole milliseconds, rounded up: timers have no finer ones, and waking early means sleeping again. When it woke."""
     while (wait_ns := turn.due - now) > 0:
-        await asyncio.sleep(min(-(-wait_ns // NS_PER_MS), _NAP_MS) / 1000)
+        await naps.nap(min(-(-wait_ns // NS_PER_MS), _NAP_MS))
         now = clock.mono()
         if now < turn.due:
             advance()

@@ -15,6 +15,7 @@ from edge_agent.domain.findings import GuardView
 from edge_agent.domain.plan import CellPlan, ReadBlock, Table
 from edge_agent.engine import EdgeEngine
 from edge_agent.ports import BlockFailed, BlockOk, BlockOutcome, Committed
+from edge_agent.runtime.naps import Naps
 from edge_agent.runtime.polling import poll_line
 from edge_agent.runtime.pump import Pump
 from edge_agent.runtime.refusals import REFUSALS_KEY, RefusalBook, told_split
@@ -104,7 +105,7 @@ class AgentRun:
         )
         sender = Sender(DeliveryMode.GATEWAY, store.epoch, tail=1)
         loops = [
-            asyncio.create_task(poll_line(schedule, self.device, clock, pump, lambda: None))
+            asyncio.create_task(poll_line(schedule, self.device, clock, pump, lambda: None, naps=Naps()))
             for schedule in line_schedules(book.plan, pair.mono).values()
         ]
         loops.append(asyncio.create_task(pump.run(sender, ReportPolicy(3600), lambda: None)))

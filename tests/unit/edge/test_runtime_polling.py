@@ -10,6 +10,7 @@ from itertools import pairwise
 from edge_agent.domain.plan import DevicePlan, ReadBlock
 from edge_agent.domain.units import BlockId, MonoNs
 from edge_agent.ports import BlockFailed, BlockOk, BlockOutcome
+from edge_agent.runtime.naps import Naps
 from edge_agent.runtime.polling import Reply, poll_line
 from edge_agent.runtime.schedule import PollSchedule
 from tests.simulation.clocks import NodeClock
@@ -74,7 +75,7 @@ def poll(
         clock = NodeClock(loop, "gw", 0)
         schedule = PollSchedule(*planned, clock.mono())
         polling = asyncio.create_task(
-            poll_line(schedule, link, clock, intake, lambda: told.append(loop.time()))
+            poll_line(schedule, link, clock, intake, lambda: told.append(loop.time()), naps=Naps())
         )
         await asyncio.sleep(seconds)
         polling.cancel()
