@@ -45,8 +45,8 @@ from edge_agent.wire.topics import Channel
 _NAP_S: Final = 1.0
 """The longest sleep: the watchdog is told at least this often."""
 
-_STATUSES_AT_ONCE: Final = 4
-"""Statuses put into words and published in one turn: less than a millisecond, of a page of health four."""
+_STATUSES_AT_ONCE: Final = 8
+"""Statuses put into words and published in one turn: a millisecond, with the pages of a health six."""
 
 _log = logging.getLogger("guardwatch.delivery")
 
