@@ -66,6 +66,7 @@ class Guard:
         self._on_change = on_change
         self._contacts = [True] * len(spec.channels)
         self._stuck: list[bool | None] = [None] * len(spec.channels)
+        self._is_stuck = False
         self._chattering: dict[int, bool] = {}
         self._moves = 0
         self._note("closed", value=True)
@@ -74,6 +75,8 @@ class Guard:
     @property
     def channels(self) -> tuple[bool, ...]:
         """What the wires carry, faults included: True = closed."""
+        if not (self.taped or self._is_stuck):
+            return tuple(self._contacts)
         return tuple(
             True if self.taped else contact if stuck is None else stuck
             for contact, stuck in zip(self._contacts, self._stuck, strict=True)
@@ -105,6 +108,7 @@ class Guard:
     def stick(self, channel: int, value: bool | None) -> None:  # noqa: FBT001 — a contact's value, or none
         """Channel 1 or 2 stays at `value`, or follows the guard again (null)."""
         self._stuck[channel - 1] = value
+        self._is_stuck = any(at is not None for at in self._stuck)
         self.changed()
 
     def chatter(self, channel: int, *, on: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, bindparam, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, bindparam, delete, func, insert, select
 
 from edge_agent.wire.codec import DECODE_MAX_BYTES
 from edge_agent.wire.topics import parse
@@ -89,14 +89,9 @@ class SqlIntakeRows(RowsBase):
         return (MODELS.c.site == site) & (MODELS.c.agent == agent) & (MODELS.c.machine == machine)
 
     def _note_model(self, site: str, agent: str, machine: str, digest: str) -> None:
-        changed = update(MODELS).where(self._model_key(site, agent, machine)).values(digest=digest)
-        if self._connection.execute(changed).rowcount == 0:
-            row = {"site": site, "agent": agent, "machine": machine, "digest": digest}
-            self._connection.execute(insert(MODELS), row)
+        self._upsert(MODELS, [{"site": site, "agent": agent, "machine": machine, "digest": digest}])
 
     def _note_presence(self, presence: PresenceChanged) -> None:
+        key = {"site": presence.site, "agent": presence.agent}
         values = {"online": presence.online, "epoch": presence.epoch, "since_ms": self.now_ms}
-        key = (PRESENCES.c.site == presence.site) & (PRESENCES.c.agent == presence.agent)
-        if self._connection.execute(update(PRESENCES).where(key).values(values)).rowcount == 0:
-            row = {"site": presence.site, "agent": presence.agent, **values}
-            self._connection.execute(insert(PRESENCES), row)
+        self._upsert(PRESENCES, [{**key, **values}])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, insert, select
 
 from edge_agent.wire.event import Json
 from gateway.adapters.store_sql.alarm_tables import CURSORS, REFUSED_LINES
@@ -22,10 +22,8 @@ class SqlProjectionRows(RowsBase):
 
     def move_cursor(self, name: str, position: int, state: Json) -> None:
         """It has got to `position`, with `state`."""
-        values = {"position": position, "state": json.dumps(state, ensure_ascii=False, separators=(",", ":"))}
-        at_name = CURSORS.c.name == name
-        if self._connection.execute(update(CURSORS).where(at_name).values(values)).rowcount == 0:
-            self._connection.execute(insert(CURSORS), {"name": name, **values})
+        text = json.dumps(state, ensure_ascii=False, separators=(",", ":"))
+        self._upsert(CURSORS, [{"name": name, "position": position, "state": text}])
 
     def add_refused_line(self, line: str, reason: str) -> None:
         """Keep a line that was refused for good."""
