@@ -5,6 +5,9 @@ Decoding runs in three stages, and each failure says which it was:
     bytes ──size, UTF-8, JSON──▶ object ──envelope, hash──▶ Event ──kind, content──▶ body
               DecodeError                  DecodeError             Unrecognised (keeps its place)
 
+What an agent sends is the canonical form of its event (`canonical_form`): then the bytes themselves are what its hash
+is of, and hold nothing that does not travel. Everything else goes the long way, which says what is wrong.
+
 Any bytes give an `Event` or a `DecodeError`, never another exception: the size is capped before parsing, duplicate
 keys and NaN are refused, and the parser's recursion limit is caught (`json` raises RecursionError on deep nesting).
 Bodies are decoded by their annotations (`structure`). Unknown fields are ignored (younger agents may send more),
@@ -20,8 +23,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import cast
+from typing import NamedTuple, cast
 
+from edge_agent.wire.canonical_form import INTEGER_MAX, hash_received, parse_canonical
 from edge_agent.wire.chain import canonical, link_hash
 from edge_agent.wire.event import (
     BODY_KINDS,
@@ -30,7 +34,6 @@ from edge_agent.wire.event import (
     Body,
     ClockState,
     Event,
-    EventKind,
     Json,
     Observation,
     Unrecognised,
@@ -43,9 +46,6 @@ PAYLOAD_MAX_BYTES = 48 * 1024
 
 DECODE_MAX_BYTES = 64 * 1024
 """A receiver looks at no payload above this: room for younger versions, a bound for everybody else."""
-
-INTEGER_MAX = 2**53 - 1
-"""Largest magnitude that every JSON reader keeps exact (RFC 8785)."""
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 _EPOCH = re.compile(r"[0-9A-Za-z]{10,40}")
@@ -65,8 +65,7 @@ class DecodeError:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Stamp:
+class Stamp(NamedTuple):
     """What the store adds when it mints an event: identity, place, time. `at`, `wall`: RFC 3339 UTC with microseconds."""
 
     site: str
@@ -141,20 +140,19 @@ def body_document(body: Body) -> dict[str, Json]:
 
 def decode(payload: bytes) -> Event | DecodeError:
     """The event in `payload`, its hash verified, or why there is none. Never raises."""
-    document = parse_object(payload)
+    received = parse_canonical(payload) if len(payload) <= DECODE_MAX_BYTES else None
+    document = parse_object(payload) if received is None else received
     if isinstance(document, DecodeError):
         return document
     try:
         stamp, kind, digest = read_envelope(document)
     except MisfitError as misfit:
         return DecodeError(f"no readable envelope: {misfit}")
-    try:
-        unhashed = document.copy()
-        del unhashed["hash"]
-        if link_hash(stamp.prev, unhashed) != digest:
-            return DecodeError("the hash does not match the content")
-    except (UnicodeEncodeError, ValueError, RecursionError) as error:
-        return DecodeError(f"no canonical form: {error}")
+    is_canonical = received is not None and hash_received(payload, stamp.prev, digest) == digest
+    if not is_canonical:
+        problem = _doubt_hash(document, stamp.prev, digest)
+        if problem is not None:
+            return problem
     return Event(
         stamp.site,
         stamp.agent,
@@ -167,10 +165,21 @@ def decode(payload: bytes) -> Event | DecodeError:
         kind,
         stamp.prev,
         digest,
-        _body(kind, document),
+        _body(kind, document, is_canonical=is_canonical),
         payload,
         stamp.wall,
     )
+
+
+def _doubt_hash(document: Mapping[str, Json], prev: str, digest: str) -> DecodeError | None:
+    """What is wrong with the hash of an object that came in whatever form; None where nothing is."""
+    try:
+        unhashed = {key: value for key, value in document.items() if key != "hash"}
+        if link_hash(prev, unhashed) != digest:
+            return DecodeError("the hash does not match the content")
+    except (UnicodeEncodeError, ValueError, RecursionError) as error:
+        return DecodeError(f"no canonical form: {error}")
+    return None
 
 
 def parse_object(payload: bytes) -> dict[str, Json] | DecodeError:
@@ -212,16 +221,16 @@ def read_envelope(document: Mapping[str, Json]) -> tuple[Stamp, str, str]:
     if not isinstance(document["v"], int) or isinstance(document["v"], bool):
         raise MisfitError("v is no integer")
     stamp = Stamp(
-        site=_matching(document, "site", ID_PATTERN),
-        agent=_matching(document, "agent", ID_PATTERN),
-        epoch=_matching(document, "epoch", _EPOCH),
-        seq=_integer(document, "seq", 1),
-        boot=_text(document, "boot"),
-        mono_ms=_integer(document, "mono_ms", 0),
-        at=_instant(document["at"], "at"),
-        clock=ClockState.SYNCED if document["clock"] == "synced" else _unsynced(document["clock"]),
-        prev=_matching(document, "prev", _HASH),
-        wall=_instant(document["wall"], "wall") if "wall" in document else None,
+        _matching(document, "site", ID_PATTERN),
+        _matching(document, "agent", ID_PATTERN),
+        _matching(document, "epoch", _EPOCH),
+        _integer(document, "seq", 1),
+        _text(document, "boot"),
+        _integer(document, "mono_ms", 0),
+        _instant(document["at"], "at"),
+        ClockState.SYNCED if document["clock"] == "synced" else _unsynced(document["clock"]),
+        _matching(document, "prev", _HASH),
+        _instant(document["wall"], "wall") if "wall" in document else None,
     )
     return stamp, _text(document, "kind"), _matching(document, "hash", _HASH)
 
@@ -265,44 +274,57 @@ def _integer(document: Mapping[str, Json], key: str, least: int) -> int:
     return value
 
 
-def _body(kind: str, document: Mapping[str, Json]) -> Body | Unrecognised:
+def _body(kind: str, document: Mapping[str, Json], *, is_canonical: bool) -> Body | Unrecognised:
     if document["v"] != WIRE_VERSION:
         return Unrecognised(f"version {document['v']} is not known here")
-    try:
-        body_type = BODY_KINDS[EventKind(kind)]
-    except ValueError:
+    body_type = _BODY_TYPES.get(kind)
+    if body_type is None:
         return Unrecognised(f"kind {kind[:48]!r} is not known here")
-    content = {key: value for key, value in document.items() if key not in _ENVELOPE_KEYS}
     try:
-        _demand_canonical(content, kind)
+        if not is_canonical:
+            _demand_canonical(_content(document), kind)
         if body_type is Observation:
-            detail = {key: value for key, value in content.items() if key != "what"}
-            return Observation(what=_text(content, "what"), detail=detail)
-        _demand_instants(content, kind)
-        return cast("Body", structure(body_type, content, kind))
+            detail = {key: value for key, value in _content(document).items() if key != "what"}
+            return Observation(what=_text(document, "what"), detail=detail)
+        _demand_instants(document, kind)
+        return cast(
+            "Body", structure(body_type, document, kind)
+        )  # no field of a body is called as one of the envelope
     except KeyError as missing:
         return Unrecognised(f"{kind}: missing {missing}")
     except ValueError as misfit:
         return Unrecognised(str(misfit))
 
 
-_INSTANT_KEYS = frozenset({"since", "until"})
+_BODY_TYPES: Mapping[str, type[Body]] = {kind.value: body for kind, body in BODY_KINDS.items()}
+
+
+def _content(document: Mapping[str, Json]) -> dict[str, Json]:
+    """What stands in an event object beside its envelope."""
+    return {key: value for key, value in document.items() if key not in _ENVELOPE_KEYS}
+
+
+_COMPOUND = (dict, list)
+_INSTANT_KEYS = ("since", "until")
 """Fields that hold a time wherever they stand in a body (null where there is none), free-form evidence excepted."""
 
 
-def _demand_instants(value: Json, where: str) -> None:
+def _demand_instants(value: Mapping[str, Json], where: str) -> None:
     """Refuse a time in a body that is none, so that no reader of the journal ever stumbles over it."""
-    if isinstance(value, list):
+    for key in _INSTANT_KEYS:
+        if value.get(key) is not None:
+            _instant(value[key], f"{where}.{key}")
+    for key, item in value.items():
+        if isinstance(item, _COMPOUND) and key != "evidence" and key not in _INSTANT_KEYS:
+            _demand_instants_within(item, f"{where}.{key}")
+
+
+def _demand_instants_within(value: Json, where: str) -> None:
+    if isinstance(value, dict):
+        _demand_instants(value, where)
+    elif isinstance(value, list):
         for item in value:
-            if isinstance(item, list | dict):
-                _demand_instants(item, where)
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            if key in _INSTANT_KEYS:
-                if item is not None:
-                    _instant(item, f"{where}.{key}")
-            elif isinstance(item, list | dict) and key != "evidence":
-                _demand_instants(item, f"{where}.{key}")
+            _demand_instants_within(item, where)
 
 
 def _demand_canonical(value: object, where: str) -> None:

@@ -1,25 +1,19 @@
 """An event's seal checked by its bytes, without making its content into values: what a check of many events needs.
 
-`decode` hashes what it parsed and wrote again, and then gives every field its type. Whether an event hashes needs less.
-A canonical payload is the canonical form C with one member more, so C is the payload without that member:
-
-    {"agent":…,"hash":"9f3c…","kind":…}  ──cut `"hash":"9f3c…",` out──▶  C,  and  hash = SHA-256(prev ‖ C)
-
-That holds where the payload is canonical (writing the parsed object gives the same bytes: which also excludes a key
-that stands twice, blanks, NaN) and the member stands in it once (nothing else can hold an event's own hash). `kind`
-sorts after `hash` and is always there, so a comma follows. Everything else goes the long way through `decode`; both
-ways accept the same payloads, and a property test holds them to it.
+`decode` gives every field its type. Whether an event hashes needs less: of a payload in canonical form
+(`canonical_form`) the bytes and the envelope are enough. Everything else goes the long way through `decode`; both ways
+accept the same payloads, and a property test holds them to it.
 
 Source: the outside contract, section 6; RFC 8785.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from edge_agent.wire.canonical_form import hash_received, parse_canonical
 from edge_agent.wire.chain import canonical
 from edge_agent.wire.codec import (
     DECODE_MAX_BYTES,
@@ -30,10 +24,7 @@ from edge_agent.wire.codec import (
     read_envelope,
 )
 from edge_agent.wire.event import Json, Position
-
-_encode = json.JSONEncoder(
-    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, check_circular=False
-).encode
+from edge_agent.wire.structure import MisfitError
 
 
 class Sealed(NamedTuple):
@@ -73,25 +64,21 @@ def bears_seal(payload: bytes, seal: Position) -> bool:
         return False
     if type(document) is not dict or (document.get("epoch"), document.get("seq")) != (seal.epoch, seal.seq):
         return False
-    before, _, after = payload.partition(f'"hash":"{seal.hash}",'.encode())
-    return hashlib.sha256(f"{document.get('prev')}".encode() + before + after).hexdigest() == seal.hash
+    return hash_received(payload, str(document.get("prev")), seal.hash) == seal.hash
 
 
 def _unseal_canonical(payload: bytes) -> Sealed | None:
     """None for everything that is not canonical, or not good: the long way says why."""
     if len(payload) > DECODE_MAX_BYTES:
         return None
-    try:
-        text = payload.decode()
-        document = json.loads(text)
-        if type(document) is not dict or _encode(document) != text:
-            return None
-        stamp, kind, digest = read_envelope(document)
-    except (ValueError, RecursionError):
+    document = parse_canonical(payload)
+    if document is None:
         return None
-    before, _, after = text.partition(f'"hash":"{digest}",')
-    unhashed = f"{stamp.prev}{before}{after}".encode()
-    if hashlib.sha256(unhashed).hexdigest() != digest:
+    try:
+        stamp, kind, digest = read_envelope(document)
+    except MisfitError:
+        return None
+    if hash_received(payload, stamp.prev, digest) != digest:
         return None
     return Sealed(stamp, kind, digest, document, is_canonical=True)
 

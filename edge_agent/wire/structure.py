@@ -158,6 +158,10 @@ def _dataclass(kind: type) -> _Converter:
     def convert(value: object, where: str) -> object:
         if not isinstance(value, dict):
             raise MisfitError(f"{where} is no object")
+        try:
+            return kind(*[inner(value[name], name) for name, inner, _ in items])
+        except (KeyError, MisfitError):
+            pass  # something is left out, or does not fit: now field by field
         arguments: dict[str, object] = {}
         for name, inner, required in items:
             if name in value:
