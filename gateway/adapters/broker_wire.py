@@ -21,8 +21,7 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
@@ -48,8 +47,7 @@ class ProtocolError(Exception):
     """What came is no MQTT."""
 
 
-@dataclass(frozen=True, slots=True)
-class Publish:
+class Publish(NamedTuple):
     """A PUBLISH packet; `mid` is 0 at QoS 0. Its properties say nothing to a gateway."""
 
     topic: bytes

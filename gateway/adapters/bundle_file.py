@@ -15,7 +15,7 @@ import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from edge_agent.wire.codec import INTEGER_MAX
+from edge_agent.wire.canonical_form import INTEGER_MAX
 from edge_agent.wire.event import EventKind
 from edge_agent.wire.flaw import Deed, Flaw
 from edge_agent.wire.heads import AgentKey, EventKey, Heads

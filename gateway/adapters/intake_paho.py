@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags
 from paho.mqtt.enums import MQTTErrorCode
@@ -90,9 +90,8 @@ class BrokerAccess:
     key_file: Path | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class BrokerMessage:
-    """`gateway.ports.Message`, and what its PUBACK needs."""
+class BrokerMessage(NamedTuple):
+    """`gateway.ports.Message`, and what its PUBACK needs. A tuple, because one is made for every event."""
 
     topic: str
     payload: bytes

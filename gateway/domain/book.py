@@ -25,10 +25,11 @@ Source: the outside contract, section 5; delivery protocol, sections 3.6 to 3.8;
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Final, assert_never
+from dataclasses import replace
+from typing import Final, NamedTuple, assert_never
 
 from edge_agent.wire.event import (
+    ClockState,
     Event,
     Json,
     OpenOccurrence,
@@ -186,7 +187,10 @@ class AlarmBook:
 
     def _date(self, body: EdgeEvent, page: _Page) -> None:
         """Remember that a violation has no time yet; give it one as soon as an event of its boot tells it."""
-        event, anchor = body.event, anchor_of(body.event)
+        event = body.event
+        if event.clock is ClockState.SYNCED and self._state.undated.is_empty:
+            return  # as nearly always
+        anchor = anchor_of(event)
         if anchor is None:
             undated = undated_of(event, body.occurred_at, iso_utc(page.now_ms))
             if undated is not None and isinstance(event.body, ViolationRaised | ViolationCleared):
@@ -419,8 +423,7 @@ class AlarmBook:
         return found if found and (found.site, found.agent) == (event.site, event.agent) else None
 
 
-@dataclass(frozen=True, slots=True)
-class _Page:
+class _Page(NamedTuple):
     """The entry at hand, and where its rows go (None while folding again)."""
 
     entry: Entry

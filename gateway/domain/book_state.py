@@ -200,6 +200,8 @@ class BookState:
 
     def next_dating(self, now_ms: int) -> Dating | None:
         """What is put right now: one piece of one boot at a journal time, so that no transaction grows beyond measure."""
+        if self.datings.is_empty:
+            return None
         oldest = min(self.datings.values(), key=lambda dating: dating.until, default=None)
         return None if oldest is None or oldest.at_ms >= now_ms else oldest
 

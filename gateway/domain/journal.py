@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from hashlib import sha256
-from typing import TypeAlias, cast
+from typing import NamedTuple, TypeAlias, cast
 
 from edge_agent.wire.chain import canonical
 from edge_agent.wire.codec import DecodeError, decode, parse_object
@@ -329,8 +329,7 @@ class Entry:
     body: EntryBody
 
 
-@dataclass(frozen=True, slots=True)
-class StoredBody:
+class StoredBody(NamedTuple):
     """How a body lies in the journal table: its kind, its bytes, and for an event what was added on receipt."""
 
     kind: EntryKind
@@ -367,7 +366,8 @@ LINK_SEED = sha256(b"guardwatch-journal-v1").hexdigest()
 def entry_link(before: str, position: int, recorded_at_ms: int, stored: StoredBody) -> str:
     """The link of an entry: lower-case hex SHA-256 over the link before it and everything that is stored of it."""
     marks = " ".join(stored.marks)
-    return raw_link(before, position, recorded_at_ms, stored.kind, stored.payload, stored.occurred_at, marks)
+    kind = stored.kind.value
+    return raw_link(before, position, recorded_at_ms, kind, stored.payload, stored.occurred_at, marks)
 
 
 def raw_link(  # noqa: PLR0917 - what is stored of an entry

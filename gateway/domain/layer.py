@@ -24,6 +24,11 @@ class Layer(Generic[K, V]):
         """The entry as staged."""
         return self._staged[key] if key in self._staged else self._adopted.get(key)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing in it, and nothing staged."""
+        return not self._adopted and not self._staged
+
     def put(self, key: K, value: V) -> None:
         """Stage an entry."""
         self._staged[key] = value

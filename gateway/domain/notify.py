@@ -165,20 +165,15 @@ class AlertPlan:
 
 def route_matches(match: Match, subject: Subject) -> bool:
     """Whether every condition holds; a field the subject lacks matches no value."""
-    pairs: tuple[tuple[frozenset[str] | None, frozenset[str]], ...] = (
-        (match.site, _one(subject.site)),
-        (match.area, _one(subject.area)),
-        (match.machine, _one(subject.machine)),
-        (match.guard, _one(subject.guard)),
-        (match.kind, subject.kinds),
-        (match.rule, _one(subject.rule)),
-        (match.priority, _one(subject.priority.value)),
+    return (
+        (match.site is None or subject.site in match.site)
+        and (match.area is None or subject.area in match.area)
+        and (match.machine is None or subject.machine in match.machine)
+        and (match.guard is None or subject.guard in match.guard)
+        and (match.kind is None or not match.kind.isdisjoint(subject.kinds))
+        and (match.rule is None or subject.rule in match.rule)
+        and (match.priority is None or subject.priority.value in match.priority)
     )
-    return all(wanted is None or wanted & found for wanted, found in pairs)
-
-
-def _one(value: str | None) -> frozenset[str]:
-    return frozenset() if value is None else frozenset({value})
 
 
 def repeat_s(route: Route, priority: Priority) -> int | None:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from edge_agent.wire.codec import INTEGER_MAX
+from edge_agent.wire.canonical_form import INTEGER_MAX
 from edge_agent.wire.event import (
     Basis,
     ClockState,
@@ -76,12 +76,10 @@ class Outcome:
 
 
 class Held:
-    """`domain.stream.Holdings` of one agent over a `Recording`, remembering what one transaction asks again."""
+    """`domain.stream.Holdings` of one agent over a `Recording`."""
 
     def __init__(self, recording: Recording, site: str, agent: str) -> None:
         self._recording, self._site, self._agent = recording, site, agent
-        self._last: dict[str, Position | None] = {}
-        self._latest = recording.latest_epoch(site, agent)
 
     def hash_at(self, epoch: str, seq: int) -> str | None:
         """The hash of an event that is held, or None."""
@@ -95,9 +93,7 @@ class Held:
 
     def last(self, epoch: str) -> Position | None:
         """The last event held of one epoch, or None."""
-        if epoch not in self._last:
-            self._last[epoch] = self._recording.last_held(self._site, self._agent, epoch)
-        return self._last[epoch]
+        return self._recording.last_held(self._site, self._agent, epoch)
 
     def newest(self) -> Position | None:
         """The event of this agent that was journaled last, or None."""
@@ -105,7 +101,7 @@ class Held:
 
     def latest_epoch(self) -> str | None:
         """The epoch of this agent that began last here, or None."""
-        return self._latest
+        return self._recording.latest_epoch(self._site, self._agent)
 
     def is_refused(self, position: Position) -> bool:
         """Whether this very event lies in quarantine."""
@@ -114,12 +110,6 @@ class Held:
     def find_hash(self, digest: str) -> Position | None:
         """The event held with this hash, or None."""
         return self._recording.find_hash(self._site, self._agent, digest)
-
-    def advance(self, event: Event) -> None:
-        """`event` was journaled."""
-        if self.last(event.epoch) is None:
-            self._latest = event.epoch
-        self._last[event.epoch] = event.position
 
 
 class Admission:
@@ -216,7 +206,6 @@ class Admission:
         if isinstance(event.body, Unrecognised):
             marks = (*marks, Mark.UNRECOGNISED)
         self._recording.append(EdgeEvent(event, self._moment(event), marks))
-        self.held(*key).advance(event)
         self.outcome.admitted += 1
         self._reach((*key, event.epoch), event.seq)
         self._note_doubts(event, verdict)

@@ -13,8 +13,9 @@ from sqlalchemy import Engine
 COMMITS_MAX = 128
 """Commits between two checkpoints: some eight pages each, 4 MB of log."""
 
-ENTRIES_MAX = 1000
-"""Journal entries between two checkpoints: some two pages each, 8 MB of log."""
+ENTRIES_MAX = 2000
+"""Journal entries between two checkpoints: some two pages each, the 16 MB of log that are kept anyway. More would save
+little (0.4 us an entry at twice as many), and each would hold the writer up for longer."""
 
 
 class Checkpointer:

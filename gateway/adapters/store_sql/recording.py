@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 
@@ -26,8 +26,7 @@ from gateway.domain.journal import (
 from gateway.ports import Fold
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """The end of the journal: the newest entry's position and link."""
 
     position: int = 0

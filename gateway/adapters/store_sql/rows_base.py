@@ -7,14 +7,27 @@ hundred entries costs a tenth of five hundred statements.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
+from operator import itemgetter
 
-from sqlalchemy import Compiled, Connection, Dialect, Table
+from sqlalchemy import Connection, Dialect, Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from gateway.domain.journal import Entry
+
+Row = Mapping[str, object]
+"""A row by the names of its columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Statement:
+    """Text for the driver, and how it wants a row: in the order of the text's marks, or (None) by name."""
+
+    text: str
+    order: Callable[[Row], Sequence[object]] | None
 
 
 class RowsBase:
@@ -35,25 +48,24 @@ class RowsBase:
     def flush(self) -> None:
         """Write what was kept back to be written together; a mixin that overrides this calls `super()` first."""
 
-    def _insert(self, table: Table, rows: Sequence[Mapping[str, object]]) -> None:
+    def _insert(self, table: Table, rows: Sequence[Row]) -> None:
         """Insert whole rows."""
         self._write(_compile_insert(table, self._connection.dialect), rows)
 
-    def _insert_new(self, table: Table, key: str, rows: Sequence[Mapping[str, object]]) -> None:
+    def _insert_new(self, table: Table, key: str, rows: Sequence[Row]) -> None:
         """Insert whole rows; one whose `key`, which is unique, is there already changes nothing."""
         self._write(_compile_insert_new(table, key, self._connection.dialect), rows)
 
-    def _upsert(self, table: Table, rows: Sequence[Mapping[str, object]]) -> None:
+    def _upsert(self, table: Table, rows: Sequence[Row]) -> None:
         """Insert whole rows; one whose primary key is there already is replaced."""
         self._write(_compile_upsert(table, self._connection.dialect), rows)
 
-    def _write(self, compiled: Compiled, rows: Sequence[Mapping[str, object]]) -> None:
+    def _write(self, statement: _Statement, rows: Sequence[Row]) -> None:
         """Hand rows to the driver as they are: they hold only what it knows (text, integers, bytes, None)."""
         if not rows:
             return
-        names = compiled.positiontup if isinstance(compiled, SQLCompiler) else None
-        values = rows if names is None else [tuple([row[name] for name in names]) for row in rows]
-        self._connection.exec_driver_sql(str(compiled), values)
+        values = rows if statement.order is None else list(map(statement.order, rows))
+        self._connection.exec_driver_sql(statement.text, values)
 
 
 def _insert_into(table: Table, dialect: Dialect) -> sqlite.Insert | postgresql.Insert:
@@ -62,18 +74,18 @@ def _insert_into(table: Table, dialect: Dialect) -> sqlite.Insert | postgresql.I
 
 
 @cache
-def _compile_insert(table: Table, dialect: Dialect) -> Compiled:
+def _compile_insert(table: Table, dialect: Dialect) -> _Statement:
     return _compile(_insert_into(table, dialect), table, dialect)
 
 
 @cache
-def _compile_insert_new(table: Table, key: str, dialect: Dialect) -> Compiled:
+def _compile_insert_new(table: Table, key: str, dialect: Dialect) -> _Statement:
     statement = _insert_into(table, dialect).on_conflict_do_nothing(index_elements=[key])
     return _compile(statement, table, dialect)
 
 
 @cache
-def _compile_upsert(table: Table, dialect: Dialect) -> Compiled:
+def _compile_upsert(table: Table, dialect: Dialect) -> _Statement:
     statement = _insert_into(table, dialect)
     keys = list(table.primary_key.columns)
     changed = {column.name: column for column in statement.excluded if column.name not in table.primary_key}
@@ -81,7 +93,9 @@ def _compile_upsert(table: Table, dialect: Dialect) -> Compiled:
     return _compile(statement, table, dialect)
 
 
-def _compile(statement: sqlite.Insert | postgresql.Insert, table: Table, dialect: Dialect) -> Compiled:
+def _compile(statement: sqlite.Insert | postgresql.Insert, table: Table, dialect: Dialect) -> _Statement:
     """Its text for rows that hold every column but a key that the database counts itself."""
     names = [column.name for column in table.columns if column is not table.autoincrement_column]
-    return statement.compile(dialect=dialect, column_keys=names)
+    compiled = statement.compile(dialect=dialect, column_keys=names)
+    places = compiled.positiontup if isinstance(compiled, SQLCompiler) else None
+    return _Statement(str(compiled), None if places is None else itemgetter(*places))
