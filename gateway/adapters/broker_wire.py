@@ -30,6 +30,10 @@ READ_BYTES: Final = 262_144
 """Read at once: some five hundred events, a batch, which takes a few milliseconds. Beside a busy writer the loop has few
 turns, and what is read in one of them is journaled in one transaction."""
 
+PACKET_MAX_BYTES: Final = 2 * 1024 * 1024
+"""No packet above this is taken, and the broker is told so (MQTT 5.0, 3.1.2.11.4: it then delivers none). Nothing of ours
+is above 48 KiB; what is somewhat too large still comes, to be refused and kept; the rest would only fill the memory."""
+
 READS_MAX: Final = 64
 """Reads in a row: TLS and WebSockets give a record or a frame at a time."""
 
@@ -39,6 +43,8 @@ LENGTH_BYTES_MAX: Final = 4
 _PUBLISH: Final = 3
 _PUBACK: Final = b"\x40\x02"
 """Type and length of the shortest PUBACK, which means success (MQTT 5.0, 3.4.2.1)."""
+
+_PINGREQ: Final = b"\xc0\x00"
 
 _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
@@ -72,7 +78,7 @@ class Wire:
 
     def __init__(self, inner: _Socket) -> None:
         self._inner = inner
-        self._incoming = b""
+        self._incoming = bytearray()
         self._taken = 0
         self._for_paho = bytearray()
         self._outgoing = bytearray()
@@ -104,7 +110,8 @@ class Wire:
 
     def fill(self) -> None:
         """Read what there is, a bounded piece of it."""
-        pieces, size = [self._incoming[self._taken :]], 0
+        del self._incoming[: self._taken]
+        self._taken, size = 0, 0
         for _ in range(READS_MAX):
             try:
                 piece = self._inner.recv(READ_BYTES)
@@ -115,11 +122,10 @@ class Wire:
             if not piece:
                 self._is_over = True
                 break
-            pieces.append(piece)
+            self._incoming += piece
             size += len(piece)
             if size >= READ_BYTES:
                 break
-        self._incoming, self._taken = b"".join(pieces), 0
 
     def next_publish(self) -> Publish | None:
         """The next PUBLISH that was read whole; packets before it are for paho. Raises `ProtocolError`."""
@@ -127,7 +133,7 @@ class Wire:
             start, body, end = bounds
             self._taken = end
             if self._incoming[start] >> 4 == _PUBLISH:
-                return _decode_publish(self._incoming[start], self._incoming[body:end])
+                return _decode_publish(self._incoming[start], bytes(self._incoming[body:end]))
             self._for_paho += self._incoming[start:end]
         return None
 
@@ -140,6 +146,10 @@ class Wire:
         piece = bytes(self._for_paho[:buffer_size])
         del self._for_paho[:buffer_size]
         return piece
+
+    def ping(self) -> None:
+        """Tell the broker that we are there; paho, which waits for the answer to its own, knows nothing of it."""
+        self.send(_PINGREQ)
 
     def acknowledge(self, mids: Iterable[int]) -> None:
         """PUBACK each of these messages."""
@@ -212,7 +222,7 @@ class WiredClient(Client):
         return self.wire
 
 
-def _find_packet(data: bytes, start: int) -> tuple[int, int, int] | None:
+def _find_packet(data: bytearray, start: int) -> tuple[int, int, int] | None:
     """Where the packet at `start`, its body and the next one begin, None where it is not here whole."""
     length, shift = 0, 0
     for at in range(start + 1, min(start + 1 + LENGTH_BYTES_MAX, len(data))):
@@ -220,6 +230,8 @@ def _find_packet(data: bytes, start: int) -> tuple[int, int, int] | None:
         shift += 7
         if data[at] < 0x80:
             end = at + 1 + length
+            if end - start > PACKET_MAX_BYTES:
+                raise ProtocolError(f"a packet of {end - start} bytes, where we take {PACKET_MAX_BYTES}")
             return (start, at + 1, end) if end <= len(data) else None
     if len(data) > start + LENGTH_BYTES_MAX:
         raise ProtocolError("a packet without a length")

@@ -3,8 +3,13 @@
 Theory of operation. A keeper task makes an `_Attempt`, waits until it is over, pauses, makes the next. An attempt owns
 one paho client. A thread connects it (name resolution, TCP and TLS block), then the event loop drives it by paho's
 functions for that, over a `broker_wire.Wire`, which takes the messages out in pieces. An inbox above its limit reads no
-more, which holds up TCP and with it the broker (the broker's own flow control counts wrongly: mosquitto#2301). A PUBACK
-goes out only on the connection that brought the message, since message ids are reused by the next.
+more, which holds up TCP and with it the broker. A PUBACK goes out only on the connection that brought the message, since
+message ids are reused by the next.
+
+While nobody takes messages (a full disk, a slow database) the connection stays. A broker that keeps to our Receive
+Maximum sends no more before the first PUBACK, and its answers to pings are read as always. QoS 0, which has no PUBACK,
+and a broker that counts wrongly (mosquitto#2301) may fill the inbox above its limit; then nothing is read, and pings
+only tell the broker that we are there: their answers lie behind messages that nobody takes.
 
     attempt:  thread: TCP, TLS ──▶ loop: CONNACK ──▶ SUBSCRIBE ──▶ SUBACK: up ──▶ … ──▶ disconnected: over
 
@@ -26,12 +31,13 @@ from typing import Final, NamedTuple
 
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags
 from paho.mqtt.enums import MQTTErrorCode
+from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge_agent.wire.topics import ROOT
-from gateway.adapters.broker_wire import ProtocolError, Publish, WiredClient
+from gateway.adapters.broker_wire import PACKET_MAX_BYTES, ProtocolError, Publish, WiredClient
 from gateway.ports import Message
 
 SUBSCRIPTIONS = tuple(f"{ROOT}/+/+/{tail}" for tail in ("events", "model", "model/+", "health", "health/+"))
@@ -57,6 +63,10 @@ BEAT_S = 1.0
 
 INBOX_MAX = 2000
 """Messages taken from the broker and not yet done with: at 48 KiB at most 96 MiB, in practice 2 MiB."""
+
+RECEIVE_MAX = 1000
+"""Messages that the broker may send before we PUBACK the first (MQTT 5.0, 3.1.2.11.3): two batches, so that one is on
+its way while another is journaled; half of what the inbox holds."""
 
 BATCH_MAX = 500
 """Messages in one transaction: some 50 ms of work, so an ack is never far behind."""
@@ -264,7 +274,9 @@ class _Attempt:
         """In a thread: name resolution, TCP and TLS."""
         host, port = self._access.host, self._access.port
         try:
-            self._client.connect(host, port, keepalive=KEEPALIVE_S, clean_start=True)
+            self._client.connect(
+                host, port, keepalive=KEEPALIVE_S, clean_start=True, properties=_make_limits()
+            )
         except (OSError, ValueError) as error:  # ValueError: what the websocket handshake raises
             self._hand_over(self._end, f"cannot connect to {host}:{port}: {_why(error)}")
         else:
@@ -286,10 +298,12 @@ class _Attempt:
         self._look_after()
 
     def _look_after(self) -> None:
-        """Let paho ping the broker and miss its answers: not while they lie behind messages that nobody takes."""
+        """Let paho ping the broker and miss its answers, unless they lie behind messages that nobody takes."""
         self._beat = self._loop.call_later(BEAT_S, self._look_after)
         if not self._is_held_up:
             self._client.loop_misc()
+        elif self._client.wire is not None:
+            self._client.wire.ping()
 
     def _read(self) -> None:
         assert self._client.wire is not None, "it is connected"
@@ -378,6 +392,14 @@ class _Attempt:
     def _end(self, reason: str) -> None:
         if not self._over.done():
             self._over.set_result(reason)
+
+
+def _make_limits() -> Properties:
+    """What the broker is told in CONNECT that it must keep to."""
+    limits = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+    limits.MaximumPacketSize = PACKET_MAX_BYTES
+    limits.ReceiveMaximum = RECEIVE_MAX
+    return limits
 
 
 def _text(path: Path | None) -> str | None:

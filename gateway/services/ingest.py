@@ -113,6 +113,7 @@ class Ingest:
         self._started_ms = clock.monotonic_ms()
         self._holes: dict[EpochKey, tuple[Lost, int]] = {}
         self._seen_ms: dict[Subject, int] = {}
+        """When findings that end by being quiet were seen last: those that are open, and at most a tick's others."""
         self._promised: dict[AgentKey, Position] = {}
         self._quarantine_times: deque[int] = deque(maxlen=QUARANTINE_PER_MINUTE)
         self._advance = self._advance_watch = unwatched
@@ -161,11 +162,12 @@ class Ingest:
 
     async def tick(self) -> None:
         """Alarm holes that did not fill in time; end findings that were quiet long enough."""
-        now = self._clock.monotonic_ms()
+        now, open_subjects = self._clock.monotonic_ms(), self._open_subjects()
+        self._seen_ms = {subject: self._last_seen_ms(subject) for subject in open_subjects}
         holes = {key: lost for key, (lost, since) in self._holes.items() if now - since >= HOLE_ALARM_MS}
         quiet = [
             subject
-            for subject in self._open_subjects()
+            for subject in open_subjects
             if now - self._last_seen_ms(subject) >= QUIET_MS[subject.rule]
         ]
         if not holes and not quiet:
@@ -304,7 +306,7 @@ class Ingest:
         self.counters.duplicates += outcome.duplicates
         self.counters.dropped += outcome.dropped
         self.counters.conflicts += outcome.conflicts
-        self._seen_ms.update(dict.fromkeys(outcome.seen, now))
+        self._seen_ms.update((subject, now) for subject in outcome.seen if subject.rule in QUIET_MS)
         for key, seq in outcome.reached.items():
             pending = self._holes.get(key)
             if pending is not None and seq >= pending[0].from_seq:

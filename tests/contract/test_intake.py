@@ -12,6 +12,7 @@ from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from edge_agent.wire.topics import Channel, topic
+from gateway.adapters.broker_wire import PACKET_MAX_BYTES
 from gateway.adapters.intake_paho import BrokerAccess, PahoIntake
 from gateway.ports import Message
 from tests.certificates import Authority
@@ -174,6 +175,55 @@ async def test_an_inbox_that_nobody_empties_holds_the_broker_back_and_loses_noth
     assert [message.payload for message in messages] == [str(n).encode() for n in range(500)]
     await small.close()
     hang_up(client)
+
+
+async def hold_up(intake: PahoIntake, port: int, held: int, held_s: float) -> None:
+    """Let 500 messages come that nobody takes, well past the keepalive; the same connection then brings them all."""
+    count = 500
+    intake.open()
+    await until(lambda: intake.problem is None)
+    client = talk(port)
+    for n in range(count):
+        client.publish(EVENTS, str(n).encode(), 1)
+    await until(lambda: len(intake._inbox) == held)
+    await asyncio.sleep(held_s)
+    assert (intake.problem, intake._attempts, len(intake._inbox)) == (None, 1, held)
+    messages = await take(intake, count)
+    assert [message.payload for message in messages] == [str(n).encode() for n in range(count)]
+    assert intake._attempts == 1
+    await intake.close()
+    hang_up(client)
+
+
+async def test_while_nobody_takes_messages_the_broker_sends_no_more_and_is_pinged_and_heard(
+    mosquitto: Mosquitto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.adapters.intake_paho.KEEPALIVE_S", 1)
+    monkeypatch.setattr("gateway.adapters.intake_paho.RECEIVE_MAX", 100)
+    await hold_up(PahoIntake(BrokerAccess("127.0.0.1", mosquitto.port, "gateway")), mosquitto.port, 100, 4)
+
+
+async def test_a_full_inbox_keeps_the_connection_though_nothing_is_read(
+    mosquitto: Mosquitto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.adapters.intake_paho.KEEPALIVE_S", 2)
+    monkeypatch.setattr("gateway.adapters.intake_paho.INBOX_MAX", 50)
+    await hold_up(PahoIntake(BrokerAccess("127.0.0.1", mosquitto.port, "gateway")), mosquitto.port, 50, 8)
+
+
+async def test_a_message_beyond_all_limits_does_not_even_reach_the_gateway(tmp_path: Path) -> None:
+    with Mosquitto(tmp_path / "broker", extra_conf="max_packet_size 200000000") as broker:
+        intake = PahoIntake(BrokerAccess("127.0.0.1", broker.port, "gateway"))
+        intake.open()
+        await until(lambda: intake.problem is None)
+        client = talk(broker.port)
+        sent = [b"before", b"x" * 100 * 2**20, b"between", b"x" * PACKET_MAX_BYTES, b"after"]
+        for payload in sent:
+            client.publish(EVENTS, payload, 1)
+        assert [message.payload for message in await take(intake, 3)] == [b"before", b"between", b"after"]
+        assert intake._attempts == 1
+        await intake.close()
+        hang_up(client)
 
 
 async def test_it_is_back_after_the_broker_is_and_says_what_is_wrong_meanwhile(

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.adapters.broker_wire import ProtocolError, Publish, Wire
+from gateway.adapters.broker_wire import PACKET_MAX_BYTES, ProtocolError, Publish, Wire
 
 PINGRESP = b"\xd0\x00"
 
@@ -124,6 +124,24 @@ def test_what_is_no_mqtt_is_refused(stream: bytes) -> None:
     wire = Wire(Pieces(stream))
     wire.fill()
     with pytest.raises(ProtocolError):
+        wire.next_publish()
+
+
+def test_the_largest_packet_that_is_taken_comes_whole_in_small_pieces() -> None:
+    whole = publish(b"t", b"x" * (PACKET_MAX_BYTES - 10), 1)
+    assert len(whole) == PACKET_MAX_BYTES
+    wire, found = Wire(pieces := Pieces()), list[Publish]()
+    for at in range(0, len(whole), 1000):
+        pieces.pieces.append(whole[at : at + 1000])
+        wire.fill()
+        found += iter(wire.next_publish, None)
+    assert [(item.topic, len(item.payload)) for item in found] == [(b"t", PACKET_MAX_BYTES - 10)]
+
+
+def test_a_packet_larger_than_the_broker_was_told_is_refused_before_it_is_read() -> None:
+    wire = Wire(Pieces(publish(b"t", b"x" * (PACKET_MAX_BYTES - 9), 1)[:5]))
+    wire.fill()
+    with pytest.raises(ProtocolError, match="where we take"):
         wire.next_publish()
 
 

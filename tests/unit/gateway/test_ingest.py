@@ -247,6 +247,16 @@ async def test_a_quarantine_finding_ends_after_a_quiet_hour(rig: Rig) -> None:
     assert rig.open_rules() == []
 
 
+async def test_findings_that_are_over_are_not_remembered(rig: Rig) -> None:
+    strangers = [topic(SITE, f"stranger-{n}", Channel.EVENTS) for n in range(50)]
+    await rig.ingest.take([Letter(where, b"x") for where in strangers])
+    await rig.pass_time(1000)
+    assert len(rig.ingest._seen_ms) == len(rig.open_rules()) == 50
+    await rig.pass_time(3_600_000)
+    await rig.pass_time(1000)
+    assert (rig.open_rules(), rig.ingest._seen_ms) == ([], {})
+
+
 async def test_an_event_of_a_younger_version_keeps_its_place_and_is_alarmed(rig: Rig) -> None:
     store = run_of(E)
     document: dict[str, Json] = {**json.loads(store.add(note()).payload), "kind": "telepathy"}
