@@ -17,8 +17,7 @@ What is open or listed is kept in memory (`book_state`), staged changes laid ove
 is open, rows are written through `BookRows` and people are told by the teller; when the journal is folded again (the
 recording is None) neither happens, and the state comes out the same.
 
-An event of a boot whose clock was never synchronised has the time of receipt; as soon as a synchronised event of that
-boot comes, however late, what was told before it gets its time: the open ones at once, the others piece by piece.
+What was told before its time was known gets it later (`book_dating`).
 
 Source: the outside contract, section 5; delivery protocol, sections 3.6 to 3.8; ISA-18.2.
 """
@@ -26,10 +25,9 @@ Source: the outside contract, section 5; delivery protocol, sections 3.6 to 3.8;
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final, NamedTuple, assert_never
+from typing import Final, assert_never
 
 from edge_agent.wire.event import (
-    ClockState,
     Event,
     Json,
     OpenOccurrence,
@@ -46,9 +44,9 @@ from gateway.domain.alarm import (
     Input,
     is_latching,
 )
-from gateway.domain.book_rows import BookRows
-from gateway.domain.book_state import BookState, Dating, DueTimer
-from gateway.domain.instants import iso_utc
+from gateway.domain.book_dating import date_more, date_open
+from gateway.domain.book_rows import BookRows, Page
+from gateway.domain.book_state import BookState, DueTimer
 from gateway.domain.journal import (
     Act,
     AgentModelled,
@@ -65,14 +63,9 @@ from gateway.domain.journal import (
     ReconciledRaise,
     TimerFired,
 )
-from gateway.domain.occurred import anchor_of, rebuild, undated_of
 from gateway.domain.places import Places
 from gateway.domain.teller import Change, Teller, Turn
 from gateway.domain.violation import Violation, from_event, from_finding, from_report, lasted_ms
-
-DATED_AT_ONCE: Final = 5_000
-"""Journal positions whose violations are put right in one transaction: at most some 0.3 s of work, whatever an agent that
-ran for months without a clock has told."""
 
 REPEAT_TIMER: Final = "repeat/"
 """`repeat/300` is the timer that tells of an unacknowledged alarm again every 300 s."""
@@ -94,7 +87,7 @@ class AlarmBook:
 
     def stage(self, entry: Entry, recording: BookRows | None) -> None:
         """Take in one entry; write rows and tell people through `recording`, if there is one."""
-        page = _Page(entry, recording)
+        page = Page(entry, recording)
         match entry.body:
             case EdgeEvent() as body:
                 self._stage_event(body, page)
@@ -115,9 +108,9 @@ class AlarmBook:
                 self._clear(body.occurrence, body.at, None, page)
             case _:
                 self._stage_own(page)
-        self._date_more(page)
+        date_more(self._state, page)
 
-    def _stage_own(self, page: _Page) -> None:
+    def _stage_own(self, page: Page) -> None:
         """Entries that raise and end nothing."""
         match page.entry.body:
             case OperatorCommand() as body:
@@ -166,9 +159,10 @@ class AlarmBook:
         due = [timer for timer in self._state.timers.values() if timer.due_ms <= now_ms]
         return sorted(due, key=lambda timer: (timer.due_ms, timer.alarm))
 
-    def _stage_event(self, body: EdgeEvent, page: _Page) -> None:
+    def _stage_event(self, body: EdgeEvent, page: Page) -> None:
         event = body.event
-        self._date(body, page)
+        for dated in date_open(self._state, body, page):
+            self._put_violation(dated, page)
         match event.body:
             case ViolationRaised() as raised:
                 area = self._state.area(event.site, raised.machine)
@@ -185,41 +179,7 @@ class AlarmBook:
             case _:
                 pass
 
-    def _date(self, body: EdgeEvent, page: _Page) -> None:
-        """Remember that a violation has no time yet; give it one as soon as an event of its boot tells it."""
-        event = body.event
-        if event.clock is ClockState.SYNCED and self._state.undated.is_empty:
-            return  # as nearly always
-        anchor = anchor_of(event)
-        if anchor is None:
-            undated = undated_of(event, body.occurred_at, iso_utc(page.now_ms))
-            if undated is not None and isinstance(event.body, ViolationRaised | ViolationCleared):
-                self._state.note_undated(event, undated, page.entry.position)
-            return
-        found = self._state.take_undated(event)
-        if found is None:
-            return
-        dating = Dating(event.site, event.agent, event.boot, anchor, found.position, page.entry.position)
-        self._state.datings.put(dating.until, dating)
-        for violation in self._state.undated_violations(event):
-            at = rebuild(anchor, violation.undated.mono_ms) if violation.undated else None
-            if at is not None:
-                self._put_violation(replace(violation, occurred_at=at, raised_at=at, undated=None), page)
-
-    def _date_more(self, page: _Page) -> None:
-        """Put right the next piece of what was told before its time was known."""
-        dating = self._state.next_dating(page.now_ms)
-        if dating is None:
-            return
-        before = min(dating.position + DATED_AT_ONCE, dating.until)
-        if page.rows is not None:
-            page.rows.date_violations(dating, before)
-        if before == dating.until:
-            self._state.datings.drop(dating.until)
-        else:
-            self._state.datings.put(dating.until, replace(dating, position=before, at_ms=page.now_ms))
-
-    def _raise(self, violation: Violation, page: _Page, continues: str | None = None) -> None:
+    def _raise(self, violation: Violation, page: Page, continues: str | None = None) -> None:
         if self._state.is_known(violation.occurrence):
             return
         inherited = self._inherit(violation.occurrence, continues)
@@ -231,7 +191,7 @@ class AlarmBook:
         else:
             self._alarm(violation, page)
 
-    def _alarm(self, violation: Violation, page: _Page) -> None:
+    def _alarm(self, violation: Violation, page: Page) -> None:
         number = self._state.next_alarm_id()
         latching = is_latching(violation.rule, violation.priority, violation.evidence)
         alarm = Alarm(
@@ -255,7 +215,7 @@ class AlarmBook:
         self._put_alarm(alarm, page)
         self._tell(Turn.RAISED, alarm, violation, page)
 
-    def _change(self, now: Violation, page: _Page) -> None:
+    def _change(self, now: Violation, page: Page) -> None:
         """An open violation stands otherwise now; the alarm follows, and calls again when it got more urgent."""
         alarm = self._state.alarms.get(now.alarm) if now.alarm is not None else None
         if alarm is None:
@@ -286,7 +246,7 @@ class AlarmBook:
         occurrence: str,
         at: str,
         duration_ms: int | None,
-        page: _Page,
+        page: Page,
         continued_by: str | None = None,
     ) -> None:
         open_ = self._state.violations.get(occurrence)
@@ -307,7 +267,7 @@ class AlarmBook:
         if continued_by is None:
             self._tell(Turn.CLEARED, alarm, closed, page)
 
-    def _pass_on(self, alarm: Alarm, successor: str, page: _Page) -> bool:
+    def _pass_on(self, alarm: Alarm, successor: str, page: Page) -> bool:
         """Give the alarm to the occurrence that goes on; False where that one has an alarm of its own already."""
         violation = self._state.violations.get(successor)
         if violation is None:
@@ -319,7 +279,7 @@ class AlarmBook:
         self._put_alarm(replace(alarm, occurrence=successor), page)
         return True
 
-    def _command(self, command: OperatorCommand, page: _Page) -> None:
+    def _command(self, command: OperatorCommand, page: Page) -> None:
         alarm = self._state.alarms.get(command.alarm)
         if alarm is None:
             if command.note is not None and page.rows is not None:
@@ -337,7 +297,7 @@ class AlarmBook:
             case _:
                 assert_never(command.act)
 
-    def _fire(self, timer: TimerFired, page: _Page) -> None:
+    def _fire(self, timer: TimerFired, page: Page) -> None:
         alarm = self._state.alarms.get(timer.alarm)
         if alarm is None or not timer.what.startswith(REPEAT_TIMER):
             return
@@ -348,7 +308,7 @@ class AlarmBook:
             period_s = int(timer.what.removeprefix(REPEAT_TIMER))
             self._tell(Turn.REPEAT_DUE, alarm, violation, page, period_s)
 
-    def _learn_place(self, body: MachineModelled, page: _Page) -> None:
+    def _learn_place(self, body: MachineModelled, page: Page) -> None:
         """Certificates may come after the first events: what was raised without a place gets it when it is known."""
         is_news = self._state.places.machine(body.site, body.machine) is None
         self._state.places.stage(body)
@@ -369,7 +329,7 @@ class AlarmBook:
                 if alarm.is_calling:
                     self._tell(Turn.PLACE_KNOWN, alarm, placed, page)
 
-    def _shift(self, step_ms: int, page: _Page) -> None:
+    def _shift(self, step_ms: int, page: Page) -> None:
         """A wall clock that jumped ahead makes nothing due; one that was set back does not show in gateway time."""
         if step_ms <= 0:
             return
@@ -378,7 +338,7 @@ class AlarmBook:
             self._put_alarm(replace(alarm, alarmed_ms=alarm.alarmed_ms + step_ms, repeated_ms=repeated), page)
 
     def _tell(
-        self, turn: Turn, alarm: Alarm, violation: Violation, page: _Page, period_s: int | None = None
+        self, turn: Turn, alarm: Alarm, violation: Violation, page: Page, period_s: int | None = None
     ) -> None:
         if self._teller is None or page.rows is None:
             return
@@ -394,12 +354,12 @@ class AlarmBook:
         self._state.passing.drop(occurrence)
         return None if alarm is None else self._state.alarms.get(alarm)
 
-    def _put_violation(self, violation: Violation, page: _Page) -> None:
+    def _put_violation(self, violation: Violation, page: Page) -> None:
         self._state.violations.put(violation.occurrence, violation)
         if page.rows is not None:
             page.rows.put_violation(violation)
 
-    def _put_alarm(self, alarm: Alarm, page: _Page) -> None:
+    def _put_alarm(self, alarm: Alarm, page: Page) -> None:
         self._state.put_alarm(alarm)
         if page.rows is not None:
             page.rows.put_alarm(alarm)
@@ -421,17 +381,6 @@ class AlarmBook:
             self._state.renamed.get(occurrence) or ""
         )
         return found if found and (found.site, found.agent) == (event.site, event.agent) else None
-
-
-class _Page(NamedTuple):
-    """The entry at hand, and where its rows go (None while folding again)."""
-
-    entry: Entry
-    rows: BookRows | None
-
-    @property
-    def now_ms(self) -> int:
-        return self.entry.recorded_at_ms
 
 
 def _standing(violation: Violation, now: ViolationChanged | OpenOccurrence) -> Violation:

@@ -1,11 +1,12 @@
-"""The rows that follow from the alarm book's changes."""
+"""The rows that follow from the alarm book's changes, and the entry that they follow from."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from gateway.domain.alarm import Alarm
 from gateway.domain.book_state import Dating
+from gateway.domain.journal import Entry
 from gateway.domain.notice import DecisionRows
 from gateway.domain.violation import Violation
 
@@ -28,3 +29,15 @@ class BookRows(DecisionRows, Protocol):
     def date_violations(self, dating: Dating, before: int) -> None:
         """Put right the times of violations told from `dating.position` up to, but not including, `before`."""
         ...
+
+
+class Page(NamedTuple):
+    """The entry at hand, and where its rows go (None while folding again)."""
+
+    entry: Entry
+    rows: BookRows | None
+
+    @property
+    def now_ms(self) -> int:
+        """The entry's time."""
+        return self.entry.recorded_at_ms

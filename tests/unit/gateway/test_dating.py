@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from edge_agent.wire.event import ClockState, Event, Observation
-from gateway.domain.book import DATED_AT_ONCE, AlarmBook
+from gateway.domain.book import AlarmBook
+from gateway.domain.book_dating import DATED_AT_ONCE
 from gateway.domain.instants import iso_utc
 from gateway.domain.journal import EdgeEvent, Entry
 from tests.scripted_agent import Store, note, ulid
