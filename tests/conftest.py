@@ -16,6 +16,10 @@ from tests.servers import Influx, InfluxBucket, Mosquitto, Postgres
 settings.register_profile("fast", max_examples=20, deadline=None)
 """For `make check`: a look; `make test` searches with the default number of examples."""
 
+settings.register_profile("whole", deadline=None)
+"""No example is wrong for taking long: on a busy machine any does."""
+settings.load_profile("whole")
+
 NO_SKIPS = os.environ.get("GUARDWATCH_NO_SKIPS") == "1"
 
 

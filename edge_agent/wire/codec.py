@@ -304,7 +304,6 @@ def _content(document: Mapping[str, Json]) -> dict[str, Json]:
     return {key: value for key, value in document.items() if key not in _ENVELOPE_KEYS}
 
 
-_COMPOUND = (dict, list)
 _INSTANT_KEYS = ("since", "until")
 """Fields that hold a time wherever they stand in a body (null where there is none), free-form evidence excepted."""
 
@@ -315,7 +314,8 @@ def _demand_instants(value: Mapping[str, Json], where: str) -> None:
         if value.get(key) is not None:
             _instant(value[key], f"{where}.{key}")
     for key, item in value.items():
-        if isinstance(item, _COMPOUND) and key != "evidence" and key not in _INSTANT_KEYS:
+        kind = type(item)
+        if (kind is dict or kind is list) and key != "evidence" and key not in _INSTANT_KEYS:
             _demand_instants_within(item, f"{where}.{key}")
 
 

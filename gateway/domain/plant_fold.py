@@ -353,7 +353,7 @@ class Plant:
         moving, mode = motion
         is_new = moving is not known.moving or known.since is None
         since = at if is_new else known.since
-        moved = replace(known, moving=moving, mode=mode, since=since)
+        moved = MachineNow(known.site, known.agent, known.machine, known.model, moving, mode, since)
         self._machines.put((known.site, known.machine), moved)
 
     def _take_report(self, site: str, agent: str, report: StateReport, at: str) -> None:
