@@ -32,7 +32,7 @@ ROWS: Final[Mapping[int, str]] = {
     5: "disk full",
     6: "file system read-only, or giving up",
     7: "store damaged, lost or rolled back",
-    8: "link down",
+    8: "link down (a day of it: make outage)",
     9: "half-open, one-way",
     10: "packet loss, slow link",
     11: "broker loops, wiped, garbage, take-over",
