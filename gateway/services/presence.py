@@ -2,7 +2,8 @@
 
 Beats are heard in memory (`hear`) and never journaled themselves; only what follows from them is: an agent came or
 went (`PresenceChanged`), and the findings monitoring_lost, clock_offset, store_filling, poll_overrun. At the gateway's start no
-agent is taken to be online, whatever the journal last said: a beat must rise first.
+agent is taken to be online, whatever the journal last said: a beat must rise first; and until the journal says so, too,
+nobody counts as judged.
 
 A living agent may still have more to say than has come. Its beats tell how far its store is, and only one that the journal
 is even with vouches for what is shown: when the last such beat is as old as a silent agent is believed, what it said last is
@@ -91,7 +92,8 @@ class PresenceWatch:
         self._clock = clock
         self._findings = findings
         self._agents: dict[AgentKey, _Agent] = {}
-        self._judged_ms = clock.monotonic_ms()
+        self._judged_ms = clock.monotonic_ms() - rules.UNJUDGED_MS - 1
+        """By this process nobody has been judged yet: what the journal says of them is what was."""
 
     async def run(self, advance: Advance = unwatched) -> NoReturn:
         """Judge twice a second, for ever."""
@@ -115,6 +117,7 @@ class PresenceWatch:
         for key in await self._persist(read, advance):
             agent = self._agents.setdefault(key, _Agent(Presence(alive_ms=now)))
             agent.told = _Told(online=False, epoch=None)
+        self._judged_ms = now
 
     async def _persist(self, work: Callable[[Recording], T], advance: Advance) -> T:
         """A gateway that starts without room on its disk waits for it, and serves what it has."""

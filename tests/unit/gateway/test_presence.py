@@ -12,7 +12,15 @@ from edge_agent.wire.status import DeviceHealth, Health, HealthPage
 from gateway.adapters.store_sql.journal import SqlJournal
 from gateway.domain.findings import OpenFindings
 from gateway.domain.journal import Entry, FindingCleared, FindingRaised, GatewayRule, PresenceChanged
-from gateway.domain.presence import LOST_MS, OFFLINE_MS, Presence, hear, is_lost, watch
+from gateway.domain.presence import (
+    LOST_MS,
+    OFFLINE_MS,
+    UNJUDGED_MS,
+    Presence,
+    hear,
+    is_lost,
+    watch,
+)
 from gateway.services.presence import PresenceWatch
 from tests.scripted_agent import AGENT, SITE, ulid
 from tests.unit.gateway.journal_rig import AwayJournal, WoundClock
@@ -178,6 +186,17 @@ async def test_after_a_restart_of_the_gateway_nobody_is_online_until_beats_rise(
     assert again.told() == [True, False]
     await again.beats(beat(4))
     assert again.told() == [True, False, True]
+
+
+async def test_until_the_journal_says_so_a_gateway_that_starts_shows_nothing_of_what_was(rig: Rig) -> None:
+    """Its pages are served while that commit is under way: on a slow disk they showed a door as closed that nobody watched."""
+    await rig.beats(beat(1))
+    await rig.beats(beat(2))
+    again = Rig(rig.journal, rig.clock, rig.findings)
+    assert again.watch.unjudged_ms() > UNJUDGED_MS
+    await again.watch.start()
+    assert again.told() == [True, False]
+    assert again.watch.unjudged_ms() == 0
 
 
 async def test_an_agent_that_stays_away_over_a_restart_of_the_gateway_is_still_alarmed(rig: Rig) -> None:
