@@ -83,6 +83,7 @@ class EdgeEngine:
             BlockState(block, now, has_heartbeat=not beats.isdisjoint(block.signals)) for block in plan.blocks
         ]
         self._pending = list(self._blocks)
+        self._unseen = list(self._blocks)
         shared = SharedReaders()
         self._decoders = [compile_decoder(block, plan.signals, shared) for block in plan.blocks]
         self._signals = live_signals(plan, tuple(self._blocks))
@@ -192,6 +193,7 @@ class EdgeEngine:
         self._readers_of_block += readers[1:]
         self._device_of += [device for _ in parts[1:]]
         self._pending = [other for other in self._pending if other is not state] + states
+        self._unseen = [other for other in self._unseen if other is not state] + states
         for part in states[1:]:
             if part.supply is not Supply.LOST:
                 self._arm_block(part)
@@ -227,6 +229,12 @@ class EdgeEngine:
         """Whether every block has been answered or gone stale: the first state report of a run waits for it."""
         self._pending = [block for block in self._pending if block.is_pending]
         return not self._pending
+
+    @property
+    def unseen_count(self) -> int:
+        """How many blocks were never good in this run: a state report says nothing of what lives there."""
+        self._unseen = [block for block in self._unseen if block.supply is not Supply.GOOD]
+        return len(self._unseen)
 
     def state_report(self, now: MonoNs) -> list[StateReport]:
         """The parts of a complete report as of `now`."""

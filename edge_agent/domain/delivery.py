@@ -302,16 +302,23 @@ class Sender:
         return skip_spans(max(place, self._first), self._gone)
 
 
+REPORT_AGAIN_S = 10
+"""Devices that are seen for the first time one after the other share a report: one of a large plant takes megabytes."""
+
+
 class ReportPolicy:
     """When a state report is due: after each connect and each overflow, then every `period_s`; never two un-acked.
 
-    The first of a run waits until every device has answered or gone stale, since a report of unknowns heals nothing.
+    The first of a run waits until every device has answered or gone stale, since a report of unknowns heals nothing. What
+    was unseen in it still (a heartbeat that had not moved yet, a device that was away) is reported once it is seen.
     """
 
     def __init__(self, period_s: int) -> None:
         self._period_ns = period_s * NS_PER_S
         self._is_wanted = False
         self._again_at: MonoNs | None = None
+        self._sooner_at = MonoNs(0)
+        self._unseen = 0
         self._last_part = 0
 
     def connect(self) -> None:
@@ -322,15 +329,18 @@ class ReportPolicy:
         """Something found no room in the store: only a report heals a raise or a clear that nobody will ever read."""
         self._is_wanted = True
 
-    def reported(self, last_part: int, now: MonoNs) -> None:
-        """A report is stored; `last_part` is the place of its last part."""
+    def reported(self, last_part: int, now: MonoNs, unseen: int) -> None:
+        """A report is stored; `last_part` is the place of its last part, `unseen` how many blocks of it were never good."""
         self._is_wanted = False
         self._last_part = last_part
         self._again_at = MonoNs(now + self._period_ns)
+        self._sooner_at = MonoNs(now + REPORT_AGAIN_S * NS_PER_S)
+        self._unseen = unseen
 
-    def is_due(self, sender: Sender, now: MonoNs, *, is_settled: bool, outbox_pct: int) -> bool:
+    def is_due(self, sender: Sender, now: MonoNs, *, is_settled: bool, unseen: int, outbox_pct: int) -> bool:
         """Whether to make one now."""
-        is_time = self._is_wanted or (self._again_at is not None and now >= self._again_at)
+        is_news = unseen < self._unseen and now >= self._sooner_at
+        is_time = self._is_wanted or is_news or (self._again_at is not None and now >= self._again_at)
         is_pending = self._last_part > sender.acked
         return is_time and is_settled and not is_pending and outbox_pct <= REPORT_OUTBOX_MAX_PCT
 

@@ -73,6 +73,8 @@ class _Unstored:
     views: list[GuardView] = field(default_factory=list)
     loss: Loss | None = None
     report: bool = False
+    unseen: int = 0
+    """Blocks that the report could say nothing of."""
 
     @property
     def is_empty(self) -> bool:
@@ -216,15 +218,18 @@ class Pump:
         now = self._clock.mono()
         while not self._feed(now, found_max=COMMIT_EVENTS_MAX):
             await self._commit()
-        is_due = reports.is_due(sender, now, is_settled=self.engine.is_settled, outbox_pct=self.outbox_pct)
+        unseen = self.engine.unseen_count
+        is_due = reports.is_due(
+            sender, now, is_settled=self.engine.is_settled, unseen=unseen, outbox_pct=self.outbox_pct
+        )
         if is_due and not self._unstored.report:
             parts = self.engine.state_report(now)
             self._unstored.drafts.extend(Draft(now, part) for part in parts)
-            self._unstored.report = True
+            self._unstored.report, self._unstored.unseen = True, unseen
         committed = await self._commit()
         if committed is not None and self._unstored.report:
             self._unstored.report = False
-            reports.reported(committed.tail, now)
+            reports.reported(committed.tail, now, self._unstored.unseen)
         elif self._has_overflowed:
             reports.overflow()
         self._has_overflowed = False
@@ -272,7 +277,8 @@ class Pump:
         if self._unstored.is_empty and now < self._idle_commit_at:
             return None
         self._idle_commit_at = MonoNs(now + IDLE_COMMIT_NS)
-        taken, self._unstored = self._unstored, _Unstored(report=self._unstored.report)
+        taken = self._unstored
+        self._unstored = _Unstored(report=taken.report, unseen=taken.unseen)
         self._committing_since, self._found_at = self._found_at or now, None
         outcome = await self._outbox.commit(taken.drafts, taken.memory, self.pair, taken.loss)
         self._committing_since = None

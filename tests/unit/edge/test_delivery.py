@@ -269,8 +269,10 @@ def test_in_broker_mode_a_puback_ahead_of_a_refused_event_does_not_pass_it() -> 
     assert sender.acked == 0
 
 
-def is_due(policy: ReportPolicy, sender: Sender, now: MonoNs, *, settled: bool = True, pct: int = 0) -> bool:
-    return policy.is_due(sender, now, is_settled=settled, outbox_pct=pct)
+def is_due(
+    policy: ReportPolicy, sender: Sender, now: MonoNs, *, settled: bool = True, unseen: int = 0, pct: int = 0
+) -> bool:
+    return policy.is_due(sender, now, is_settled=settled, unseen=unseen, outbox_pct=pct)
 
 
 def test_a_state_report_follows_a_connect_and_then_each_period() -> None:
@@ -278,7 +280,7 @@ def test_a_state_report_follows_a_connect_and_then_each_period() -> None:
     assert not is_due(policy, sender, s(0))
     policy.connect()
     assert is_due(policy, sender, s(0))
-    policy.reported(1, s(0))
+    policy.reported(1, s(0), 0)
     sender.take_sends(s(0))
     sender.receive_ack(ack(EPOCH, 1), Placed(Match.HELD, 1), s(1))
     assert not is_due(policy, sender, s(3599))
@@ -291,9 +293,23 @@ def test_no_state_report_unsettled_unacked_or_above_95_percent() -> None:
     assert not is_due(policy, sender, s(0), settled=False)
     assert not is_due(policy, sender, s(0), pct=96)
     assert is_due(policy, sender, s(0), pct=95)
-    policy.reported(2, s(0))
+    policy.reported(2, s(0), 0)
     policy.connect()
     assert not is_due(policy, sender, s(1)), "the last one is not acked yet"
+
+
+def test_what_a_report_had_not_seen_is_reported_when_it_is_and_what_never_comes_is_not_waited_for() -> None:
+    policy, sender = ReportPolicy(3600), sending(2)
+    policy.connect()
+    assert is_due(policy, sender, s(0), unseen=3)
+    policy.reported(1, s(0), 3)
+    sender.take_sends(s(0))
+    sender.receive_ack(ack(EPOCH, 1), Placed(Match.HELD, 1), s(1))
+    assert not is_due(policy, sender, s(60), unseen=3)
+    assert not is_due(policy, sender, s(9), unseen=1), "others may follow"
+    assert is_due(policy, sender, s(10), unseen=1)
+    policy.reported(1, s(10), 1)
+    assert not is_due(policy, sender, s(3000), unseen=1)
 
 
 def test_spans_join_neighbours() -> None:

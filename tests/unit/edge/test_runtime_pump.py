@@ -252,6 +252,20 @@ async def test_a_state_report_is_one_commit_when_settled() -> None:
     assert len([body for body in bench.bodies() if isinstance(body, StateReport)]) == 1
 
 
+async def test_what_the_first_report_called_unknown_is_reported_as_soon_as_it_is_seen() -> None:
+    """Older occurrences heal by reports alone, and one of unknowns heals none: the next was an hour away."""
+    bench = Bench()
+    bench.reports.connect()
+    for _ in range(15):
+        await bench.poll(ok=False)
+    (first,) = [body for body in bench.bodies() if isinstance(body, StateReport)]
+    bench.reports._last_part = 0  # acked
+    for _ in range(150):
+        await bench.poll()
+    _, second = [body for body in bench.bodies() if isinstance(body, StateReport)]
+    assert first.guards != second.guards
+
+
 async def test_failures_reach_the_engine_too() -> None:
     bench = Bench()
     await bench.poll()
