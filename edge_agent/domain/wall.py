@@ -48,7 +48,7 @@ class WallPair:
 def rfc3339(utc: UtcNs) -> str:
     """`2026-11-22T15:08:00.000001Z`: RFC 3339 in UTC with microseconds, truncated; no year before 1970 or after 9999."""
     moment = _EPOCH + timedelta(microseconds=min(max(utc // 1000, 0), _UTC_US_MAX))
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond:06d}Z"
+    return moment.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 def parse_rfc3339(text: str) -> UtcNs:

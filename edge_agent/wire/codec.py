@@ -21,8 +21,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 from typing import NamedTuple, cast
 
 from edge_agent.wire.canonical_form import INTEGER_MAX, hash_received, parse_canonical
@@ -38,7 +39,7 @@ from edge_agent.wire.event import (
     Observation,
     Unrecognised,
 )
-from edge_agent.wire.structure import MisfitError, plain, structure
+from edge_agent.wire.structure import MisfitError, field_names, plain, structure
 from edge_agent.wire.topics import ID_PATTERN
 
 PAYLOAD_MAX_BYTES = 48 * 1024
@@ -46,6 +47,9 @@ PAYLOAD_MAX_BYTES = 48 * 1024
 
 DECODE_MAX_BYTES = 64 * 1024
 """A receiver looks at no payload above this: room for younger versions, a bound for everybody else."""
+
+_UNSEALED = "?" * 64
+"""Stands where the hash will, so that an event is written only once: with it, and hashed without."""
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 _EPOCH = re.compile(r"[0-9A-Za-z]{10,40}")
@@ -108,9 +112,10 @@ def seal(stamp: Stamp, body: Body) -> Event:
     if stamp.wall is not None:
         document["wall"] = stamp.wall
     _demand_canonical(document, "event")
-    digest = link_hash(stamp.prev, document)
-    document["hash"] = digest
-    payload = canonical(document)
+    document["hash"] = _UNSEALED
+    before, _, after = canonical(document).partition(_UNSEALED_MEMBER)
+    digest = sha256(b"".join((stamp.prev.encode("ascii"), before, after))).hexdigest()
+    payload = b"".join((before, _hash_member(digest), after))
     if len(payload) > PAYLOAD_MAX_BYTES:
         raise ValueError(f"an event of {len(payload)} bytes exceeds {PAYLOAD_MAX_BYTES}: {kind.value}")
     return Event(
@@ -131,11 +136,20 @@ def seal(stamp: Stamp, body: Body) -> Event:
     )
 
 
+def _hash_member(digest: str) -> bytes:
+    """The hash as a member of a canonical event: `kind` sorts after it and is always there, so a comma follows."""
+    return b'"hash":"%b",' % digest.encode("ascii")
+
+
+_UNSEALED_MEMBER = _hash_member(_UNSEALED)
+
+
 def body_document(body: Body) -> dict[str, Json]:
     """The fields of a body as they stand in the event object; an observation's detail stands beside its `what`."""
     if isinstance(body, Observation):
         return {**{key: plain(value) for key, value in body.detail.items()}, "what": body.what}
-    return {item.name: plain(getattr(body, item.name)) for item in fields(body)}
+    kind: type = type(body)
+    return {name: plain(getattr(body, name)) for name in field_names(kind)}
 
 
 def decode(payload: bytes) -> Event | DecodeError:

@@ -43,7 +43,7 @@ def plain(value: object) -> Json:
         case Mapping():
             return {str(key): plain(item) for key, item in value.items()}
         case _ if is_dataclass(value):
-            return {name: plain(getattr(value, name)) for name in _field_names(value.__class__)}
+            return {name: plain(getattr(value, name)) for name in field_names(value.__class__)}
         case _:
             raise ValueError(f"{type(value).__name__} does not travel in an event")
 
@@ -52,7 +52,8 @@ _AS_THEY_ARE = frozenset((str, int, bool, type(None)))
 
 
 @cache
-def _field_names(kind: type) -> tuple[str, ...]:
+def field_names(kind: type) -> tuple[str, ...]:
+    """The names of a dataclass's fields, in order."""
     return tuple(item.name for item in fields(kind))
 
 
