@@ -16,12 +16,17 @@ from __future__ import annotations
 
 import json
 from hashlib import sha256
+from itertools import repeat
 from typing import Final
 
 from edge_agent.wire.event import Json
 
 INTEGER_MAX: Final = 2**53 - 1
 """Largest magnitude that every JSON reader keeps exact (RFC 8785)."""
+
+NESTING_MAX: Final = 64
+"""Objects and arrays within each other; ours have six. Whoever reads them goes down by recursion, in a stack that is higher
+for one reader than for another: what one has taken, none may stumble over."""
 
 _encode = json.JSONEncoder(
     sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, check_circular=False
@@ -37,7 +42,7 @@ def parse_canonical(payload: bytes) -> dict[str, Json] | None:
     try:
         text = payload.decode()
         document, end = _scan(text)
-        if type(document) is not dict or end != len(text) or not _is_bounded(document):
+        if type(document) is not dict or end != len(text) or not _is_bounded(document, NESTING_MAX):
             return None
         return document if _encode(document) == text else None
     except (ValueError, RecursionError):
@@ -50,24 +55,33 @@ def hash_received(payload: bytes, prev: str, digest: str) -> str:
     return sha256(b"".join((prev.encode(), before, after))).hexdigest()
 
 
-def _is_bounded(document: dict[str, Json]) -> bool:
-    """Whether all of it travels in an event: no floats, no huge integers, no key beyond ASCII."""
+def is_nested_within(value: Json, levels: int) -> bool:
+    """Whether no more than so many objects and arrays stand within each other."""
+    if isinstance(value, dict):
+        return levels > 0 and all(map(is_nested_within, value.values(), repeat(levels - 1)))
+    if isinstance(value, list):
+        return levels > 0 and all(map(is_nested_within, value, repeat(levels - 1)))
+    return True
+
+
+def _is_bounded(document: dict[str, Json], levels: int) -> bool:
+    """Whether all of it travels in an event: no floats, no huge integers, no key beyond ASCII, no deep nesting."""
     if not "".join(document).isascii():
         return False
     for value in document.values():
         kind = type(value)
         if kind is str or kind is bool or value is None:
             continue  # most of it
-        if not _travels(value):
+        if not _travels(value, levels - 1):
             return False
     return True
 
 
-def _travels(value: Json) -> bool:
+def _travels(value: Json, levels: int) -> bool:
     if isinstance(value, dict):
-        return _is_bounded(value)
+        return levels > 0 and _is_bounded(value, levels)
     if isinstance(value, list):
-        return all(map(_travels, value))
+        return levels > 0 and all(map(_travels, value, repeat(levels - 1)))
     if isinstance(value, int):
         return -INTEGER_MAX <= value <= INTEGER_MAX
     return value is None or isinstance(value, str)

@@ -9,7 +9,7 @@ What an agent sends is the canonical form of its event (`canonical_form`): then 
 is of, and hold nothing that does not travel. Everything else goes the long way, which says what is wrong.
 
 Any bytes give an `Event` or a `DecodeError`, never another exception: the size is capped before parsing, duplicate
-keys and NaN are refused, and the parser's recursion limit is caught (`json` raises RecursionError on deep nesting).
+keys and NaN are refused, and so is deep nesting (on which `json` itself raises RecursionError).
 Bodies are decoded by their annotations (`structure`). Unknown fields are ignored (younger agents may send more),
 missing ones are not.
 
@@ -26,7 +26,13 @@ from datetime import datetime
 from hashlib import sha256
 from typing import NamedTuple, cast
 
-from edge_agent.wire.canonical_form import INTEGER_MAX, hash_received, parse_canonical
+from edge_agent.wire.canonical_form import (
+    INTEGER_MAX,
+    NESTING_MAX,
+    hash_received,
+    is_nested_within,
+    parse_canonical,
+)
 from edge_agent.wire.chain import canonical, link_hash
 from edge_agent.wire.event import (
     BODY_KINDS,
@@ -196,8 +202,8 @@ def _doubt_hash(document: Mapping[str, Json], prev: str, digest: str) -> DecodeE
     return None
 
 
-def parse_object(payload: bytes) -> dict[str, Json] | DecodeError:
-    """A JSON object from untrusted bytes: size-capped, no NaN, no duplicate keys. Never raises."""
+def parse_object(payload: bytes, nesting_max: int = NESTING_MAX) -> dict[str, Json] | DecodeError:
+    """A JSON object from untrusted bytes: size-capped, no NaN, no duplicate keys, no deep nesting. Never raises."""
     if len(payload) > DECODE_MAX_BYTES:
         return DecodeError(f"{len(payload)} bytes exceed the limit of {DECODE_MAX_BYTES}")
     try:
@@ -210,6 +216,8 @@ def parse_object(payload: bytes) -> dict[str, Json] | DecodeError:
         return DecodeError(f"not JSON: {error}")
     if not isinstance(document, dict):
         return DecodeError("not a JSON object")
+    if not is_nested_within(document, nesting_max):
+        return DecodeError("nested too deeply")
     return document
 
 

@@ -21,6 +21,7 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import NamedTuple, TypeAlias, cast
 
+from edge_agent.wire.canonical_form import NESTING_MAX
 from edge_agent.wire.chain import canonical
 from edge_agent.wire.codec import DecodeError, decode, parse_object
 from edge_agent.wire.event import Event, Json, OpenOccurrence, Priority
@@ -353,11 +354,14 @@ def load_body(stored: StoredBody) -> EntryBody:
         if isinstance(event, DecodeError) or stored.occurred_at is None:
             raise ValueError(f"a journaled event does not decode: {event}")
         return EdgeEvent(event, stored.occurred_at, stored.marks)
-    document = parse_object(stored.payload)
+    document = parse_object(stored.payload, BODY_NESTING_MAX)
     if isinstance(document, DecodeError):
         raise ValueError(document.reason)
     return cast("EntryBody", structure(_BODIES[stored.kind], document, stored.kind.value))
 
+
+BODY_NESTING_MAX = NESTING_MAX + 8
+"""What came from outside stands some levels down in an entry of our own."""
 
 LINK_SEED = sha256(b"guardwatch-journal-v1").hexdigest()
 """The link before the first entry."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent.wire import codec
-from edge_agent.wire.canonical_form import INTEGER_MAX, hash_received, parse_canonical
+from edge_agent.wire.canonical_form import INTEGER_MAX, NESTING_MAX, hash_received, parse_canonical
 from edge_agent.wire.chain import canonical, link_hash
 from edge_agent.wire.codec import DecodeError, decode, parse_object
 from edge_agent.wire.event import Event, Json, Unrecognised
@@ -124,5 +125,32 @@ def test_a_hash_over_bytes_that_are_not_canonical_is_none() -> None:
     assert decode(forged) == DecodeError("the hash does not match the content")
 
 
-def test_deep_nesting_is_refused_and_never_raises() -> None:
-    assert parse_canonical(b'{"a":' * 20_000 + b"1" + b"}" * 20_000) is None
+@pytest.mark.parametrize("levels", [65, 300, 490, 600, 985, 1000, 8000])
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}"), ('[{"a":', "}]")])
+def test_deep_nesting_is_refused_and_never_raises(levels: int, opening: str, closing: str) -> None:
+    document = json.loads(PAYLOADS[0])
+    prev = document["prev"]
+    del document["hash"]
+    times = levels // len(closing) + 1
+    inner = opening * times + "1" + closing * times
+    unhashed = canonical(document)[:-1] + f',"zz":{inner}}}'.encode()
+    digest = sha256(prev.encode() + unhashed).hexdigest()
+    payload = unhashed.replace(b'"kind"', b'"hash":"%b","kind"' % digest.encode(), 1)
+    assert parse_canonical(payload) is None
+    assert decode(payload) == DecodeError("nested too deeply")
+
+
+def test_what_is_nested_as_deep_as_may_be_is_read_from_any_stack() -> None:
+    inner: Json = 1
+    for _ in range(NESTING_MAX - 1):
+        inner = [inner]
+    document = json.loads(PAYLOADS[0])
+    del document["hash"]
+    payload = seal_anything(document | {"zz": inner})
+
+    def decode_below(frames: int) -> Event | DecodeError:
+        return decode_below(frames - 1) if frames else decode(payload)
+
+    assert decode_below(500) == decode(payload)
+    assert isinstance(decode(payload), Event)
+    assert decode(seal_anything(document | {"zz": [inner]})) == DecodeError("nested too deeply")
