@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -515,6 +516,37 @@ async def test_a_leader_that_was_frozen_cannot_write_after_another_took_over(
     with pytest.raises(JournalLost, match="another gateway leads"):
         await frozen.transact(lambda recording: step(recording, 2))
     assert len(heir.entries_after(0, 10)) == 1
+    await heir.close()
+    await frozen.close()
+
+
+@pytest.mark.integration
+async def test_a_leader_that_is_frozen_within_a_transaction_does_not_keep_others_from_leading(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("lease", "engine"):
+        monkeypatch.setattr(f"gateway.adapters.store_sql.{module}.LEASE_MS", 300)
+    frozen = await open_one(postgres_url)
+    heir = await SqlJournal.open(postgres_url, FakeClock(), {})
+    holds_row, thaws = threading.Event(), threading.Event()
+
+    def freeze(recording: Recording) -> None:
+        step(recording, 1)
+        holds_row.set()
+        thaws.wait(30)
+
+    writing = asyncio.create_task(frozen.transact(freeze))
+    await asyncio.to_thread(holds_row.wait, 10)
+    try:
+        await asyncio.wait_for(heir.lead(), 10)
+    finally:
+        thaws.set()
+    assert await heir.transact(lambda recording: step(recording, 2)) == [1]
+    with pytest.raises(JournalUnavailable):
+        await writing
+    with pytest.raises(JournalLost, match="another gateway leads"):
+        await frozen.transact(lambda recording: step(recording, 3))
+    assert [entry.body for entry in heir.entries_after(0, 10)] == [ClockStepped(2)]
     await heir.close()
     await frozen.close()
 

@@ -21,6 +21,7 @@ from urllib.parse import quote
 from sqlalchemy import URL, Connection, Engine, ExceptionContext, QueuePool, create_engine, event, make_url
 from sqlalchemy.exc import OperationalError
 
+from gateway.adapters.store_sql.lease import LEASE_MS
 from gateway.ports import JournalUnavailable
 
 BUSY_TIMEOUT_MS = 500
@@ -53,6 +54,7 @@ class _DriverConnection(Protocol):
     isolation_level: str | None
 
     def cursor(self) -> _Cursor: ...
+    def commit(self) -> None: ...
 
 
 def open_writer(url: str) -> Engine:
@@ -62,7 +64,9 @@ def open_writer(url: str) -> Engine:
         if target.database:
             Path(target.database).parent.mkdir(parents=True, exist_ok=True)
         return _sqlite(target, "BEGIN IMMEDIATE", _WRITER_PRAGMAS, pool_size=1, mode="rwc")
-    return create_engine(target, pool_size=1, max_overflow=0, pool_pre_ping=False)
+    writer = create_engine(target, pool_size=1, max_overflow=0, pool_pre_ping=False)
+    event.listen(writer, "connect", _bound_idling)
+    return writer
 
 
 def open_readers(url: str) -> Engine:
@@ -76,6 +80,17 @@ def open_readers(url: str) -> Engine:
     readers = create_engine(target, pool_size=8, pool_pre_ping=True)
     event.listen(readers, "handle_error", _translate)
     return readers.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+
+def _bound_idling(connection: _DriverConnection, _record: object) -> None:
+    """Let the server end a transaction of ours that stands still for as long as the lease lasts.
+
+    One holds the lease's row: a leader that is frozen, or cut off, in the middle of it would keep every other from leading.
+    """
+    cursor = connection.cursor()
+    cursor.execute(f"SET idle_in_transaction_session_timeout = {LEASE_MS}")
+    cursor.close()
+    connection.commit()
 
 
 def _translate(context: ExceptionContext) -> None:

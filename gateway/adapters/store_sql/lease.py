@@ -2,7 +2,8 @@
 
 The leader renews it every 2 s; it expires after 6, by the database's own clock, so that the gateways' clocks do not
 matter. Every writing transaction of the leader locks the row and finds its own name in it, or writes nothing: a leader
-that was frozen and wakes up after another took over cannot do harm. Takeover takes at most expiry and one look: 7 s.
+that was frozen and wakes up after another took over cannot do harm. One that is frozen while it holds the row loses the
+connection, and with it the row, after 6 s, too (`engine.py`). Takeover takes at most expiry and one look: 7 s.
 
 Source: the outside contract, section 4 (takeover within 10 s).
 """
