@@ -60,11 +60,14 @@ def bears_seal(payload: bytes, seal: Position) -> bool:
     """
     try:
         document = json.loads(payload)
-    except (ValueError, RecursionError):
+        if type(document) is not dict:
+            return False
+        stated = document.get("epoch"), document.get("seq"), document.get("hash")
+        if stated != (seal.epoch, seal.seq, seal.hash):  # which a damaged row may have of any type
+            return False
+        return hash_received(payload, str(document.get("prev")), str(seal.hash)) == seal.hash
+    except (ValueError, RecursionError):  # also half of a character, which has no bytes
         return False
-    if type(document) is not dict or (document.get("epoch"), document.get("seq")) != (seal.epoch, seal.seq):
-        return False
-    return hash_received(payload, str(document.get("prev")), seal.hash) == seal.hash
 
 
 def _unseal_canonical(payload: bytes) -> Sealed | None:

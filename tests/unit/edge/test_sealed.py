@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import cast
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -79,3 +80,14 @@ def test_a_seal_is_borne_under_its_own_key_and_hash_alone() -> None:
         assert not bears_seal(payload, Position("01JD0000000000000000000009", seq, digest))
         assert not bears_seal(payload, Position(epoch, seq, "0" * 64))
     assert not bears_seal(b"[" * 100_000, Position(epoch, seq, digest))
+
+
+def test_whatever_a_damaged_page_holds_is_no_seal_and_no_accident() -> None:
+    """One bit of a row's header makes bytes of its hash; the store is read on the way to the gateway, and must go on."""
+    payload = PAYLOADS[0]
+    found = unseal(payload)
+    assert isinstance(found, Sealed)
+    epoch, seq, digest = found.stamp.epoch, found.stamp.seq, found.hash
+    assert not bears_seal(payload, Position(epoch, seq, cast("str", digest.encode())))
+    half = b'{"epoch":"%b","hash":"%b","prev":"\\ud800","seq":%d}' % (epoch.encode(), digest.encode(), seq)
+    assert not bears_seal(half, found.position)
