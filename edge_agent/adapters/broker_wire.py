@@ -32,12 +32,17 @@ READ_BYTES: Final = 65_536
 WRITE_BYTES: Final = 65_536
 """Written at once, then others have a turn: paho makes a WebSocket frame of it byte by byte, 0.1 us each."""
 
+PACKET_MAX_BYTES: Final = 128 * 1024
+"""No packet above this is taken, and the broker is told so (MQTT 5.0, 3.1.2.11.4: it then delivers none). What comes is
+acks, of some hundred bytes; whoever writes a large one fills no memory."""
+
 _LENGTH_BYTES_MAX: Final = 4
 """Bytes of a variable byte integer, at most (MQTT 5.0, 1.5.5)."""
 
 _PUBLISH_QOS_1: Final = 0x32
 _RETAIN: Final = 0x01
 _PUBACK: Final = 4
+_MID_BYTES: Final = 2
 _SUCCESS: Final = 0
 _MESSAGE_EXPIRY: Final = b"\x05\x02"
 """The properties of a PUBLISH that expires, up to the four bytes of seconds: their length, and which it is (3.3.2.3.3)."""
@@ -114,8 +119,11 @@ class Wire:
             return None
         body, self._taken = bounds
         if data[start] >> 4 == _PUBACK:
-            code = data[body + 2] if self._taken > body + 2 else _SUCCESS
-            return Puback(int.from_bytes(data[body : body + 2], "big"), code)
+            after_mid = body + _MID_BYTES
+            if self._taken < after_mid:
+                raise ProtocolError("a PUBACK of nothing")
+            code = data[after_mid] if self._taken > after_mid else _SUCCESS
+            return Puback(int.from_bytes(data[body:after_mid], "big"), code)
         self._for_paho += data[start : self._taken]
         return None
 
@@ -137,13 +145,17 @@ class Wire:
         return len(buffer)
 
     def close(self) -> None:
-        """Write what still can be written at once, and let go."""
+        """Write what still can be written at once, and let go.
+
+        One that was never attached writes nothing: its CONNECT would take the session over from the connection that
+        came after it, and end with our last will.
+        """
         if self._loop is not None:
             self._loop.remove_reader(self.fileno())
             self._loop.remove_writer(self.fileno())
             self._loop = None
-        with contextlib.suppress(OSError):
-            self._inner.send(self._outgoing)
+            with contextlib.suppress(OSError):
+                self._inner.send(self._outgoing)
         self._inner.close()
 
     def fileno(self) -> int:
@@ -230,6 +242,8 @@ def _find_packet(data: bytes, start: int) -> tuple[int, int] | None:
         shift += 7
         if data[at] < 0x80:
             end = at + 1 + length
+            if end - start > PACKET_MAX_BYTES:
+                raise ProtocolError(f"a packet of {end - start} bytes, where we take {PACKET_MAX_BYTES}")
             return (at + 1, end) if end <= len(data) else None
     if len(data) > start + _LENGTH_BYTES_MAX:
         raise ProtocolError("a packet without a length")

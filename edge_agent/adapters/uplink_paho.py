@@ -32,7 +32,14 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from edge_agent.adapters.broker_wire import ProtocolError, Puback, Wire, WiredClient, encode_publish
+from edge_agent.adapters.broker_wire import (
+    PACKET_MAX_BYTES,
+    ProtocolError,
+    Puback,
+    Wire,
+    WiredClient,
+    encode_publish,
+)
 from edge_agent.ports import AckArrived, Answered, LinkDown, LinkUp, Publication, UplinkReport
 from edge_agent.wire.status import KEEPALIVE_S
 
@@ -224,7 +231,9 @@ class _Attempt:
         """In a thread: name resolution, TCP and TLS block; a daemon may hang in them without keeping the process."""
         host, port = self._access.host, self._access.port
         try:
-            self._client.connect(host, port, keepalive=KEEPALIVE_S, clean_start=True)
+            self._client.connect(
+                host, port, keepalive=KEEPALIVE_S, clean_start=True, properties=_make_limits()
+            )
         except (OSError, ValueError) as error:  # ValueError: what the websocket handshake raises
             self._hand_over(self._end, f"cannot connect to {host}:{port}: {_why(error)}")
         else:
@@ -340,6 +349,13 @@ class _Attempt:
     def _end(self, reason: str) -> None:
         if not self._over.done():
             self._over.set_result(reason)
+
+
+def _make_limits() -> Properties:
+    """What the broker is told in CONNECT that it must keep to."""
+    limits = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+    limits.MaximumPacketSize = PACKET_MAX_BYTES
+    return limits
 
 
 def _refusal(code: int) -> str:

@@ -163,13 +163,17 @@ class Wire:
         return len(buffer)
 
     def close(self) -> None:
-        """Write what still can be written at once, and let go."""
+        """Write what still can be written at once, and let go.
+
+        One that was never attached writes nothing: its CONNECT would take the session over from the connection that
+        came after it.
+        """
         if self._loop is not None:
             self._loop.remove_reader(self.fileno())
             self._loop.remove_writer(self.fileno())
             self._loop = None
-        with contextlib.suppress(OSError):
-            self._inner.send(self._outgoing)
+            with contextlib.suppress(OSError):
+                self._inner.send(self._outgoing)
         self._inner.close()
 
     def fileno(self) -> int:

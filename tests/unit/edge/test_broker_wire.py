@@ -14,7 +14,13 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from edge_agent.adapters.broker_wire import READ_BYTES, ProtocolError, Puback, Wire, encode_publish
+from edge_agent.adapters.broker_wire import (
+    READ_BYTES,
+    ProtocolError,
+    Puback,
+    Wire,
+    encode_publish,
+)
 
 PINGRESP = b"\xd0\x00"
 LENGTHS = st.sampled_from([0, 1, 100, 127, 128, 129, 16_300, 16_384, 49_152])
@@ -140,6 +146,31 @@ def test_a_packet_without_an_end_to_its_length_is_no_mqtt() -> None:
     wire.fill()
     with pytest.raises(ProtocolError):
         wire.next_puback()
+
+
+@pytest.mark.parametrize("packet", [b"\x40\x00", b"\x40\x01\x07"])
+def test_an_answer_to_nothing_is_no_mqtt(packet: bytes) -> None:
+    """The message id would be taken from the packet behind it, whose publish nobody has answered."""
+    wire = Wire(Pieces(packet + b"\x00\x01"))
+    wire.fill()
+    with pytest.raises(ProtocolError):
+        wire.next_puback()
+
+
+def test_a_packet_larger_than_we_take_is_refused_by_its_first_bytes() -> None:
+    wire = Wire(Pieces(b"\x30\xff\xff\xff\x7f" + b"x" * 100))
+    wire.fill()
+    with pytest.raises(ProtocolError, match="bytes"):
+        wire.next_puback()
+
+
+def test_a_connection_that_came_too_late_says_nothing_before_it_ends() -> None:
+    """Its CONNECT would throw out the connection that stands by now, and leave our last will behind."""
+    pieces = Pieces()
+    wire = Wire(pieces)
+    wire.send(b"CONNECT")
+    wire.close()
+    assert pieces.sent == b""
 
 
 async def test_what_is_written_in_one_turn_leaves_in_order_however_slowly_the_peer_reads() -> None:
