@@ -521,6 +521,27 @@ async def test_a_leader_that_was_frozen_cannot_write_after_another_took_over(
 
 
 @pytest.mark.integration
+@pytest.mark.parametrize("is_clean", [True, False])
+async def test_a_leader_that_was_frozen_does_not_lead_again_after_another_has_led_and_gone(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, *, is_clean: bool
+) -> None:
+    """What it remembers of the journal is not so any more."""
+    for module, name, value in (("lease", "LEASE_MS", 300), ("journal", "RENEW_S", 0.05)):
+        monkeypatch.setattr(f"gateway.adapters.store_sql.{module}.{name}", value)
+    frozen = await open_one(postgres_url)
+    heir = await open_one(postgres_url)
+    await heir.transact(lambda recording: step(recording, 1))
+    if is_clean:
+        await heir.close()
+    else:
+        await asyncio.sleep(0.4)  # its lease runs out, too
+    with pytest.raises(JournalLost, match="another gateway"):
+        await asyncio.wait_for(frozen.keep_leading(), 5)
+    for journal in (frozen, *([] if is_clean else [heir])):
+        await journal.close()
+
+
+@pytest.mark.integration
 async def test_a_leader_that_is_frozen_within_a_transaction_does_not_keep_others_from_leading(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

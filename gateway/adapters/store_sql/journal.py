@@ -187,12 +187,12 @@ class SqlJournal:
     async def _renew(self, lease: Lease) -> None:
         async with self._turn:
             try:
-                is_ours = await self._in_thread(lease.take)
+                is_ours = await self._in_thread(lease.renew)
             except JournalUnavailable as error:
                 self._note_failure(error)
                 raise
             if not is_ours:
-                raise JournalLost("another gateway leads this journal")
+                raise JournalLost("another gateway leads this journal, or has led it")
             self.problem = self.failing_since_ms = None
 
     async def transact(self, work: Callable[[SqlRecording], T]) -> T:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import uuid
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Engine, delete, literal_column, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, Engine, delete, literal_column, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from gateway.adapters.store_sql.schema import LEASES
@@ -38,7 +38,7 @@ class Lease:
         self._holder = uuid.uuid4().hex
 
     def take(self) -> bool:
-        """Take it or renew it; False while another gateway has it."""
+        """Take it; False while another gateway has it."""
         expires = _now_ms() + LEASE_MS
         row = insert(LEASES).values(name=_NAME, holder=self._holder, expires_at_ms=expires)
         is_free = (LEASES.c.holder == self._holder) | (LEASES.c.expires_at_ms < _now_ms())
@@ -49,6 +49,12 @@ class Lease:
         ).returning(LEASES.c.name)
         with self._writer.begin() as connection:
             return connection.execute(taken).first() is not None
+
+    def renew(self) -> bool:
+        """Go on holding it; False once another gateway took it, though that has gone again: the journal may be longer."""
+        ours = update(LEASES).where(LEASES.c.name == _NAME, LEASES.c.holder == self._holder)
+        with self._writer.begin() as connection:
+            return connection.execute(ours.values(expires_at_ms=_now_ms() + LEASE_MS)).rowcount == 1
 
     def demand(self, connection: Connection) -> None:
         """Hold the lease through this transaction. Raises `JournalLost` when it is not ours any more.
