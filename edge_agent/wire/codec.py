@@ -205,7 +205,7 @@ def _doubt_hash(document: Mapping[str, Json], prev: str, digest: str) -> DecodeE
 def parse_object(payload: bytes, nesting_max: int = NESTING_MAX) -> dict[str, Json] | DecodeError:
     """A JSON object from untrusted bytes: size-capped, no NaN, no duplicate keys, no deep nesting. Never raises."""
     if len(payload) > DECODE_MAX_BYTES:
-        return DecodeError(f"{len(payload)} bytes exceed the limit of {DECODE_MAX_BYTES}")
+        return DecodeError(f"more bytes than the limit of {DECODE_MAX_BYTES}")
     try:
         document = _DECODER.decode(payload.decode("utf-8"))
     except UnicodeDecodeError as error:

@@ -36,6 +36,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from edge_agent.wire.codec import DECODE_MAX_BYTES
 from edge_agent.wire.topics import ROOT
 from gateway.adapters.broker_wire import PACKET_MAX_BYTES, ProtocolError, Publish, WiredClient
 from gateway.ports import Message
@@ -62,7 +63,10 @@ BEAT_S = 1.0
 """How often paho looks whether the broker still answers its pings."""
 
 INBOX_MAX = 2000
-"""Messages taken from the broker and not yet done with: at 48 KiB at most 96 MiB, in practice 2 MiB."""
+"""Messages taken from the broker and not yet done with: at `KEPT_BYTES` at most 128 MiB, in practice 2 MiB."""
+
+KEPT_BYTES = DECODE_MAX_BYTES + 1
+"""Of a payload: one longer than what anybody decodes is refused, and no more of it is stored."""
 
 RECEIVE_MAX = 1000
 """Messages that the broker may send before we PUBACK the first (MQTT 5.0, 3.1.2.11.3): two batches, so that one is on
@@ -335,7 +339,8 @@ class _Attempt:
             topic = publish.topic.decode()
         except UnicodeDecodeError:
             topic = ""  # refused like any foreign topic, but not here
-        return BrokerMessage(topic, publish.payload, publish.retain, publish.mid, publish.qos, self.number)
+        payload = publish.payload[:KEPT_BYTES]
+        return BrokerMessage(topic, payload, publish.retain, publish.mid, publish.qos, self.number)
 
     def _on_connect(
         self,

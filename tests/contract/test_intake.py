@@ -11,6 +11,7 @@ import pytest_asyncio
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
+from edge_agent.wire.codec import DECODE_MAX_BYTES, DecodeError, decode
 from edge_agent.wire.topics import Channel, topic
 from gateway.adapters.broker_wire import PACKET_MAX_BYTES
 from gateway.adapters.intake_paho import BrokerAccess, PahoIntake
@@ -209,6 +210,22 @@ async def test_a_full_inbox_keeps_the_connection_though_nothing_is_read(
     monkeypatch.setattr("gateway.adapters.intake_paho.KEEPALIVE_S", 2)
     monkeypatch.setattr("gateway.adapters.intake_paho.INBOX_MAX", 50)
     await hold_up(PahoIntake(BrokerAccess("127.0.0.1", mosquitto.port, "gateway")), mosquitto.port, 50, 8)
+
+
+async def test_of_a_message_that_nobody_will_decode_no_more_is_held_than_is_kept(tmp_path: Path) -> None:
+    """Two thousand of the largest packets would be four gigabytes."""
+    with Mosquitto(tmp_path / "broker", extra_conf="max_packet_size 200000000") as broker:
+        intake = PahoIntake(BrokerAccess("127.0.0.1", broker.port, "gateway"))
+        intake.open()
+        await until(lambda: intake.problem is None)
+        client = talk(broker.port)
+        for size in (DECODE_MAX_BYTES, DECODE_MAX_BYTES + 1, 2**20):
+            client.publish(EVENTS, b"x" * size, 1)
+        messages = await take(intake, 3)
+        assert [len(message.payload) - DECODE_MAX_BYTES for message in messages] == [0, 1, 1]
+        assert decode(messages[2].payload) == DecodeError(f"more bytes than the limit of {DECODE_MAX_BYTES}")
+        await intake.close()
+        hang_up(client)
 
 
 async def test_a_message_beyond_all_limits_does_not_even_reach_the_gateway(tmp_path: Path) -> None:
