@@ -34,11 +34,17 @@ CREATE TABLE IF NOT EXISTS fact (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRI
 
 _SYNCHRONOUS_FULL: Final = 2
 
-_COMMITS_MAX: Final = 128
-"""Commits between two checkpoints: some eight pages each, 4 MB of log."""
+_COMMITS_DUE: Final = 128
+"""Commits after which a checkpoint is made when nobody waits for it: some eight pages each, 4 MB of log …"""
 
-_LOGGED_MAX_BYTES: Final = 2 * 1024 * 1024
-"""Payloads between two checkpoints: twice that with their index and half filled pages."""
+_COMMITS_MAX: Final = 2 * _COMMITS_DUE
+"""… and after which it is made within the commit, so that the log stays bounded."""
+
+_LOGGED_DUE_BYTES: Final = 2 * 1024 * 1024
+"""Payloads after which it is due: in the log they take twice that with their index and half filled pages …"""
+
+_LOGGED_MAX_BYTES: Final = 2 * _LOGGED_DUE_BYTES
+"""… and after which nothing is put off."""
 
 _LOG_KEPT_BYTES: Final = 16 * 1024 * 1024
 """A log that had grown beyond this (a long reader beside us) is cut back to it."""
@@ -119,7 +125,8 @@ class LogKeeper:
     """Moves what the write-ahead log holds into the database, between two transactions of the one connection.
 
     SQLite would do it within a COMMIT and keep an error of it to itself; a disk that fails to synchronise must not be
-    written to any further. A full disk is no such error: the log goes on holding what it holds.
+    written to any further. A full disk is no such error: the log goes on holding what it holds. A checkpoint takes tens of
+    milliseconds, so it is made when nobody waits for an event to be stored, as long as there are such moments.
     """
 
     def __init__(self, database: sqlite3.Connection) -> None:
@@ -128,10 +135,15 @@ class LogKeeper:
         self._bytes = 0
 
     def committed(self, payload_bytes: int = 0) -> None:
-        """One more transaction is in the log; a checkpoint follows when it has grown enough. Raises `sqlite3.Error`."""
+        """One more transaction is in the log; a checkpoint follows when it must not grow further. Raises `sqlite3.Error`."""
         self._commits += 1
         self._bytes += payload_bytes
         if self._commits >= _COMMITS_MAX or self._bytes >= _LOGGED_MAX_BYTES:
+            self.checkpoint()
+
+    def tend(self) -> None:
+        """Nobody waits now: a checkpoint if one is due. Raises `sqlite3.Error`."""
+        if self._commits >= _COMMITS_DUE or self._bytes >= _LOGGED_DUE_BYTES:
             self.checkpoint()
 
     def checkpoint(self) -> None:

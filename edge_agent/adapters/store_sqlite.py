@@ -271,7 +271,10 @@ class EventStore:
         return Reading(payloads, tuple(damaged))
 
     def set_acked(self, acked: int, ever_acked: int) -> Position | None:
-        """Keep how far the receiver has got. A full disk is no reason to fail here: it is only progress."""
+        """Keep how far the receiver has got, and see to the file: each beat asks for it, and no event waits behind it.
+
+        A full disk is no reason to fail here: it is only progress.
+        """
         ever_acked = max(ever_acked, self._ever_acked)
         if (acked, ever_acked) != (self._acked, self._ever_acked):
             at = self._kept(acked)
@@ -284,6 +287,8 @@ class EventStore:
                 return self._acked_position()
             self._unacked_bytes -= self._rows.count_bytes(self._ever_acked + 1, ever_acked)
             self._acked, self._ever_acked = acked, ever_acked
+        with self._guarding():
+            self._log.tend()
         self._take_room()
         return self._acked_position()
 

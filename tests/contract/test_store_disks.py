@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -368,3 +370,31 @@ def test_whatever_happens_to_the_file_what_is_used_is_true_or_the_damage_is_said
             store.close()
     assert wrong == []
     assert said >= 2 * SEEDS, "most of it does harm"
+
+
+def moved_in(path: Path) -> int:
+    """Events that lie in the database itself, not in its log alone."""
+    alone = path.with_name("alone.db")
+    shutil.copyfile(path, alone)
+    with closing(sqlite3.connect(alone)) as database:
+        found: int = database.execute("SELECT count(*) FROM event").fetchone()[0]
+    return found
+
+
+def test_the_log_is_moved_into_the_database_when_no_event_waits_for_it(on_disk: Bench) -> None:
+    with closing(on_disk.begun()) as store:
+        store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        before = moved_in(on_disk.path)
+        for number in range(200):
+            done(store.commit([fact(number=number)], {}, pair(number)))
+        assert moved_in(on_disk.path) == before, "no commit waited for it"
+        store.set_acked(100, 100)
+        assert moved_in(on_disk.path) > before
+
+
+def test_the_log_stays_small_though_events_wait_all_the_time(on_disk: Bench) -> None:
+    with closing(on_disk.begun()) as store:
+        for number in range(1000):
+            done(store.commit([fact(number=number)], {}, pair(number)))
+        assert on_disk.path.with_name("gw.db-wal").stat().st_size < 16 * 1024 * 1024
+        assert moved_in(on_disk.path) > 500
