@@ -230,8 +230,8 @@ class Pump:
         if committed is not None and self._unstored.report:
             self._unstored.report = False
             reports.reported(committed.tail, now, self._unstored.unseen)
-        elif self._has_overflowed:
-            reports.overflow()
+        if self._has_overflowed:
+            reports.overflow()  # a report in the same commit was made before what was lost
         self._has_overflowed = False
 
     def _feed(self, now: MonoNs, found_max: int | None = None) -> bool:
@@ -257,7 +257,7 @@ class Pump:
                     unstored.memory |= memory
                 case PublishState(view):
                     unstored.views.append(view)
-        if self.is_full:
+        if self.is_full and self._committing_since is None:  # else `_keep` does, if the disk refuses it
             self._bound(unstored)
         return not self._inbox
 
@@ -313,6 +313,7 @@ class Pump:
         newer = self._unstored
         taken.drafts.extend(newer.drafts)
         taken.memory |= newer.memory
+        taken.views.extend(newer.views)
         taken.report = newer.report
         self._unstored = taken
         self._bound(taken)

@@ -12,7 +12,7 @@ from edge_agent.adapters.minting import Run
 from edge_agent.adapters.signing import SigningKey
 from edge_agent.adapters.store_file import IN_MEMORY
 from edge_agent.adapters.store_sqlite import EventStore
-from edge_agent.domain.delivery import DeliveryMode, Placed, ReportPolicy, Sender
+from edge_agent.domain.delivery import DeliveryMode, Match, Placed, ReportPolicy, Sender
 from edge_agent.domain.findings import Draft, GuardView
 from edge_agent.domain.plan import ReadBlock
 from edge_agent.domain.units import NS_PER_MS, MonoNs, UtcNs
@@ -42,6 +42,7 @@ from edge_agent.wire.event import (
     Quality,
     StateReport,
 )
+from edge_agent.wire.status import Ack
 from tests.simulation.virtual_loop import run_virtual, virtual_loop
 from tests.unit.edge.rig import DOOR, Layout, Plant, cell
 
@@ -76,10 +77,10 @@ class DirectOutbox:
     async def commit(
         self, drafts: Sequence[Draft], memory: Mapping[str, Json], pair: WallPair, loss: Loss | None = None
     ) -> Committed | StoreFull:
-        if self.is_full:
-            return StoreFull()
         if self.hold is not None:
             await self.hold.wait()
+        if self.is_full:
+            return StoreFull()
         self._said.append("commit")
         return self._store.commit(drafts, memory, pair, loss)
 
@@ -395,6 +396,50 @@ def test_an_answer_asked_for_after_a_long_stall_hides_nothing_of_it() -> None:
     bench = run_virtual(lambda: after_a_stall(asked_ms=20_000, until_ms=20_000))
     told = [event.kind for committed in bench.committed for event in committed.events]
     assert "device_lost" in told
+
+
+async def test_what_a_split_finds_during_a_commit_that_fails_is_shown_too() -> None:
+    """Else the guard's retained state is published again as closed for ever: nothing changes any more that would show it."""
+    bench = Bench()
+    await bench.poll()
+    bench.outbox.hold = asyncio.Event()
+    bench.pump.observe("anything", {})
+    stepping = asyncio.create_task(bench.step())
+    await asyncio.sleep(0)
+    bench.plant.closed = 0
+    block, now = bench.cell.blocks[0], bench.clock.mono()
+    await bench.pump.accept(Reply(block.id, BlockOk(bench.plant.block(block)), now, now))
+    bench.pump.split(block)
+    bench.outbox.is_full = True
+    bench.outbox.hold.set()
+    await stepping
+    bench.outbox.is_full = False
+    await bench.step()
+    assert bench.views[-1].state is GuardState.OPEN
+
+
+async def test_what_a_full_disk_swallowed_is_reported_though_a_report_waited_with_it() -> None:
+    """The report that waited was made before: it says nothing of what came after it and was lost."""
+    bench = Bench()
+    bench.reports.connect()
+    bench.outbox.is_full = True
+    await bench.poll()
+    for n in range(pump_module.UNSTORED_MAX):
+        bench.pump.observe("flood", {"n": n})
+    bench.plant.closed = 0
+    await bench.poll()
+    bench.outbox.is_full = False
+    await bench.step()
+    assert [body for body in bench.bodies() if isinstance(body, OutboxOverflow)]
+    bench.sender.receive_ack(
+        Ack(bench.store.epoch, bench.store.epoch, bench.store.tail, "0" * 64, reset=False),
+        Placed(Match.HELD, bench.store.tail),
+        bench.clock.mono(),
+    )
+    await bench.step()
+    reports = [body for body in bench.bodies() if isinstance(body, StateReport)]
+    assert len(reports) == 2
+    assert GuardState.OPEN in str(reports[-1])
 
 
 async def test_what_waits_for_room_is_noted_before_anything_else_happens_with_it() -> None:
