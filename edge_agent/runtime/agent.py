@@ -255,7 +255,12 @@ class Agent:
     async def _greet(self) -> None:
         """A new connection: say everything again."""
         health = await self._health()
-        self._desk.greet(self._epoch, health, self._pump.pair.label(self._world.clock.mono()), self._seq)
+        at = self._pump.pair.label(self._world.clock.mono())
+        self._desk.greet(self._epoch, health, at, self._seq, are_current=self._is_current())
+
+    def _is_current(self) -> bool:
+        """Whether guard states may be published as of now; else they are older than what is known: let them expire."""
+        return not (self._pump.is_full or self._pump.is_behind(self._world.clock.mono()))
 
     async def _beat(self, advance: Callable[[], None]) -> None:
         """Health every two seconds, a share of the guard states every one.
@@ -269,7 +274,7 @@ class Agent:
         is_new = True
         while True:
             for _ in range(int(period_s)):
-                if not self._pump.is_full:  # else what is shown is older than what is known: let it expire
+                if self._is_current():
                     self._desk.refresh(self._pump.pair.label(self._world.clock.mono()), self._seq)
                 self._courier.poke()
                 due_s = max(due_s + 1.0, loop.time())

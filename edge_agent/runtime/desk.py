@@ -73,8 +73,11 @@ class Desk:
         """A topic of this agent."""
         return topic(self._plan.site, self._plan.agent, channel, *rest)
 
-    def greet(self, epoch: str, health: Health, at: str, seq: int) -> None:
-        """A new connection: everything is to be said again, health first, then who we are, then how it stands."""
+    def greet(self, epoch: str, health: Health, at: str, seq: int, *, are_current: bool) -> None:
+        """A new connection: everything is to be said again, health first, then who we are, then how it stands.
+
+        Unless the states `are_current`, each of them waits for its change or its refresh.
+        """
         self._pending.clear()
         self.in_flight = 0
         self.put_health(health)
@@ -85,7 +88,8 @@ class Desk:
             )
         for name in sorted(self._removed):
             self._pending[name] = bytes
-        self._pending.update(dict.fromkeys(self._views, (at, seq)))
+        if are_current:
+            self._pending.update(dict.fromkeys(self._views, (at, seq)))
 
     def put_views(self, views: Iterable[GuardView], at: str, seq: int) -> None:
         """Guards changed; `seq` is the last event committed, `at` (RFC 3339) now."""

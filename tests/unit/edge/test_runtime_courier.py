@@ -82,7 +82,7 @@ class Bench:
 
     async def greet(self) -> None:
         health = Health(online=True, epoch=self.store.epoch, boot="boot-1")
-        self.desk.greet(self.store.epoch, health, "2026-01-01T00:00:00Z", 1)
+        self.desk.greet(self.store.epoch, health, "2026-01-01T00:00:00Z", 1, are_current=True)
 
     async def fork(self, ack: Ack) -> None:
         self.forks.append(ack)

@@ -1,0 +1,90 @@
+"""The agent's own loops on a store in memory: what it shows while storing lags behind reading."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from edge_agent.domain.delivery import DeliveryMode
+from edge_agent.domain.plan import ReadBlock
+from edge_agent.ports import Answered, BlockOk, BlockOutcome, LinkDown, LinkUp, Publication, UplinkReport
+from edge_agent.runtime.agent import Agent, Stored, World
+from edge_agent.runtime.schedule import lines
+from tests.simulation.virtual_loop import run_virtual
+from tests.unit.edge.rig import DOOR, Plant
+from tests.unit.edge.test_runtime_pump import Bench, LoopClock
+
+
+@dataclass
+class PlantLink:
+    """Answers within a millisecond what the plant says."""
+
+    plant: Plant
+    requests: Counter[int] = field(default_factory=Counter)
+
+    async def read(self, unit: int, block: ReadBlock, timeout_ms: int) -> BlockOutcome:
+        await asyncio.sleep(0.001)
+        return BlockOk(self.plant.block(block))
+
+    async def close(self) -> None:
+        pass
+
+
+@dataclass
+class PromptUplink:
+    """A broker that answers at once; keeps what is published."""
+
+    published: list[Publication] = field(default_factory=list)
+    report: Callable[[UplinkReport], None] = lambda _report: None
+
+    def open(self, will: Publication, report: Callable[[UplinkReport], None]) -> None:
+        self.report = report
+        report(LinkUp(1000))
+
+    def publish(self, publication: Publication) -> None:
+        self.published.append(publication)
+        self.report(Answered(publication, None, is_heard=True))
+
+    async def close(self) -> None:
+        pass
+
+
+async def shown_while_the_disk_hangs() -> tuple[list[str], list[str]]:
+    """How the door is shown while its opening waits for the disk, and afterwards."""
+    bench, uplink = Bench(clock=LoopClock()), PromptUplink()
+    links = {name: PlantLink(bench.plant) for name in lines(bench.cell)}
+    world = World(bench.clock, bench.outbox, uplink, links, rss_mb=lambda: None, notify=lambda _state: None)
+    stored = Stored(first=1, tail=bench.store.tail, acked=0, gone=(), recall=dict)
+    agent = Agent(bench.cell, world, stored, mode=DeliveryMode.BROKER, version="1", public_key="")
+    stop = asyncio.Event()
+    running = asyncio.create_task(agent.run(stop))
+    await asyncio.sleep(10)
+    bench.outbox.hold = asyncio.Event()
+    bench.plant.closed = 0
+    await asyncio.sleep(2.5)
+    uplink.published.clear()
+    await asyncio.sleep(30)
+    uplink.report(LinkDown("cut"))
+    uplink.report(LinkUp(1000))
+    await asyncio.sleep(30)
+    hanging = states(uplink.published)
+    bench.outbox.hold.set()
+    await asyncio.sleep(1)
+    afterwards = states(uplink.published)
+    stop.set()
+    await running
+    return hanging, afterwards
+
+
+def states(published: list[Publication]) -> list[str]:
+    return [json.loads(item.payload)["state"] for item in published if item.topic.endswith(f"/{DOOR}")]
+
+
+def test_a_guards_state_is_not_published_anew_while_its_change_waits_for_the_disk() -> None:
+    """Nobody may read "closed, as of now" of a door that the agent has seen open: what was published expires."""
+    hanging, afterwards = run_virtual(shown_while_the_disk_hangs)
+    assert hanging == []
+    assert afterwards == ["open"]
