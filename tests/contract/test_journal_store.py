@@ -17,11 +17,11 @@ from sqlalchemy import Engine, func, insert, select, text, update
 from edge_agent.wire.event import Event, Json, Position
 from gateway.adapters.migrations import upgrade
 from gateway.adapters.store_sql.engine import StoreError, open_readers, open_writer
-from gateway.adapters.store_sql.journal import SqlJournal, fold_entries
+from gateway.adapters.store_sql.folding import fold_entries, open_snapshot, seal_snapshot
+from gateway.adapters.store_sql.journal import SqlJournal
 from gateway.adapters.store_sql.journal_file import JournalFile
 from gateway.adapters.store_sql.lease import LEASE_MS
 from gateway.adapters.store_sql.schema import JOURNAL, SNAPSHOTS
-from gateway.adapters.store_sql.soundness import open_snapshot, seal_snapshot
 from gateway.adapters.store_sql.tables import METADATA
 from gateway.domain.findings import OpenFindings, Subject, raise_finding
 from gateway.domain.journal import (

@@ -8,7 +8,9 @@ read-then-write is ever lost; reads go through a second, read-only engine and ne
     schema.py       MetaData and the tables of journal and streams; tables.py imports all that declare some
     engine.py       writing and reading engines for both databases
     entries.py      rows of the journal table as entries again
-    journal.py      SqlJournal: the writer thread, commit → adopt → listeners, start-up fold, snapshots
+    folding.py      folds at start: snapshots, and the entries after them
+    failures.py     what an error of the database means: nothing was stored, or nobody knows
+    journal.py      SqlJournal: the writer thread, commit → adopt → listeners
     lease.py        which of several gateways on one PostgreSQL leads
     recording.py    SqlRecording: one transaction, made of row mixins
     stream_rows.py, intake_rows.py   rows of streams and gaps; of certificates, presence, quarantine

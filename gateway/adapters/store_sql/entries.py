@@ -6,10 +6,24 @@ does. Either way nothing may be built on the rest: the gateway refuses to go on.
 
 from __future__ import annotations
 
-from sqlalchemy import Row
+from collections.abc import Iterator
+
+from sqlalchemy import Connection, Integer, Row, bindparam, select
 
 from gateway.adapters.store_sql.engine import StoreError
+from gateway.adapters.store_sql.schema import JOURNAL
 from gateway.domain.journal import Entry, EntryKind, Mark, StoredBody, load_body, raw_link
+
+READ_CHUNK = 1000
+"""Entries read at once where all are: bounds memory, not speed."""
+
+AFTER = (
+    select(JOURNAL)
+    .where(JOURNAL.c.position > bindparam("after"))
+    .order_by(JOURNAL.c.position)
+    .limit(bindparam("limit", type_=Integer))
+)
+"""Built once: whoever projects the journal asks this after every commit."""
 
 
 def load_entry(row: Row[tuple[object, ...]]) -> Entry:
@@ -22,6 +36,22 @@ def load_entry(row: Row[tuple[object, ...]]) -> Entry:
             f"entry {row.position} of the journal cannot be read: {error}. It is damaged, or a younger version wrote it"
             " — start that version, or restore a backup; `verify` says more"
         ) from error
+
+
+def entries_after(connection: Connection, position: int, limit: int) -> list[Entry]:
+    """Up to `limit` entries after `position`, in order."""
+    rows = connection.execute(AFTER, {"after": position, "limit": limit})
+    return [load_entry(row) for row in rows]
+
+
+def all_after(connection: Connection, position: int) -> Iterator[Entry]:
+    """Every entry after `position`, in order."""
+    while True:
+        entries = entries_after(connection, position, READ_CHUNK)
+        yield from entries
+        if len(entries) < READ_CHUNK:
+            return
+        position = entries[-1].position
 
 
 def refuse_unknown(row: Row[tuple[object, ...]]) -> None:

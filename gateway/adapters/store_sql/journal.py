@@ -26,26 +26,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NoReturn, Self, TypeVar
 
-from sqlalchemy import Connection, Engine, Integer, bindparam, delete, func, insert, select
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy import Engine, select
+from sqlalchemy.exc import DBAPIError
 
 from edge_agent.wire.event import Json
 from gateway.adapters.migrations import upgrade
 from gateway.adapters.store_sql.checkpoint import Checkpointer
 from gateway.adapters.store_sql.engine import open_readers, open_writer
-from gateway.adapters.store_sql.entries import load_entry
+from gateway.adapters.store_sql.entries import AFTER, READ_CHUNK, entries_after, load_entry
+from gateway.adapters.store_sql.failures import judge_failure
+from gateway.adapters.store_sql.folding import fold_entries, replace_snapshots, restore_snapshot
 from gateway.adapters.store_sql.journal_file import JournalFile
 from gateway.adapters.store_sql.lease import LEASE_MS, LOOK_S, RENEW_S, Lease
 from gateway.adapters.store_sql.recording import Head, SqlRecording
-from gateway.adapters.store_sql.schema import JOURNAL, SNAPSHOTS
-from gateway.adapters.store_sql.soundness import make_sound, restore_snapshot, seal_snapshot
+from gateway.adapters.store_sql.schema import JOURNAL
+from gateway.adapters.store_sql.soundness import make_sound
 from gateway.adapters.store_sql.stream_rows import StreamMemory
 from gateway.domain.journal import Entry
 from gateway.ports import Clock, Fold, JournalLost, JournalUnavailable
@@ -62,27 +63,8 @@ which nothing is journaled, so that a flood pays 20 us an entry for it."""
 SNAPSHOT_AGAIN = 5000
 """Entries until a snapshot that found no room is tried again: at each commit it would hold up every one of them."""
 
-FOLD_CHUNK = 1000
-"""Entries read at once while folding: bounds memory, not speed."""
-
 STOP_MS = 2500
 """Half of the 5 s in which a gateway stops (the outside contract, section 1) is for the journal; its seal gets what is left."""
-
-_PASSING = (
-    "database or disk is full",
-    "database is locked",
-    "readonly database",
-    "unable to open database file",
-)
-"""What SQLite says of states that pass without a restart (disk space, a long reader, a remount)."""
-
-_AFTER = (
-    select(JOURNAL)
-    .where(JOURNAL.c.position > bindparam("after"))
-    .order_by(JOURNAL.c.position)
-    .limit(bindparam("limit", type_=Integer))
-)
-"""Built once: whoever projects the journal asks this after every commit."""
 
 
 class SqlJournal:
@@ -129,7 +111,7 @@ class SqlJournal:
         except BaseException as error:
             journal._let_go(clock.monotonic_ms())
             if isinstance(error, DBAPIError):
-                raise _judge_failure(error, is_commit=False) from error
+                raise judge_failure(error, is_commit=False) from error
             if isinstance(error, OSError):
                 raise JournalUnavailable(f"{error.filename or url}: {error.strerror}") from error
             raise
@@ -219,7 +201,7 @@ class SqlJournal:
     def entries_after(self, position: int, limit: int) -> Sequence[Entry]:
         """Up to `limit` entries after `position`, in order (blocking; call in a thread)."""
         with self.readers.connect() as connection:
-            return _entries_after(connection, position, limit)
+            return entries_after(connection, position, limit)
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Call `listener` with the entries of each commit, after adoption, on the event loop; returns the way to stop."""
@@ -270,7 +252,7 @@ class SqlJournal:
     def _stage_tail(self) -> tuple[Sequence[Entry], Head]:
         """In the writer thread: stage the next entries that another process wrote."""
         with self._writer.connect() as connection:
-            rows = connection.execute(_AFTER, {"after": self.position, "limit": FOLD_CHUNK}).all()
+            rows = connection.execute(AFTER, {"after": self.position, "limit": READ_CHUNK}).all()
         entries = [load_entry(row) for row in rows]
         for entry in entries:
             for fold in self._folds.values():
@@ -326,9 +308,9 @@ class SqlJournal:
                 try:
                     connection.commit()
                 except DBAPIError as error:
-                    raise _judge_failure(error, is_commit=True) from error
+                    raise judge_failure(error, is_commit=True) from error
         except DBAPIError as error:
-            raise _judge_failure(error, is_commit=False) from error
+            raise judge_failure(error, is_commit=False) from error
         self._note_end(recording)
         return result, recording
 
@@ -377,21 +359,11 @@ class SqlJournal:
 
     def _store_snapshots(self, snapshots: Mapping[str, Json], position: int) -> None:
         """In the writer thread: no room costs only time at the next start, which reads an older snapshot."""
-        rows = [
-            {
-                "fold": name,
-                "position": position,
-                "state": seal_snapshot(json.dumps(state, separators=(",", ":"))),
-            }
-            for name, state in snapshots.items()
-        ]
         try:
             with self._writer.begin() as connection:
-                connection.execute(delete(SNAPSHOTS))  # of other formats, too
-                if rows:
-                    connection.execute(insert(SNAPSHOTS), rows)
+                replace_snapshots(connection, snapshots, position)
         except DBAPIError as error:
-            failure = _judge_failure(error, is_commit=True)
+            failure = judge_failure(error, is_commit=True)
             if isinstance(failure, JournalLost):
                 self.problem, self._lost = str(failure), failure
                 raise failure from error
@@ -399,54 +371,3 @@ class SqlJournal:
             self._snapshot_due = position + SNAPSHOT_AGAIN
             return
         self._snapshot_position, self._snapshot_due = position, position + SNAPSHOT_EVERY
-
-
-def fold_entries(connection: Connection, folds: Mapping[str, Fold], positions: Mapping[str, int]) -> int:
-    """Let each fold adopt the entries after its position; returns the last position.
-
-    With fresh folds and no positions this is the fold from zero that a deep verification compares with.
-    """
-    last = min(positions.values(), default=0) if positions else 0
-    if not folds:
-        newest: int | None = connection.execute(select(func.max(JOURNAL.c.position))).scalar()
-        return newest or 0
-    for entry in _all_after(connection, last):
-        for name, fold in folds.items():
-            if entry.position > positions.get(name, 0):
-                fold.stage(entry, None)
-        last = entry.position
-        if last % FOLD_CHUNK == 0:
-            _adopt(folds)
-    _adopt(folds)
-    return last
-
-
-def _adopt(folds: Mapping[str, Fold]) -> None:
-    for fold in folds.values():
-        fold.adopt()
-
-
-def _all_after(connection: Connection, position: int) -> Iterator[Entry]:
-    while True:
-        entries = _entries_after(connection, position, FOLD_CHUNK)
-        yield from entries
-        if len(entries) < FOLD_CHUNK:
-            return
-        position = entries[-1].position
-
-
-def _entries_after(connection: Connection, position: int, limit: int) -> list[Entry]:
-    rows = connection.execute(_AFTER, {"after": position, "limit": limit})
-    return [load_entry(row) for row in rows]
-
-
-def _judge_failure(error: DBAPIError, *, is_commit: bool) -> JournalUnavailable | JournalLost:
-    """Whether nothing was stored, for certain, or nobody knows."""
-    text = str(error.orig)
-    if isinstance(error, IntegrityError):
-        return JournalLost(f"somebody else writes this journal: {text}")
-    is_server_away = error.connection_invalidated or (
-        isinstance(error, OperationalError) and not isinstance(error.orig, sqlite3.Error)
-    )  # PostgreSQL's operational errors: no connection, no room, shutting down, starting up
-    is_passing = any(item in text for item in _PASSING) or (is_server_away and not is_commit)
-    return JournalUnavailable(text) if is_passing else JournalLost(text)

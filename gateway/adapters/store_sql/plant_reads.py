@@ -10,8 +10,7 @@ from sqlalchemy import Engine, make_url
 from sqlalchemy.exc import DBAPIError
 
 from gateway.adapters.store_sql.engine import StoreError, open_readers
-from gateway.adapters.store_sql.journal import fold_entries
-from gateway.adapters.store_sql.soundness import restore_snapshot
+from gateway.adapters.store_sql.folding import fold_entries, restore_snapshot
 from gateway.domain.plant_fold import Plant
 from gateway.ports import JournalUnavailable
 

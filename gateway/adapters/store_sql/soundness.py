@@ -17,22 +17,17 @@ Source: reliability invariant I-24.
 
 from __future__ import annotations
 
-import json
-import logging
 import sqlite3
-from hashlib import sha256
 
 from sqlalchemy import Connection, Engine, and_, func, select
 from sqlalchemy.exc import DBAPIError
 
 from gateway.adapters.migrations import refuse_younger
 from gateway.adapters.store_sql.entries import link_after, refuse_unknown
+from gateway.adapters.store_sql.folding import open_snapshot
 from gateway.adapters.store_sql.journal_file import CHECKED_MAX_BYTES, JournalFile, Noted
 from gateway.adapters.store_sql.schema import EPOCHS, JOURNAL, SNAPSHOTS
 from gateway.domain.journal import LINK_SEED
-from gateway.ports import Fold
-
-log = logging.getLogger("guardwatch.journal")
 
 TAIL_ENTRIES = 1000
 """Entries at the end whose links are checked in any case: what the last minutes wrote."""
@@ -97,37 +92,6 @@ def find_flaw(connection: Connection) -> str | None:
     if not connection.dialect.has_table(connection, JOURNAL.name):
         return None  # nothing was ever written into it
     return _check_snapshots(connection) or _check_end(connection) or _check_epochs(connection)
-
-
-def seal_snapshot(state: str) -> str:
-    """A snapshot's JSON with its digest before it."""
-    return f"{sha256(state.encode()).hexdigest()}\n{state}"
-
-
-def restore_snapshot(connection: Connection, name: str, fold: Fold) -> int:
-    """Let a fold adopt its snapshot; returns its position, 0 where there is none that can be used: the journal has it all."""
-    row = connection.execute(select(SNAPSHOTS).where(SNAPSHOTS.c.fold == name)).first()
-    if row is None:
-        return 0
-    try:
-        fold.restore(json.loads(open_snapshot(row.state)))
-    except ValueError as error:
-        log.warning(
-            "the snapshot of %s cannot be used, the journal is folded from its beginning: %s", name, error
-        )
-        return 0
-    position: int = row.position
-    return position
-
-
-def open_snapshot(sealed: str) -> str:
-    """The JSON of a snapshot. Raises `ValueError` when it is not what was stored."""
-    digest, newline, state = sealed.partition("\n")
-    if not newline:
-        return sealed  # written before snapshots had digests
-    if digest != sha256(state.encode()).hexdigest():
-        raise ValueError("a snapshot is not what was stored")
-    return state
 
 
 def _check_snapshots(connection: Connection) -> str | None:
