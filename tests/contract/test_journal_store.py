@@ -506,6 +506,28 @@ async def test_of_two_gateways_on_one_database_one_leads_and_the_other_follows(p
 
 
 @pytest.mark.integration
+async def test_a_standby_that_starts_while_the_leader_journals_misses_nothing(postgres_url: str) -> None:
+    leader, loop = await open_one(postgres_url), asyncio.get_running_loop()
+    await leader.transact(lambda recording: step(recording, 1))
+
+    class Slow(Counting):
+        """Another entry is journaled while the standby is at the end of those that it found."""
+
+        def adopt(self) -> None:
+            super().adopt()
+            if self.count == 1:
+                journaling = leader.transact(lambda recording: step(recording, 2))
+                asyncio.run_coroutine_threadsafe(journaling, loop).result(10)
+
+    fold = Slow()
+    standby = await SqlJournal.open(postgres_url, FakeClock(), {"counting": fold})
+    await leader.close()
+    await standby.lead()
+    assert (fold.count, standby.position) == (2, 2)
+    await standby.close()
+
+
+@pytest.mark.integration
 async def test_a_leader_that_was_frozen_cannot_write_after_another_took_over(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -349,8 +349,8 @@ class SqlJournal:
             position = fold_entries(connection, self._folds, positions)
             self._snapshot_position = min(positions.values(), default=position)
             self._snapshot_due = self._snapshot_position + SNAPSHOT_EVERY
-            newest = select(JOURNAL).order_by(JOURNAL.c.position.desc()).limit(1)
-            row = connection.execute(newest).first()
+            # not the newest row: a leader may have journaled meanwhile what is to be followed yet
+            row = connection.execute(select(JOURNAL).where(JOURNAL.c.position == position)).first()
             if row is not None:
                 self._head, self._recorded_ms = Head(row.position, row.link), row.recorded_at_ms
 
