@@ -1,6 +1,7 @@
 """The store on a thread of its own: the event loop never waits for a disk.
 
-One worker owns the connection; jobs run one after the other, in the order in which they were asked for. A failure of
+One worker owns the connection; jobs run one after the other, in the order in which they were asked for, even when whoever
+asked is cancelled meanwhile (a stop must not take findings out of the queue that are nowhere else). A failure of
 storage reaches whoever asked as `StoreBrokenError`.
 """
 
@@ -74,6 +75,6 @@ class ThreadedStore:
 
     async def _ask(self, job: Callable[[], _Answer]) -> _Answer:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._worker, job)
+            return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._worker, job))
         except (sqlite3.Error, OSError) as error:
             raise StoreBrokenError(f"the store failed: {error}") from error
