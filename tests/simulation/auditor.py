@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from edge_agent.wire.codec import DecodeError
 from edge_agent.wire.event import Position
 from edge_agent.wire.status import decode_ack
-from gateway.domain.journal import EdgeEvent, Entry, FindingCleared, FindingRaised, GatewayRule
+from gateway.domain.journal import EdgeEvent, Entry, FindingRaised, GatewayRule
 from simulators.cell import Cell
 from tests.simulation import (
     act_audit,
@@ -62,7 +62,6 @@ class Auditor:
         """When the gateway's disk took nothing."""
         self.tolerance_ns = 0
         self.is_receiver_good = True
-        self._doubts: set[str] = set()
         self._durable: set[Position] = set()
         self._reader: sqlite3.Connection | None = None
 
@@ -73,8 +72,17 @@ class Auditor:
 
     @property
     def is_in_doubt(self) -> bool:
-        """Whether the gateway believes that two agents share one identity: then it reconciles nothing for a while."""
-        return bool(self._doubts)
+        """Whether the gateway believes that two agents share one identity: then it reconciles nothing for a while.
+
+        Told from the journal as it lies there: a backup put in its place brings the doubts of its day back.
+        """
+        entries = self._read_journal()
+        doubts = {
+            entry.body.occurrence
+            for entry in entries
+            if isinstance(entry.body, FindingRaised) and entry.body.rule is GatewayRule.IDENTITY_CONFLICT
+        }
+        return not doubts.isdisjoint(alarm_audit.fold_open(entries))
 
     @property
     def said(self) -> Iterator[Said]:
@@ -93,13 +101,6 @@ class Auditor:
         """The gateway's journal has these on disk."""
         for entry in entries:
             self.committed_ns[entry.position] = self.now_ns
-            match entry.body:
-                case FindingRaised(rule=GatewayRule.IDENTITY_CONFLICT, occurrence=occurrence):
-                    self._doubts.add(occurrence)
-                case FindingCleared(occurrence=occurrence):
-                    self._doubts.discard(occurrence)
-                case _:
-                    pass
 
     def on_ack(self, topic: str, payload: bytes) -> None:
         """The gateway promises something: it must be in the file, as another reader sees it."""
@@ -118,7 +119,6 @@ class Auditor:
     def note_journal_replaced(self) -> None:
         """The gateway's journal was replaced by a backup, or deleted."""
         self.journal_mishaps.append(self.now_ns)
-        self._doubts.clear()
         self._durable.clear()
         self.close()
 
@@ -162,7 +162,7 @@ class Auditor:
             self.find(check, text)
         if self.gateway.parts is None:
             return
-        self.entries = self.gateway.parts.journal.entries_after(0, 1_000_000)
+        self.entries = self._read_journal()
         for ward in self.wards:
             truth_audit.audit(self, ward)
         stream_audit.audit(self)
@@ -175,3 +175,8 @@ class Auditor:
     def journaled(self) -> list[EdgeEvent]:
         """Every agent's event in the journal, in order."""
         return [entry.body for entry in self.entries if isinstance(entry.body, EdgeEvent)]
+
+    def _read_journal(self) -> Sequence[Entry]:
+        """All of it, from the file; nothing while the gateway is down."""
+        parts = self.gateway.parts
+        return () if parts is None else parts.journal.entries_after(0, 1_000_000)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edge_agent.wire.event import OutboxOverflow
-from gateway.domain.journal import EdgeEvent, FindingRaised, GapFound, GatewayRule
+from gateway.domain.journal import EdgeEvent, FindingRaised, GapFound, GatewayRule, ReconciledClear
 from tests.simulation.runs import scratch
 from tests.simulation.suite import live
 from tests.simulation.swarm import Swarm, calm
@@ -31,8 +31,8 @@ TROUBLES = {
 }
 
 
-def lived(swarm: Swarm) -> World:
-    world = live(swarm)
+def lived(swarm: Swarm, seed: int = 1) -> World:
+    world = live(swarm, seed=seed)
     assert [str(finding) for finding in world.auditor.findings] == []
     return world
 
@@ -50,6 +50,16 @@ def test_a_clone_is_alarmed_as_one() -> None:
     found = journaled(lived(TROUBLES["clone"]), FindingRaised)
     rules = {body.rule for body in found if isinstance(body, FindingRaised)}
     assert {GatewayRule.IDENTITY_CONFLICT, GatewayRule.EPOCH_FORK} & rules
+
+
+def test_a_doubt_that_comes_back_with_a_backup_is_sat_out_before_anything_is_judged() -> None:
+    world = lived(calm(clone_every_s=10, gateway_crash_every_s=15, journal_restore_share=1.0), seed=3)
+    committed_ns, restored_ns = world.auditor.committed_ns, world.auditor.journal_mishaps[-1]
+    of_backup = [entry.body for entry in world.auditor.entries if committed_ns[entry.position] < restored_ns]
+    since = [entry.body for entry in world.auditor.entries if committed_ns[entry.position] > restored_ns]
+    raised = {body.rule for body in of_backup if isinstance(body, FindingRaised)}
+    assert GatewayRule.IDENTITY_CONFLICT in raised
+    assert any(isinstance(body, ReconciledClear) for body in since)  # what the clone had left open
 
 
 def test_a_lost_store_is_a_stated_gap() -> None:
