@@ -293,7 +293,8 @@ def _lost_to_damage(event: Event, held: Holdings, health: Health) -> tuple[Lost,
     """What `gone` takes away right before `event`, empty where it does not explain the whole hole.
 
     Where the beginning of an epoch is gone, its link is gone with it, and nobody can tell what came before. Then what
-    the agent saw acked must at least be held here, and the open end after that is stated as lost, too.
+    the agent saw acked must at least be held here, and the open end after what is held of that epoch is stated as lost,
+    too.
     """
     reason = "damaged in the agent's store"
     epoch, upto = event.epoch, event.seq - 1
@@ -312,7 +313,8 @@ def _lost_to_damage(event: Event, held: Holdings, health: Health) -> tuple[Lost,
     acked = health.acked
     if acked is None or not _is_accounted_for(acked, held):
         return ()
-    return (Lost(acked.epoch, acked.seq + 1, None, reason), *lost)
+    end = held.last(acked.epoch) or acked
+    return (Lost(acked.epoch, max(acked.seq, end.seq) + 1, None, reason), *lost)
 
 
 def _skip(seq: int, epoch: str, gone: Iterable[GoneRange]) -> int:

@@ -325,6 +325,14 @@ def test_a_run_that_is_gone_as_a_whole_stops_nobody_whose_acked_is_held() -> Non
     assert [(lost.epoch, lost.from_seq, lost.to_seq) for lost in verdict.lost] == [(E, 5, None), (F, 1, 2)]
 
 
+def test_what_came_since_the_acked_of_the_newest_health_is_not_stated_as_lost() -> None:
+    store = run_of(G, 1, run_of(F, 1, run_of(E, 3)))
+    held = Holding(store.events[:4])
+    health = health_of(store, gone=(GoneRange(F, 1, 2),), acked=store.events[1].position)
+    verdict = held_next(held.offer(store.events[6], health))
+    assert [(lost.epoch, lost.from_seq, lost.to_seq) for lost in verdict.lost] == [(E, 5, None), (F, 1, 2)]
+
+
 def test_a_replaced_store_loses_what_the_old_one_had_not_delivered() -> None:
     held = Holding()
     held.take_all(run_of(E, 3))
