@@ -12,8 +12,8 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
-from edge_agent.wire.codec import DecodeError
-from edge_agent.wire.event import Position
+from edge_agent.wire.codec import DecodeError, decode
+from edge_agent.wire.event import Event, Position
 from edge_agent.wire.status import decode_ack
 from gateway.domain.journal import EdgeEvent, Entry, FindingRaised, GatewayRule
 from simulators.cell import Cell
@@ -103,7 +103,10 @@ class Auditor:
             self.committed_ns[entry.position] = self.now_ns
 
     def on_ack(self, topic: str, payload: bytes) -> None:
-        """The gateway promises something: it must be in the file, as another reader sees it."""
+        """The gateway promises something: it must be in the file, as another reader sees it.
+
+        What the journal has no place for any more lies in quarantine, byte for byte.
+        """
         ack = decode_ack(payload)
         if isinstance(ack, DecodeError):
             self.find(Check.ACK_ONLY_AFTER_COMMIT, f"unreadable ack on {topic}: {payload[:80]!r}")
@@ -112,15 +115,26 @@ class Auditor:
             return
         key = (ack.position.epoch, ack.position.seq)
         held = self.rows("SELECT hash FROM journal WHERE epoch=? AND seq=?", *key)
-        if not held or held[0][0] != ack.position.hash:
+        is_held = bool(held) and held[0][0] == ack.position.hash
+        if not is_held and not self._is_in_quarantine(ack.position):
             self.find(Check.ACK_ONLY_AFTER_COMMIT, f"acked {ack.position}, the journal holds {held}")
         self._durable.add(ack.position)
 
+    def _is_in_quarantine(self, position: Position) -> bool:
+        payloads = self.rows("SELECT payload FROM quarantine")
+        events = [decode(payload) for (payload,) in payloads if isinstance(payload, bytes)]
+        return any(isinstance(event, Event) and event.position == position for event in events)
+
     def note_journal_replaced(self) -> None:
-        """The gateway's journal was replaced by a backup, or deleted."""
+        """The gateway's journal was replaced by a backup, or deleted; the doubts of a backup are back with it."""
         self.journal_mishaps.append(self.now_ns)
         self._durable.clear()
         self.close()
+        if self.gateway.path.exists():
+            query = "SELECT occurrence FROM violations WHERE rule=? AND state='active'"
+            rows = self.rows(query, GatewayRule.IDENTITY_CONFLICT.value)
+            self._doubts.update(str(occurrence) for (occurrence,) in rows)
+            self.close()
 
     def rows(self, query: str, *values: str | int) -> list[tuple[object, ...]]:
         """What another process reads in the journal's file."""

@@ -2,7 +2,8 @@
 
 Lost is what an agent committed and the journal does not hold: damaged on the disk, pruned, or gone with a disk that
 was replaced. Of a store that comes back as an older image of itself nobody can tell what is missing: that is a fork
-(`epoch_fork`), no gap, as is the tail of a clone that was thrown away.
+(`epoch_fork`), no gap, as is the tail of a clone that was thrown away. An older image may also still have what a gap
+was stated for: that gap was about something all the same.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from gateway.domain.journal import GapFound
+from gateway.domain.journal import EdgeEvent, GapFound
 from tests.simulation.findings import Check
 from tests.simulation.ward import Key, Ward
 
@@ -22,18 +23,23 @@ def audit(auditor: Auditor) -> None:
     """Judge a run that has healed."""
     held = {(item.event.epoch, item.event.seq) for item in auditor.journaled()}
     gaps = final_gaps(auditor)
-    lost: set[Key] = set()
     for ward in auditor.wards:
         keys = {(said.event.epoch, said.event.seq): said for said in ward.said}
         missing = {key: said for key, said in keys.items() if key not in held}
         unreadable = missing.keys() & ward.unreadable
         gone = {key for key, said in missing.items() if ward.went_with_a_disk(said)}
-        lost |= unreadable | gone
         _audit_unreadable(auditor, unreadable - gone, held, gaps)
         if not ward.is_clone:
             _audit_lost_stores(auditor, ward, held, gaps)
-    for gap in gaps:
-        _audit_gap(auditor, gap, lost)
+    came: set[Key] = set()
+    for entry in auditor.entries:
+        match entry.body:
+            case EdgeEvent(event=event):
+                came.add((event.epoch, event.seq))
+            case GapFound(final=True) as gap:
+                _audit_gap(auditor, gap, came)
+            case _:
+                pass
     for epoch, first, last in auditor.rows(
         "SELECT epoch, from_seq, to_seq FROM gaps WHERE final_at_ms IS NULL AND filled_at_ms IS NULL"
     ):
@@ -63,12 +69,21 @@ def _audit_unreadable(auditor: Auditor, keys: set[Key], held: set[Key], gaps: Se
 
 
 def _audit_lost_stores(auditor: Auditor, ward: Ward, held: set[Key], gaps: Sequence[GapFound]) -> None:
-    """Of a disk that was lost with events on it that never came, a gap tells, where the gateway knew of that disk."""
+    """Of a disk that was lost with events on it that never came, a gap tells, where the gateway knew of that disk.
+
+    Beside a clone nobody can tell whose disk it was: the gap may be the clone's.
+    """
+    of_clones = {
+        said.event.epoch
+        for other in auditor.wards
+        if other.is_clone and other.plan.agent == ward.plan.agent
+        for said in other.said
+    }
     for store, mishap in enumerate(ward.mishaps):
         if mishap.by_image:
             continue
         own = [said.event for said in ward.said if said.store == store]
-        epochs = {event.epoch for event in own}
+        epochs = {event.epoch for event in own} | of_clones
         is_known = any((event.epoch, event.seq) in held for event in own)
         missing = [event for event in own if (event.epoch, event.seq) not in held]
         if is_known and missing and not any(gap.epoch in epochs for gap in gaps):
@@ -80,11 +95,28 @@ def _audit_lost_stores(auditor: Auditor, ward: Ward, held: set[Key], gaps: Seque
             )
 
 
-def _audit_gap(auditor: Auditor, gap: GapFound, lost: set[Key]) -> None:
-    """A gap must be about something."""
-    if gap.to_seq is None:
-        own = [ward for ward in auditor.wards if ward.plan.agent == gap.agent and not ward.is_clone]
-        if not any(not mishap.by_image for ward in own for mishap in ward.mishaps):
-            auditor.find(Check.GAP_MEANS_LOSS, f"{gap}: no disk of that agent was lost")
-    elif not any((gap.epoch, seq) in lost for seq in range(gap.from_seq, gap.to_seq + 1)):
-        auditor.find(Check.GAP_MEANS_LOSS, f"{gap}: nothing of it was lost")
+def _audit_gap(auditor: Auditor, gap: GapFound, came: set[Key]) -> None:
+    """A gap must be about something that had not come when it was stated."""
+    own = [ward for ward in auditor.wards if ward.plan.agent == gap.agent]
+    if gap.to_seq is not None:
+        keys = {(gap.epoch, seq) for seq in range(gap.from_seq, gap.to_seq + 1)} - came
+        if not any(_is_lost(ward, keys) for ward in own):
+            auditor.find(Check.GAP_MEANS_LOSS, f"{gap}: nothing of it was lost")
+        return
+    is_disk_lost = any(not mishap.by_image for ward in own if not ward.is_clone for mishap in ward.mishaps)
+    # where a run's beginning cannot be read nobody can tell what came before it
+    is_link_lost = any(
+        seq == 1 and (epoch, seq) not in came for ward in own for epoch, seq in ward.unreadable
+    )
+    if not (is_disk_lost or is_link_lost):
+        auditor.find(Check.GAP_MEANS_LOSS, f"{gap}: no disk of that agent was lost")
+    known = sorted(seq for epoch, seq in came if epoch == gap.epoch and seq >= gap.from_seq)
+    if known:
+        auditor.find(Check.GAP_MEANS_LOSS, f"{gap}: {known} had come")
+
+
+def _is_lost(ward: Ward, keys: set[Key]) -> bool:
+    """Whether one of the events was damaged on this agent's disk, pruned, or went with the disk."""
+    return not keys.isdisjoint(ward.unreadable) or any(
+        (said.event.epoch, said.event.seq) in keys and ward.went_with_a_disk(said) for said in ward.said
+    )

@@ -273,23 +273,28 @@ def longest_blindness(ward: Ward, device: str, until_ns: int) -> int:
 
 
 def unseen_within(ward: Ward, device: str, until_ns: int, window_ns: int) -> int:
-    """How much of the window up to then lies between live good reads of one block further apart than two polls."""
+    """For how much of the window up to then the last live good read of some block was more than two polls ago, or was to be."""
     plan = ward.plan.devices[device]  # type: ignore[index]
     usual_ns = 2 * plan.poll_ms * MS
     reads = ward.served.of(device)
     last = {int(block): 0 for block in plan.blocks}
-    total = dict(last)
+    blind: list[tuple[int, int]] = []
+
+    def note(block: int, seen_ns: int) -> None:
+        if seen_ns - last[block] > usual_ns:
+            blind.append((last[block], seen_ns))
+        last[block] = seen_ns
+
     for read in reads[: _count_until(reads, until_ns + BLUR_NS)]:
         if read.plain is not None:
-            total[read.block] += _part(last[read.block], read.requested_ns, until_ns - window_ns, usual_ns)
-            last[read.block] = read.requested_ns
-    return max(
-        total[block] + _part(last[block], until_ns, until_ns - window_ns, usual_ns) for block in plan.blocks
-    )
-
-
-def _part(start_ns: int, end_ns: int, edge_ns: int, usual_ns: int) -> int:
-    return max(0, end_ns - max(start_ns, edge_ns)) if end_ns - start_ns > usual_ns else 0
+            note(read.block, read.requested_ns)
+    for block in last:
+        note(block, until_ns)
+    total_ns, counted_ns = 0, until_ns - window_ns
+    for start_ns, end_ns in sorted(blind):
+        total_ns += max(0, end_ns - max(start_ns, counted_ns))
+        counted_ns = max(counted_ns, end_ns)
+    return total_ns
 
 
 def _audit_durations(auditor: Auditor, ward: Ward) -> None:

@@ -1,0 +1,23 @@
+"""Seeds of long campaigns that once failed, and what was to be learnt from each."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pytest
+
+from tests.simulation.runs import assert_kept, run_seed
+
+ONCE_FAILED: Final = {
+    1000459: "a journal restored from a backup doubts again what it doubted then",
+    1000470: "a restored image still had what a gap was stated for: it lies in quarantine and is acked",
+    1000584: "a device that lost one table after the other was lost for as long as any was",
+    1000720: "a restored image brought an event that a gap at the end of its run was stated for",
+    1000779: "an open gap before a run whose beginning is damaged claimed what had come since the newest health",
+    1000864: "of an agent and its clone nobody can tell whose disk was lost",
+}
+
+
+@pytest.mark.parametrize("seed", ONCE_FAILED, ids=str)
+def test_every_promise_is_kept(seed: int) -> None:
+    assert_kept(run_seed(seed))
