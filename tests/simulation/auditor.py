@@ -126,15 +126,10 @@ class Auditor:
         return any(isinstance(event, Event) and event.position == position for event in events)
 
     def note_journal_replaced(self) -> None:
-        """The gateway's journal was replaced by a backup, or deleted; the doubts of a backup are back with it."""
+        """The gateway's journal was replaced by a backup, or deleted."""
         self.journal_mishaps.append(self.now_ns)
         self._durable.clear()
         self.close()
-        if self.gateway.path.exists():
-            query = "SELECT occurrence FROM violations WHERE rule=? AND state='active'"
-            rows = self.rows(query, GatewayRule.IDENTITY_CONFLICT.value)
-            self._doubts.update(str(occurrence) for (occurrence,) in rows)
-            self.close()
 
     def rows(self, query: str, *values: str | int) -> list[tuple[object, ...]]:
         """What another process reads in the journal's file."""
