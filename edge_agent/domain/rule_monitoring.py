@@ -1,10 +1,10 @@
 """R29 `monitoring_lost`: a device cannot be seen; one alarm for it, whatever hangs on it.
 
-Counted like HELD: raised when any source of the device (a block, the content of a signal, its heartbeat) has not been
-good for on_delay in all within the last window, so that a link that comes and goes is told as well as one that is
-gone. Cleared when all have been good for off_delay. It is the parent of the raises on unknown that its blindness
-causes; when it clears, those that are still open are unhidden. The guards it blinds stand in the evidence; when they
-become more, that is told (`guards`).
+Counted like HELD: raised when some source of the device (a block, the content of a signal, its heartbeat), be it now
+this one, now that, has not been good for on_delay in all within the last window, so that a link that comes and goes is
+told as well as one that is gone. Cleared when all have been good for off_delay. It is the parent of the raises on
+unknown that its blindness causes; when it clears, those that are still open are unhidden. The guards it blinds stand in
+the evidence; when they become more, that is told (`guards`).
 
 P2 if a machine it feeds was last moving or a guard it feeds is judged by R01, else P3.
 

@@ -319,10 +319,10 @@ class Rig:
                     self.published.append(view)
 
     def poll(self, *, fail: Iterable[str] = (), reason: str = "timeout") -> None:
-        """One poll of every block, now: answered by what the plant holds, or failed."""
+        """One poll of every block, now: answered by what the plant holds, or failed (`dead`: devices, or tables of one)."""
         failing = set(fail)
         for block in self.plan.blocks:
-            if block.device in self.dead or block.device in failing:
+            if block.device in failing or self.dead & {block.device, f"{block.device}/{block.table}"}:
                 self.engine.receive_failure(block.id, reason, ns(self.now_ms))
             else:
                 self.engine.receive_block(block.id, self.plant.block(block), ns(self.now_ms), ns(self.now_ms))

@@ -83,6 +83,18 @@ def test_a_device_that_comes_and_goes_is_raised_when_its_bad_time_adds_up() -> N
     assert len(rig.bodies(DeviceLost)) == 3
 
 
+def test_what_of_a_device_is_bad_adds_up_whichever_of_its_sources_it_is() -> None:
+    """Its mode means nothing for six seconds, then its bits are unknown for four: neither is bad for ten."""
+    rig = good_minute()
+    rig.run(6000, mode=9)
+    rig.run(5000, mode=0)
+    rig.dead = {"plc1/di"}
+    rig.run(6000)
+    assert rig.story(NAME) == ["76800 +P2"]
+    [raised] = rig.bodies(ViolationRaised)
+    assert raised.evidence["held_min_ms"] == 10_000
+
+
 def test_content_that_means_nothing_counts_and_is_no_lost_device() -> None:
     rig = good_minute()
     rig.run(11_000, mode=9)
