@@ -29,7 +29,7 @@ from edge_agent.wire.event import (
     ViolationCleared,
     ViolationRaised,
 )
-from edge_agent.wire.status import Ack, GoneRange, Health
+from edge_agent.wire.status import Ack, GoneRange, Health, Predecessor
 
 SITE, AGENT = "changyi", "gw-01"
 WINDOW = 256
@@ -82,13 +82,17 @@ class Store:
 
 @dataclass
 class ScriptedAgent:
-    """The sender. `pruned` events from the front are gone; `damaged` indices cannot be read."""
+    """The sender. `pruned` events from the front are gone; `damaged` indices cannot be read.
+
+    An older one does not say what a beginning that is gone came after (`says_after`).
+    """
 
     store: Store
     acked: Position | None = None
     pruned: int = 0
     damaged: set[int] = field(default_factory=set)
     polls: int = 0
+    says_after: bool = True
 
     def health(self) -> Health:
         """Its beat."""
@@ -104,11 +108,15 @@ class ScriptedAgent:
             seq=events[-1].seq,
             acked=self.acked,
             first=None if first is None else first.position,
-            gone=tuple(
-                GoneRange(events[n].epoch, events[n].seq, events[n].seq) for n in sorted(self.damaged)
-            ),
+            gone=tuple(self._gone(n) for n in sorted(self.damaged)),
             polls=self.polls,
         )
+
+    def _gone(self, n: int) -> GoneRange:
+        event = self.store.events[n]
+        before = self.store.events[n - 1] if n and event.seq == 1 and self.says_after else None
+        after = None if before is None else Predecessor(before.epoch, before.seq)
+        return GoneRange(event.epoch, event.seq, event.seq, after)
 
     def to_send(self, window: int = WINDOW) -> Sequence[Event]:
         """What follows `acked`, in chain order, at most a window."""

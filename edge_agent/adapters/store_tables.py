@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from edge_agent.domain.delivery import Span
 from edge_agent.ports import Loss
-from edge_agent.wire.status import GoneRange
+from edge_agent.wire.status import GoneRange, Predecessor
 
 
 @contextmanager
@@ -59,7 +59,9 @@ def join_losses(loss: Loss | None, more: Loss) -> Loss:
 def span_ranges(span: Span, starts: Sequence[tuple[str, int]], tail: int) -> Iterator[GoneRange]:
     """A span of places in keys; `starts` are the epochs with their first places, ascending, `tail` the last place."""
     ends = [first - 1 for _, first in starts[1:]] + [tail]
+    before: Predecessor | None = None
     for (epoch, start), end in zip(starts, ends, strict=True):
         low, high = max(span.first, start), min(span.last, end)
         if low <= high:
-            yield GoneRange(epoch, low - start + 1, high - start + 1)
+            yield GoneRange(epoch, low - start + 1, high - start + 1, before if low == start else None)
+        before = Predecessor(epoch, end - start + 1)

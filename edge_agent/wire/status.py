@@ -57,12 +57,25 @@ class Ack:
 
 
 @dataclass(frozen=True, slots=True)
+class Predecessor:
+    """The event before another in its store, by its key alone: of one that cannot be read nobody knows the hash."""
+
+    epoch: str
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
 class GoneRange:
-    """Stored events that can no longer be sent: `from_seq` to `to_seq` of `epoch`, both included."""
+    """Stored events that can no longer be sent: `from_seq` to `to_seq` of `epoch`, both included.
+
+    Where the beginning of an epoch is gone, its link to the one before is gone with it: then `after` names the event
+    before it in the store (None: the store begins here, or an agent that does not say).
+    """
 
     epoch: str
     from_seq: int
     to_seq: int
+    after: Predecessor | None = None
 
 
 @dataclass(frozen=True, slots=True)

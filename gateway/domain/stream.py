@@ -35,7 +35,7 @@ from typing import Protocol, TypeAlias
 
 from edge_agent.wire.chain import seed_hash
 from edge_agent.wire.event import AgentStarted, Event, Position, Unrecognised
-from edge_agent.wire.status import Ack, GoneRange, Health
+from edge_agent.wire.status import Ack, GoneRange, Health, Predecessor
 
 
 class Holdings(Protocol):
@@ -268,7 +268,7 @@ def _judge_after_loss(event: Event, held: Holdings, health: Health | None) -> Ne
         return None
     last = held.last(event.epoch)
     if health.first == event.position:
-        lost = _lost_before_first(event, held)
+        lost = _lost_before_first(event, held, health)
     else:
         lost = _lost_to_damage(event, held, health)
         if not lost:
@@ -276,45 +276,58 @@ def _judge_after_loss(event: Event, held: Holdings, health: Health | None) -> Ne
     return Next(lost=lost, second_agent=last is not None and _is_followed(event.epoch, held))
 
 
-def _lost_before_first(event: Event, held: Holdings) -> tuple[Lost, ...]:
+def _lost_before_first(event: Event, held: Holdings, health: Health) -> tuple[Lost, ...]:
     reason = "pruned by the agent before it was delivered here"
-    last = held.last(event.epoch)
-    if last is not None:
-        return _range(event.epoch, last.seq + 1, event.seq - 1, reason)
-    after = event.body.after if isinstance(event.body, AgentStarted) else None
-    if after is not None:
-        end = held.last(after.epoch)
-        tail = _open_tail(held, reason) if end is None else ()
-        return tail + _range(after.epoch, 1 if end is None else end.seq + 1, after.seq, reason)
-    return _open_tail(held, reason) + _range(event.epoch, 1, event.seq - 1, reason)
+    hole, is_whole = _hole_before(event, held, health.gone, reason)
+    return hole if is_whole else _open_tail(held, reason) + hole
 
 
 def _lost_to_damage(event: Event, held: Holdings, health: Health) -> tuple[Lost, ...]:
     """What `gone` takes away right before `event`, empty where it does not explain the whole hole.
 
-    Where the beginning of an epoch is gone, its link is gone with it, and nobody can tell what came before. Then what
-    the agent saw acked must at least be held here, and the open end after what is held of that epoch is stated as lost,
-    too.
+    An older agent does not say what a beginning that is gone came after. Then what it saw acked must at least be held
+    here, and the open end after what is held of that epoch is stated as lost, too.
     """
     reason = "damaged in the agent's store"
-    epoch, upto = event.epoch, event.seq - 1
-    if event.seq == 1:
-        after = event.body.after if isinstance(event.body, AgentStarted) else None
-        if after is None:
-            return ()
-        epoch, upto = after.epoch, after.seq
-    last = held.last(epoch)
-    start = 1 if last is None else last.seq + 1
-    if start > upto or _skip(start, epoch, health.gone) <= upto:
+    hole, is_whole = _hole_before(event, held, health.gone, reason)
+    if not hole or not all(_is_gone(lost, health.gone) for lost in hole):
         return ()
-    lost = _range(epoch, start, upto, reason)
-    if last is not None:
-        return lost
+    if is_whole:
+        return hole
     acked = health.acked
     if acked is None or not _is_accounted_for(acked, held):
         return ()
     end = held.last(acked.epoch) or acked
-    return (Lost(acked.epoch, max(acked.seq, end.seq) + 1, None, reason), *lost)
+    return (Lost(acked.epoch, max(acked.seq, end.seq) + 1, None, reason), *hole)
+
+
+def _hole_before(
+    event: Event, held: Holdings, gone: Sequence[GoneRange], reason: str
+) -> tuple[tuple[Lost, ...], bool]:
+    """What is not held before `event`, back to the nearest epoch that is, and whether one was found.
+
+    From the beginning of an epoch to the end of the one before `gone` leads, as often as it tells of another epoch.
+    """
+    hole: tuple[Lost, ...] = ()
+    end = _predecessor(event)
+    for _ in range(len(gone) + 1):  # an agent that leads in circles leads nowhere
+        if end is None:
+            break
+        last = held.last(end.epoch)
+        hole = _range(end.epoch, 1 if last is None else last.seq + 1, end.seq, reason) + hole
+        if last is not None:
+            return hole, True
+        end = next((item.after for item in gone if (item.epoch, item.from_seq) == (end.epoch, 1)), None)
+    return hole, False
+
+
+def _predecessor(event: Event) -> Predecessor | None:
+    before = _before(event)
+    return None if before is None else Predecessor(before.epoch, before.seq)
+
+
+def _is_gone(lost: Lost, gone: Iterable[GoneRange]) -> bool:
+    return lost.to_seq is not None and _skip(lost.from_seq, lost.epoch, gone) > lost.to_seq
 
 
 def _skip(seq: int, epoch: str, gone: Iterable[GoneRange]) -> int:

@@ -43,7 +43,7 @@ from edge_agent.wire.event import (
     Priority,
     ViolationRaised,
 )
-from edge_agent.wire.status import GoneRange
+from edge_agent.wire.status import GoneRange, Predecessor
 from tests.stored import read_entries
 
 UTC = UtcNs(1_790_000_000 * NS_PER_S)
@@ -335,7 +335,10 @@ def test_a_gone_span_over_two_epochs_is_told_in_each(on_disk: Bench) -> None:
     store = on_disk.begun(2)
     tamper(on_disk.path, "DELETE FROM event WHERE n IN (2, 3)")
     assert store.read([1, 2, 3]).damaged == (Span(2, 3),)
-    assert store.status().gone == (GoneRange(first, 2, 2), GoneRange(store.epoch, 1, 1))
+    assert store.status().gone == (
+        GoneRange(first, 2, 2),
+        GoneRange(store.epoch, 1, 1, after=Predecessor(first, 2)),
+    )
 
 
 def test_health_shows_what_was_acked_also_when_its_row_cannot_be_read_any_more(on_disk: Bench) -> None:

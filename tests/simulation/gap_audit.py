@@ -104,11 +104,7 @@ def _audit_gap(auditor: Auditor, gap: GapFound, came: set[Key]) -> None:
             auditor.find(Check.GAP_MEANS_LOSS, f"{gap}: nothing of it was lost")
         return
     is_disk_lost = any(not mishap.by_image for ward in own if not ward.is_clone for mishap in ward.mishaps)
-    # where a run's beginning cannot be read nobody can tell what came before it
-    is_link_lost = any(
-        seq == 1 and (epoch, seq) not in came for ward in own for epoch, seq in ward.unreadable
-    )
-    if not (is_disk_lost or is_link_lost):
+    if not is_disk_lost:
         auditor.find(Check.GAP_MEANS_LOSS, f"{gap}: no disk of that agent was lost")
     known = sorted(seq for epoch, seq in came if epoch == gap.epoch and seq >= gap.from_seq)
     if known:

@@ -14,6 +14,7 @@ ONCE_FAILED: Final = {
     1000584: "a device that lost one table after the other was lost for as long as any was",
     1000720: "a restored image brought an event that a gap at the end of its run was stated for",
     1000779: "an open gap before a run whose beginning is damaged claimed what had come since the newest health",
+    1000888: "an open gap before a run whose beginning is damaged claimed what nobody had lost",
     1000864: "of an agent and its clone nobody can tell whose disk was lost",
 }
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from edge_agent.wire.event import AgentStarted, Event, Position, Unrecognised
-from edge_agent.wire.status import Ack, GoneRange, Health
+from edge_agent.wire.status import Ack, GoneRange, Health, Predecessor
 from gateway.domain.stream import (
     Ahead,
     Conflict,
@@ -331,6 +331,53 @@ def test_what_came_since_the_acked_of_the_newest_health_is_not_stated_as_lost() 
     health = health_of(store, gone=(GoneRange(F, 1, 2),), acked=store.events[1].position)
     verdict = held_next(held.offer(store.events[6], health))
     assert [(lost.epoch, lost.from_seq, lost.to_seq) for lost in verdict.lost] == [(E, 5, None), (F, 1, 2)]
+
+
+def test_a_gone_beginning_that_says_what_it_came_after_loses_what_is_gone_and_no_more() -> None:
+    store = run_of(G, 1, run_of(F, 1, run_of(E, 3)))
+    held = Holding(store.events[:3])
+    gone = (GoneRange(E, 4, 4), GoneRange(F, 1, 2, Predecessor(E, 4)), GoneRange(G, 1, 1, Predecessor(F, 2)))
+    verdict = held_next(held.offer(store.events[7], health_of(store, gone=gone, acked=None)))
+    assert [(lost.epoch, lost.from_seq, lost.to_seq) for lost in verdict.lost] == [
+        (E, 4, 4),
+        (F, 1, 2),
+        (G, 1, 1),
+    ]
+
+
+def test_an_event_after_a_gone_beginning_waits_for_what_that_came_after() -> None:
+    store = run_of(F, 2, run_of(E, 3))
+    held = Holding(store.events[:3])
+    health = health_of(store, gone=(GoneRange(F, 1, 1, Predecessor(E, 4)),), acked=store.events[2].position)
+    assert isinstance(held.offer(store.events[5], health), Ahead)
+
+
+def test_nothing_is_stated_before_a_gone_beginning_when_all_that_it_came_after_is_held() -> None:
+    store = run_of(F, 2, run_of(E, 3))
+    held = Holding(store.events[:4])
+    health = health_of(store, gone=(GoneRange(F, 1, 1, Predecessor(E, 4)),), acked=None)
+    verdict = held_next(held.offer(store.events[5], health))
+    assert [(lost.epoch, lost.from_seq, lost.to_seq) for lost in verdict.lost] == [(F, 1, 1)]
+
+
+def test_a_first_in_a_later_epoch_loses_to_a_known_end_where_the_agent_says_what_its_beginning_came_after() -> (
+    None
+):
+    store = run_of(F, 2, run_of(E, 3))
+    held = Holding(store.events[:3])
+    health = health_of(
+        store,
+        first=store.events[5].position,
+        gone=(GoneRange(E, 1, 4), GoneRange(F, 1, 1, Predecessor(E, 4))),
+    )
+    verdict = held_next(held.offer(store.events[5], health))
+    assert [(lost.epoch, lost.from_seq, lost.to_seq) for lost in verdict.lost] == [(E, 4, 4), (F, 1, 1)]
+
+
+def test_an_agent_that_leads_from_beginning_to_beginning_in_circles_holds_nobody_up() -> None:
+    store = run_of(G, 1, run_of(F, 1))
+    gone = (GoneRange(F, 1, 2, Predecessor(E, 1)), GoneRange(E, 1, 1, Predecessor(F, 2)))
+    assert isinstance(Holding().offer(store.events[2], health_of(store, gone=gone)), Ahead)
 
 
 def test_a_replaced_store_loses_what_the_old_one_had_not_delivered() -> None:

@@ -111,7 +111,7 @@ class World:
 
     def new_agent(self, store: Store) -> ScriptedAgent:
         self.start_run(store)
-        agent = ScriptedAgent(store)
+        agent = ScriptedAgent(store, says_after=self.dice.random() < 0.5)
         self.agents.append(agent)
         return agent
 
