@@ -234,8 +234,8 @@ class Protocol:
     def lost_to_damage(self, journal: Journal, beat: Beat, event: Event) -> tuple[Gap, ...] | None:
         """§3.1: the gone range right before `event`, None unless everything before that range is held.
 
-        Where an epoch's beginning is gone, nobody can tell what came before it: then what the agent saw acked must
-        be held, and the rest after that is lost, too.
+        Where an epoch's beginning is gone and the agent (an older one) does not say what it came after, what it saw
+        acked must be held, and the rest after what is held of that epoch is lost, too.
         """
         epoch, upto = event.epoch, event.seq - 1
         if event.seq == 1:
@@ -251,7 +251,8 @@ class Protocol:
             return (lost,)
         if beat.acked is None or not self.is_accounted_for(journal, beat.acked):
             return None
-        return Gap(beat.acked.epoch, beat.acked.seq + 1, None), lost
+        end = journal.last.get(beat.acked.epoch, beat.acked)
+        return Gap(beat.acked.epoch, max(beat.acked.seq, end.seq) + 1, None), lost
 
     def written(self, journal: Journal, event: Event, verdict: Verdict, gaps: tuple[Gap, ...]) -> Journal:
         """§3.1, §3.4: what a verdict leaves in the journal; what was refused once is not kept twice."""
