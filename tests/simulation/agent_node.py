@@ -40,7 +40,7 @@ from edge_agent.ports import (
     UplinkReport,
 )
 from edge_agent.runtime.agent import Agent, Stored, World
-from edge_agent.wire.event import Event, Json
+from edge_agent.wire.event import Checkpoint, Event, Json, OutboxOverflow
 from edge_agent.wire.topics import Channel, topic
 from simulators.draw import Draw
 from tests.simulation.clocks import NodeClock
@@ -77,7 +77,7 @@ class TappedStore(EventStore):
     ) -> Committed | StoreFull:
         self.life.point(CrashPoint.BEFORE_COMMIT)
         outcome = super().commit(drafts, memory, pair, loss)
-        if loss is not None or isinstance(outcome, StoreFull) or len(outcome.events) < len(drafts):
+        if loss is not None or isinstance(outcome, StoreFull) or _count_found(outcome) < len(drafts):
             self.on_loss()
         return self._tap(outcome)
 
@@ -90,6 +90,11 @@ class TappedStore(EventStore):
             self.on_commit(outcome.events)
             self.life.point(CrashPoint.AFTER_COMMIT)
         return outcome
+
+
+def _count_found(outcome: Committed) -> int:
+    """How many of the events are not the store's own, which come beside drafts that found no room too."""
+    return sum(not isinstance(event.body, Checkpoint | OutboxOverflow) for event in outcome.events)
 
 
 class SimUplink:
