@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from edge_agent.domain import held
 from edge_agent.domain.plan import Table
-from edge_agent.wire.event import ViolationRaised
+from edge_agent.wire.event import ViolationCleared, ViolationRaised
 from gateway.domain.journal import GapFound
 from tests.simulation.crew import Script
+from tests.simulation.findings import Check
 from tests.simulation.suite import live
 from tests.simulation.swarm import calm
 from tests.simulation.ward import Key, Ward
@@ -87,3 +89,62 @@ def test_an_event_that_an_older_disk_brings_back_was_rightly_said_to_be_lost() -
     assert (gap.epoch, gap.from_seq, gap.final) == (*damaged[0], True)
     assert damaged[0] in {(held.event.epoch, held.event.seq) for held in world.auditor.journaled()}
     assert [str(finding) for finding in world.auditor.findings] == []
+
+
+def press(world: World, *, pressed: bool) -> None:
+    """Somebody presses an emergency stop, or releases it."""
+    world.cell.machines["belt-03"].guards["estop"].move(closed=not pressed)
+
+
+def press_and_have_no_room_for_the_end(world: World) -> Script:
+    """The raise is stored; the clear comes when the outbox is full, and is counted."""
+    yield 12_000
+    press(world, pressed=True)
+    yield 5_000
+    store = world.ward.node.store
+    assert store is not None
+    limit_bytes, store._limit_bytes = store._limit_bytes, 0
+    press(world, pressed=False)
+    yield 5_000
+    store._limit_bytes = limit_bytes
+    yield 2_000
+
+
+def press_again(world: World) -> Script:
+    """Once more, when there is room."""
+    press(world, pressed=True)
+    yield 5_000
+    press(world, pressed=False)
+    yield 5_000
+
+
+def stops_said(world: World) -> list[type]:
+    """What was said first of the belt's emergency stop; at the end of every story all guards are tried once more."""
+    bodies = [said.event.body for said in world.ward.said]
+    said = [body for body in bodies if isinstance(body, ViolationRaised | ViolationCleared)]
+    return [type(body) for body in said if (body.machine, body.rule) == ("belt-03", "estop")][:3]
+
+
+def test_a_violation_whose_end_found_no_room_was_raised_though_the_next_one_is_raised_over_it() -> None:
+    def script(world: World) -> Script:
+        yield from press_and_have_no_room_for_the_end(world)
+        yield from press_again(world)
+
+    world = live(calm(), script)
+    assert stops_said(world) == [ViolationRaised, ViolationRaised, ViolationCleared]
+    assert [str(finding) for finding in world.auditor.findings] == []
+
+
+def test_a_violation_whose_end_found_no_room_excuses_none_that_came_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def script(world: World) -> Script:
+        yield from press_and_have_no_room_for_the_end(world)
+        with monkeypatch.context() as patch:
+            patch.setattr(held.Held, "step", lambda *_args, **_more: False)
+            yield from press_again(world)
+        yield from press_again(world)
+
+    world = live(calm(), script)
+    assert stops_said(world) == [ViolationRaised, ViolationRaised, ViolationCleared]
+    assert {finding.check for finding in world.auditor.findings} == {Check.EVERY_REAL_VIOLATION_RAISED_ONCE}

@@ -43,7 +43,10 @@ Key: TypeAlias = "tuple[str | None, str | None, str | None, str]"
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """One occurrence as it was said: raised, and cleared (None: not by the store that raised it)."""
+    """One occurrence as it was said: raised, and cleared (None: not by the store that raised it).
+
+    An end that found no room is nowhere: when the next one is raised, it was at the latest when there was no room last.
+    """
 
     key: Key
     occurrence: str
@@ -81,11 +84,14 @@ def _replay(auditor: Auditor, ward: Ward) -> list[Opened]:
             case ViolationRaised() as body:
                 key = (body.machine, body.guard, body.device, body.rule)
                 name, since = opened.get(key, ("", 0))
-                if name and not ward.is_unwritten(since, said.observed_ns):
+                ended_ns = ward.last_unwritten_ns(since, said.observed_ns)
+                if name and ended_ns is None:
                     auditor.find(
                         Check.EVERY_REAL_VIOLATION_RAISED_ONCE,
                         f"{ward.name}: {body.occurrence} {key} is raised while {name} is open",
                     )
+                elif name:
+                    done.append(Opened(key, name, since, ended_ns))
                 opened[key] = (body.occurrence, said.observed_ns)
             case ViolationCleared() as body:
                 key = (body.machine, body.guard, body.device, body.rule)

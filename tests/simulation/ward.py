@@ -131,9 +131,12 @@ class Ward:
 
     def is_unwritten(self, from_ns: int, to_ns: int) -> bool:
         """Whether anything may have found no room in that time."""
-        return any(start <= to_ns and end >= from_ns for start, end in self.unwritten) or any(
-            from_ns <= at <= to_ns for at in self.losses
-        )
+        return self.last_unwritten_ns(from_ns, to_ns) is not None
+
+    def last_unwritten_ns(self, from_ns: int, to_ns: int) -> int | None:
+        """The last moment of that time at which anything may have found no room, None for never."""
+        full = [min(end, to_ns) for start, end in self.unwritten if start <= to_ns and end >= from_ns]
+        return max([*full, *(at for at in self.losses if from_ns <= at <= to_ns)], default=None)
 
     # what it was served
 
