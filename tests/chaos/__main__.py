@@ -40,6 +40,9 @@ AROUND_S: Final = 35.0
 KILL_EVERY_S: Final = FULL.kill_mean_s + 0.9
 """Kills wait while somebody else has their victim in hand."""
 
+KEPT_IN: Final = Path(tempfile.gettempdir()) / "guardwatch-chaos-kept"
+"""Rounds do not repeat to the millisecond: what a bad one leaves is the only evidence there is."""
+
 MINUTES: Final = 18.0
 KILLS: Final = 1000
 FAULTS_PER_ROUND: Final = 8
@@ -80,6 +83,8 @@ def main(arguments: Sequence[str]) -> int:
         results, tallies = _play_all(plans, sweeps, Path(scratch))
         report = Report(options.seed, results, not_run, time.monotonic() - started_s, tallies)
     print("\n".join(report.lines()), flush=True)
+    if not report.is_good:
+        print(f"logs and stores of the bad rounds: {options.keep}", flush=True)
     if options.json:
         options.json.write_text(json.dumps(report.document(), indent=1) + "\n")
     return 0 if report.is_good else 1
@@ -100,7 +105,12 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         help=f"faults beside the kills, by row of the fault matrix or by name ({', '.join(sorted(FAULTS))})",
     )
     parser.add_argument("--json", type=Path, help="the report, for machines")
-    parser.add_argument("--keep", type=Path, help="copy logs and stores of bad rounds here")
+    parser.add_argument(
+        "--keep",
+        type=Path,
+        default=KEPT_IN,
+        help="copy logs and stores of bad rounds here (default: %(default)s)",
+    )
     return parser.parse_args(arguments)
 
 

@@ -91,7 +91,8 @@ def play(plan: Plan, sabotage: Callable[[Plant], None] = lambda _: None) -> Resu
                 _Round(plan, plant, result).play(sabotage)
             finally:
                 if plan.keep and _is_telling(result.books):
-                    shutil.copytree(plan.folder, plan.keep / plan.folder.name, dirs_exist_ok=True)
+                    kept = plan.keep / f"seed-{plan.seed}-{plan.folder.name}"
+                    shutil.copytree(plan.folder, kept, dirs_exist_ok=True)
     except Exception:  # noqa: BLE001 — a round that fails is a result, with its reason
         result.failure = traceback.format_exc()
     result.took_s = time.monotonic() - started_s
