@@ -7,6 +7,7 @@ the agent committed is journaled; for what a lost disk takes with it that nobody
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import sqlite3
 import time
@@ -57,6 +58,13 @@ def keep_store(plant: Plant) -> None:
     copy = plant.folder / f"store-{len(plant.replaced_stores)}.db"
     copy_database(plant.store, copy)
     plant.replaced_stores.append(copy)
+
+
+def put_back(copy: Path, path: Path) -> None:
+    """Lay a copy down in the place of a database, on the disk too: a power cut that follows must find it."""
+    remove_database(path)
+    shutil.copy(copy, path)
+    os.sync()
 
 
 def remove_database(path: Path) -> None:
@@ -114,8 +122,7 @@ class RolledBackJournal(_StoreFault):
         time.sleep(self.draw.uniform(5.0, 12.0))
         with plant.gateway.hold:
             plant.gateway.kill()
-            remove_database(plant.journal)
-            shutil.copy(backup, plant.journal)
+            put_back(backup, plant.journal)
             plant.gateway.start()
 
 
@@ -131,8 +138,7 @@ class RestoredStore(_StoreFault):
         time.sleep(self.draw.uniform(6.0, 15.0))
         with quiet(plant):
             keep_store(plant)
-            remove_database(plant.store)
-            shutil.copy(image, plant.store)
+            put_back(image, plant.store)
 
 
 class ClonedAgent(_StoreFault):
