@@ -84,7 +84,8 @@ def _audit_lost_stores(auditor: Auditor, ward: Ward, held: set[Key], gaps: Seque
             continue
         own = [said.event for said in ward.said if said.store == store]
         epochs = {event.epoch for event in own} | of_clones
-        is_known = any((event.epoch, event.seq) in held for event in own)
+        elsewhere = _brought_back(auditor, ward, store)
+        is_known = any((event.epoch, event.seq) in held - elsewhere for event in own)
         missing = [event for event in own if (event.epoch, event.seq) not in held]
         if is_known and missing and not any(gap.epoch in epochs for gap in gaps):
             first = missing[0]
@@ -93,6 +94,17 @@ def _audit_lost_stores(auditor: Auditor, ward: Ward, held: set[Key], gaps: Seque
                 f"{ward.name}: {first.epoch}/{first.seq} and {len(missing) - 1} more went with a disk, and no gap"
                 " tells of it",
             )
+
+
+def _brought_back(auditor: Auditor, ward: Ward, store: int) -> set[Key]:
+    """What a journal that is younger than the loss of that disk may have from an image of it.
+
+    Then it says nothing about the disk: what the gateway had known of it went with the journal before.
+    """
+    if all(at_ns < ward.mishaps[store].at_ns for at_ns in auditor.journal_mishaps):
+        return set()
+    bases = ward.bases[store + 1 :]
+    return {(said.event.epoch, said.event.seq) for base in bases for said in base}
 
 
 def _audit_gap(auditor: Auditor, gap: GapFound, came: set[Key]) -> None:
