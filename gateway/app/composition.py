@@ -49,7 +49,6 @@ from gateway.domain.journal import ConfigRefused
 from gateway.domain.listing import GapRow
 from gateway.domain.plant import AgentKey
 from gateway.domain.plant_fold import Plant
-from gateway.domain.presence import UNJUDGED_MS
 from gateway.domain.teller import Teller
 from gateway.ports import Fold, JournalUnavailable
 from gateway.services.changes import Changes
@@ -136,7 +135,11 @@ class Gateway:
         self.shipping = self._make_shipping()
         changes = Changes(self.view, alarms, self._agent_by_key)
         self.live = Live(
-            journal, clock, changes.render, journal.position, lambda: self._blind_since_ms() is not None
+            journal,
+            clock,
+            changes.render,
+            journal.position,
+            lambda: self.presence.blind_since_ms() is not None,
         )
         signs = Signs(
             journal,
@@ -280,14 +283,7 @@ class Gateway:
             if heard is not None:
                 ages = {name: device.age_ms for name, device in heard.health.devices.items()}
                 beats[key] = Beat(max(0, now_ms - heard.received_ms), ages)
-        return View(self._plant.state, beats, self._clock.utc_ms(), self._blind_since_ms())
-
-    def _blind_since_ms(self) -> int | None:
-        """Since when what agents say does not reach what is shown; None while it does."""
-        unjudged_ms = self.presence.unjudged_ms()
-        if self.journal.failing_since_ms is None and unjudged_ms > UNJUDGED_MS:
-            return self._clock.utc_ms() - unjudged_ms
-        return self.journal.failing_since_ms
+        return View(self._plant.state, beats, self._clock.utc_ms(), self.presence.blind_since_ms())
 
     def heads(self) -> Sequence[Head]:
         """The journal's head and the agents', made now (blocking). Raises `JournalUnavailable`, `HeadsNotMade`."""

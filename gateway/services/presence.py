@@ -183,9 +183,16 @@ class PresenceWatch:
             return 0
         return self._clock.monotonic_ms() - found.behind_since_ms
 
-    def unjudged_ms(self) -> int:
-        """How long ago the agents were last judged, and what that gave journaled."""
-        return self._clock.monotonic_ms() - self._judged_ms
+    def blind_since_ms(self) -> int | None:
+        """Since when (gateway UTC) what agents say does not reach what is shown; None while it does.
+
+        Nothing can be journaled, or nobody has looked at the beats for `UNJUDGED_MS`.
+        """
+        failing_since_ms = self._journal.failing_since_ms
+        unjudged_ms = self._clock.monotonic_ms() - self._judged_ms
+        if failing_since_ms is None and unjudged_ms > rules.UNJUDGED_MS:
+            return self._clock.utc_ms() - unjudged_ms
+        return failing_since_ms
 
     async def tick(self) -> None:
         """Judge every agent; journal what changed."""

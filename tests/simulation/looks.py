@@ -83,7 +83,7 @@ def _look_at_board(auditor: Auditor, ward: Ward) -> None:
     parts = auditor.gateway.parts
     if parts is None or not auditor.gateway.is_running:
         return
-    view = View(parts.plant.state, {}, parts.clock.utc_ms())
+    view = View(parts.plant.state, {}, parts.clock.utc_ms(), parts.presence.blind_since_ms())
     bound_ns = BOARD_NS + auditor.tolerance_ns
     same = [other for other in auditor.wards if other.plan.agent == ward.plan.agent]
     for machine in ward.plan.machines.values():

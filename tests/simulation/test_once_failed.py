@@ -17,6 +17,7 @@ ONCE_FAILED: Final = {
     1000888: "an open gap before a run whose beginning is damaged claimed what nobody had lost",
     1000864: "of an agent and its clone nobody can tell whose disk was lost",
     1003523: "a lost journal took what it knew of a lost disk, and an image brought a part of that back",
+    1010455: "the auditor's board did not know that nothing could be journaled, which the real one tells",
     1002005: "a violation whose end found no room was forgotten when the next one was raised",
 }
 

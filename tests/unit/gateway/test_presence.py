@@ -193,10 +193,10 @@ async def test_until_the_journal_says_so_a_gateway_that_starts_shows_nothing_of_
     await rig.beats(beat(1))
     await rig.beats(beat(2))
     again = Rig(rig.journal, rig.clock, rig.findings)
-    assert again.watch.unjudged_ms() > UNJUDGED_MS
+    assert again.watch.blind_since_ms() is not None
     await again.watch.start()
     assert again.told() == [True, False]
-    assert again.watch.unjudged_ms() == 0
+    assert again.watch.blind_since_ms() is None
 
 
 async def test_an_agent_that_stays_away_over_a_restart_of_the_gateway_is_still_alarmed(rig: Rig) -> None:
@@ -320,11 +320,25 @@ async def test_a_beat_that_comes_late_and_behind_buys_no_time(rig: Rig) -> None:
     assert rig.awaited() == 8
 
 
-async def test_while_nobody_looks_at_the_beats_the_time_since_grows(rig: Rig) -> None:
+async def test_while_nobody_looks_at_the_beats_nothing_is_shown_as_how_it_is(rig: Rig) -> None:
     await rig.pass_time(500)
-    assert rig.watch.unjudged_ms() == 0
+    assert rig.watch.blind_since_ms() is None
     rig.clock.now_ms += 20_000
     await rig.beats(beat(1))
-    assert rig.watch.unjudged_ms() == 0
-    rig.clock.now_ms += 4000
-    assert rig.watch.unjudged_ms() == 4000
+    assert rig.watch.blind_since_ms() is None
+    judged_ms = rig.clock.utc_ms()
+    rig.clock.now_ms += UNJUDGED_MS
+    assert rig.watch.blind_since_ms() is None
+    rig.clock.now_ms += 1
+    assert rig.watch.blind_since_ms() == judged_ms
+
+
+async def test_while_nothing_can_be_journaled_nothing_is_shown_as_how_it_is(rig: Rig) -> None:
+    """What would have to be shown instead cannot be taken in, however little of it there is."""
+    away = AwayJournal(rig.journal)
+    again = Rig(away, rig.clock, rig.findings)  # type: ignore[arg-type]
+    away.is_away = False
+    await again.watch.start()
+    assert again.watch.blind_since_ms() is None
+    away.is_away = True
+    assert again.watch.blind_since_ms() == away.failing_since_ms
