@@ -18,6 +18,7 @@ ONCE_FAILED: Final = {
     1000864: "of an agent and its clone nobody can tell whose disk was lost",
     1003523: "a lost journal took what it knew of a lost disk, and an image brought a part of that back",
     1010455: "the auditor's board did not know that nothing could be journaled, which the real one tells",
+    1011208: "a raise that found no room was told by the state report after it, and not by itself",
     1002005: "a violation whose end found no room was forgotten when the next one was raised",
 }
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from edge_agent.domain.plan import GuardPlan, MachinePlan, RuleName, RulePlan
-from edge_agent.wire.event import Basis, ViolationCleared, ViolationRaised
+from edge_agent.wire.event import Basis, StateReport, ViolationCleared, ViolationRaised
 from simulators.truth import Fact, overlaps
 from tests.simulation.fieldbus import Plain, Served
 from tests.simulation.findings import Check
@@ -92,13 +92,13 @@ def _replay(auditor: Auditor, ward: Ward) -> list[Opened]:
                     )
                 elif name:
                     done.append(Opened(key, name, since, ended_ns))
-                opened[key] = (body.occurrence, said.observed_ns)
             case ViolationCleared() as body:
                 key = (body.machine, body.guard, body.device, body.rule)
-                name, since = opened.pop(key, (body.occurrence, 0))
+                name, since = opened.get(key, (body.occurrence, 0))
                 done.append(Opened(key, name, since, said.observed_ns))
             case _:
                 pass
+        _follow(opened, said)
     done.extend(Opened(key, name, since, None) for key, (name, since) in opened.items())
     return done
 
@@ -107,14 +107,24 @@ def _open_at_end(base: Sequence[Said]) -> dict[Key, tuple[str, int]]:
     """What a disk remembers to be open."""
     opened: dict[Key, tuple[str, int]] = {}
     for said in base:
-        match said.event.body:
-            case ViolationRaised() as body:
-                opened[body.machine, body.guard, body.device, body.rule] = (body.occurrence, said.observed_ns)
-            case ViolationCleared() as body:
-                opened.pop((body.machine, body.guard, body.device, body.rule), None)
-            case _:
-                pass
+        _follow(opened, said)
     return opened
+
+
+def _follow(opened: dict[Key, tuple[str, int]], said: Said) -> None:
+    """What is open after that. A raise that found no room is told by the next state report."""
+    match said.event.body:
+        case ViolationRaised() as body:
+            opened[body.machine, body.guard, body.device, body.rule] = (body.occurrence, said.observed_ns)
+        case ViolationCleared() as body:
+            opened.pop((body.machine, body.guard, body.device, body.rule), None)
+        case StateReport(open=listed):
+            for item in listed:
+                opened.setdefault(
+                    (item.machine, item.guard, item.device, item.rule), (item.occurrence, said.observed_ns)
+                )
+        case _:
+            pass
 
 
 def _open_while_moving(auditor: Auditor, machine: str, guard: str) -> list[Span]:
