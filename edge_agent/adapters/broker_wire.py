@@ -20,7 +20,9 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import termios
 from collections.abc import Callable
+from fcntl import ioctl
 from typing import Final, Literal, NamedTuple, Protocol
 
 from paho.mqtt.client import Client
@@ -81,6 +83,8 @@ class Wire:
         self._for_paho = bytearray()
         self._outgoing = bytearray()
         self._is_over = False
+        self.given_bytes = 0
+        """How much was ever given to `send`."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._flushing: asyncio.Handle | None = None
 
@@ -140,9 +144,18 @@ class Wire:
     def send(self, buffer: bytes | bytearray) -> int:
         """Take all of `buffer`; it leaves when the callback at hand ends."""
         self._outgoing += buffer
+        self.given_bytes += len(buffer)
         if self._loop is not None and self._flushing is None:
             self._flushing = self._loop.call_soon(self._flush)
         return len(buffer)
+
+    def arrived_bytes(self) -> int:
+        """How much of what was given the other machine has acknowledged; never too much (TLS and frames count as ours).
+
+        Linux says what of a TCP stream is not acknowledged yet: tcp(7), SIOCOUTQ.
+        """
+        unsent = int.from_bytes(ioctl(self.fileno(), termios.TIOCOUTQ, bytes(4)), "little")
+        return self.given_bytes - len(self._outgoing) - unsent
 
     def close(self) -> None:
         """Write what still can be written at once, and let go.

@@ -10,7 +10,8 @@ knows.
 
 MQTT 5, because 3.1.1 answers "success" for messages that the broker refused or threw away. Reason code 0x10 (no
 matching subscribers) is no success either. The Receive Maximum of the CONNACK is reported, and counted by the caller.
-No answer to anything in flight for `ANSWER_TIMEOUT_S` means a hung broker: the attempt is over.
+No answer to anything in flight for `ANSWER_TIMEOUT_S` means a hung broker: the attempt is over. While the line still carries
+what was written before, that time does not begin: a page of 128 KiB takes minutes by a poor radio, and would be begun anew for ever.
 """
 
 from __future__ import annotations
@@ -57,6 +58,9 @@ CONNECT_TIMEOUT_S: Final = 10.0
 
 BEAT_S: Final = 1.0
 """How often paho looks whether the broker still answers its pings."""
+
+LOOK_S: Final = 1.0
+"""How often silence, and the progress of what is written, are looked at."""
 
 ANSWER_TIMEOUT_S: Final = 15.0
 """Three keepalives: longer than any broker needs for a PUBACK, shorter than anybody's patience."""
@@ -159,6 +163,8 @@ class _Attempt:
         self._over: asyncio.Future[str] = self._loop.create_future()
         self._in_flight: dict[int, Publication] = {}
         self._heard = self._loop.time()
+        self._asked_bytes = self._arrived_bytes = 0
+        """How much was written when something was heard last, and how much of all has arrived."""
         self._receive_maximum = RECEIVE_MAXIMUM_DEFAULT
         self._mid = 0
         self._wire: Wire | None = None
@@ -170,7 +176,8 @@ class _Attempt:
         """Connect and stay connected; why it ended."""
         threading.Thread(target=self._connect, name="uplink connect", daemon=True).start()
         while not self._over.done():
-            await asyncio.wait({self._over}, timeout=1.0)
+            await asyncio.wait({self._over}, timeout=LOOK_S)
+            self._note_progress()
             silence_s = self._loop.time() - self._heard
             if self.up_since is None and silence_s > CONNECT_TIMEOUT_S:
                 return "the broker does not answer"
@@ -193,7 +200,7 @@ class _Attempt:
             )
         )
         if not self._in_flight:
-            self._heard = self._loop.time()
+            self._note_heard()
         self._in_flight[mid] = publication
 
     def finish(self) -> None:
@@ -202,6 +209,19 @@ class _Attempt:
         if self._beat is not None:
             self._beat.cancel()
             self._client.disconnect()  # writes and closes at once
+
+    def _note_heard(self) -> None:
+        self._heard = self._loop.time()
+        if self._wire is not None:
+            self._asked_bytes = self._wire.given_bytes
+
+    def _note_progress(self) -> None:
+        """A broker cannot answer what has not arrived; once all that waits for an answer has, its time begins."""
+        if self._wire is None or self._over.done() or self._arrived_bytes >= self._asked_bytes:
+            return
+        arrived_bytes = self._wire.arrived_bytes()
+        if arrived_bytes > self._arrived_bytes:
+            self._arrived_bytes, self._heard = arrived_bytes, self._loop.time()
 
     def _free_mid(self) -> int:
         """The next message id that no unanswered publish has: SUBSCRIBE, which paho numbers, was answered before."""
@@ -339,7 +359,7 @@ class _Attempt:
             self._report(LinkUp(self._receive_maximum))
 
     def _answered(self, puback: Puback) -> None:
-        self._heard = self._loop.time()
+        self._note_heard()
         publication = self._in_flight.pop(puback.mid, None)
         if publication is not None:
             refusal = _refusal(puback.code) if puback.code >= _FAILURE_FIRST else None

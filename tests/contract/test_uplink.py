@@ -183,6 +183,38 @@ async def test_a_broker_that_answers_pings_and_no_publish_is_given_up(
         assert said.of(Answered) == []
 
 
+async def test_a_line_that_is_slow_is_kept_while_it_carries_and_given_up_when_it_carries_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A large page on a slow line was begun anew every fifteen seconds, for ever."""
+    monkeypatch.setattr(uplink_paho, "ANSWER_TIMEOUT_S", 0.6)
+    monkeypatch.setattr(uplink_paho, "LOOK_S", 0.05)
+    page, heard, over = b"x" * 4_000_000, bytearray(), asyncio.Event()
+    carried: list[float] = []
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.extend(await reader.read(65_536))
+        writer.write(b"\x20\x03\x00\x00\x00")
+        while len(heard) < len(page) * 3 // 4:
+            await asyncio.sleep(0.02)
+            heard.extend(await reader.read(40_000))
+        carried.append(asyncio.get_running_loop().time())
+        await over.wait()
+        writer.close()
+
+    server = await asyncio.start_server(carry, "127.0.0.1", 0, limit=40_000)
+    server.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 100_000)
+    async with server, opened(server.sockets[0].getsockname()[1], ack_topic=None) as (uplink, said):
+        await said.wait(lambda: said.of(LinkUp))
+        uplink.publish(replace(event(1), payload=page))
+        begun = asyncio.get_running_loop().time()
+        await said.wait(lambda: said.of(LinkDown))
+        assert said.of(LinkDown) == [LinkDown("no PUBACK")]
+        assert carried
+        assert carried[0] - begun > 2 * uplink_paho.ANSWER_TIMEOUT_S
+        over.set()
+
+
 async def test_a_broker_that_answers_publishes_is_kept_though_its_answer_to_a_ping_waits_behind_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
