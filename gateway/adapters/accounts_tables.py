@@ -28,6 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
+from gateway.adapters.store_sql.engine import line_to
 from gateway.ports import AccountsUnavailable
 
 BUSY_TIMEOUT_MS = 5000
@@ -117,9 +118,8 @@ def open_accounts(journal_url: str) -> Engine:
             path.parent.mkdir(parents=True, exist_ok=True)
             engine = _open_sqlite(path)
         else:
-            engine = create_engine(
-                target.set(drivername="postgresql+psycopg"), pool_size=2, pool_pre_ping=True
-            )
+            target = target.set(drivername="postgresql+psycopg")
+            engine = create_engine(target, pool_size=2, pool_pre_ping=True, connect_args=line_to(target))
         _make_tables(engine)
     except (DBAPIError, OSError) as error:
         raise AccountsUnavailable(f"the accounts cannot be opened: {error}") from error

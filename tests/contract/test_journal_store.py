@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -477,6 +477,27 @@ async def test_a_full_disk_stores_nothing_and_passes(tmp_path: Path) -> None:
 def test_a_database_of_another_kind_is_refused_with_a_way_out() -> None:
     with pytest.raises(StoreError, match="use sqlite:///PATH or postgresql://"):
         open_writer("mysql://127.0.0.1/gateway")
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("opened", [open_writer, open_readers])
+def test_a_server_that_is_cut_off_is_given_up_when_the_lease_is(
+    postgres_url: str, opened: Callable[[str], Engine]
+) -> None:
+    """By default libpq waits a quarter of an hour for the answer to a write; what the operator sets in the URL stays."""
+
+    def timeout_ms(url: str) -> str:
+        engine = opened(url)
+        with engine.connect() as connection:
+            driver = connection.connection.driver_connection
+            assert driver is not None
+            said: str = driver.info.get_parameters()["tcp_user_timeout"]
+        engine.dispose()
+        return said
+
+    assert timeout_ms(postgres_url) == str(LEASE_MS)
+    joint = "&" if "?" in postgres_url else "?"
+    assert timeout_ms(f"{postgres_url}{joint}tcp_user_timeout=9000") == "9000"
 
 
 @pytest.mark.integration

@@ -31,6 +31,16 @@ longer is waited for by trying again; the services do that one after the other, 
 LOG_KEPT_BYTES = 16 * 1024 * 1024
 """A write-ahead log that had grown beyond this (a long reader beside the writer) is cut back to it."""
 
+_SERVER_LINE: Mapping[str, int] = {
+    "connect_timeout": 5,  # seconds, of each address
+    "keepalives_idle": 2,  # seconds of silence until it is asked
+    "keepalives_interval": 1,
+    "keepalives_count": 4,
+    "tcp_user_timeout": LEASE_MS,  # of what was sent and is not acknowledged
+}
+"""libpq's own settings for a server that is cut off without a word: by default a write waits a quarter of an hour for it, a
+connection two minutes. What the URL itself sets counts. Source: PostgreSQL's manual, 34.1.2 (parameter key words)."""
+
 _WRITER_PRAGMAS = {
     "journal_mode": "wal",
     "synchronous": "2",  # FULL: with NORMAL a power cut takes every commit since the last checkpoint
@@ -64,7 +74,9 @@ def open_writer(url: str) -> Engine:
         if target.database:
             Path(target.database).parent.mkdir(parents=True, exist_ok=True)
         return _sqlite(target, "BEGIN IMMEDIATE", _WRITER_PRAGMAS, pool_size=1, mode="rwc")
-    writer = create_engine(target, pool_size=1, max_overflow=0, pool_pre_ping=False)
+    writer = create_engine(
+        target, pool_size=1, max_overflow=0, pool_pre_ping=False, connect_args=line_to(target)
+    )
     event.listen(writer, "connect", _bound_idling)
     return writer
 
@@ -77,9 +89,14 @@ def open_readers(url: str) -> Engine:
     target = _with_driver(url)
     if target.get_backend_name() == "sqlite":
         return _sqlite(target, "BEGIN", {"query_only": "1", "mmap_size": "0"}, pool_size=8, mode="ro")
-    readers = create_engine(target, pool_size=8, pool_pre_ping=True)
+    readers = create_engine(target, pool_size=8, pool_pre_ping=True, connect_args=line_to(target))
     event.listen(readers, "handle_error", _translate)
     return readers.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+
+def line_to(target: URL) -> dict[str, int]:
+    """What psycopg is told of the line to a server, so that one that is cut off is noticed within `LEASE_MS`."""
+    return {name: value for name, value in _SERVER_LINE.items() if name not in target.query}
 
 
 def _bound_idling(connection: _DriverConnection, _record: object) -> None:
