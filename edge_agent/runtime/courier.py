@@ -82,6 +82,7 @@ class Courier:
         self._cache: OrderedDict[int, bytes] = OrderedDict()
         self._places: OrderedDict[Position, int] = OrderedDict()
         self._last_reason = ""
+        self._is_status_next = True
 
     def report(self, report: UplinkReport) -> None:
         """What the uplink says, in order; called on the event loop."""
@@ -124,6 +125,7 @@ class Courier:
             case LinkUp(receive_maximum):
                 _log.warning("connected receive_maximum=%d", receive_maximum)
                 self._last_reason = ""
+                self._is_status_next = True
                 self.sender.connect(receive_maximum, self._clock.mono())
                 self._reports.connect()
                 await self._on_up()
@@ -167,7 +169,15 @@ class Courier:
         return await self._outbox.place(position) if place is None else Placed(Match.HELD, place)
 
     async def _send(self) -> None:
-        self._send_statuses()
+        """What may go now. Statuses have half of the broker's slots; where there is one slot only, every second turn of it."""
+        if self._is_status_next or self.sender.receive_maximum > 1:
+            self._send_statuses()
+            await self._send_events()
+        else:
+            await self._send_events()
+            self._send_statuses()
+
+    async def _send_events(self) -> None:
         places = self.sender.take_sends(self._clock.mono())
         missing = [place for place in places if place not in self._cache]
         generation = self._generation
@@ -183,6 +193,7 @@ class Courier:
         events_topic = self._desk.topic(Channel.EVENTS)
         for place in places:
             if place in payloads:
+                self._is_status_next = True
                 self._uplink.publish(Publication(events_topic, payloads[place], retained=False, place=place))
             else:
                 self.sender.release_slot()  # gone: nothing was sent
@@ -193,6 +204,7 @@ class Courier:
             return
         taken = self._desk.take(min(self.sender.free_slots, _STATUSES_AT_ONCE), receive_maximum)
         for publication in taken:
+            self._is_status_next = False
             self.sender.count_publish()
             self._uplink.publish(publication)
         if len(taken) == _STATUSES_AT_ONCE:

@@ -156,6 +156,19 @@ async def test_unanswered_publishes_never_exceed_the_receive_maximum(bench: Benc
         assert len(bench.uplink.published) <= 10
 
 
+async def test_where_one_publish_may_wait_statuses_that_never_end_leave_every_second_turn_to_events(
+    bench: Bench,
+) -> None:
+    bench.commit(5)
+    await bench.connect(receive_maximum=1)
+    for n in range(20):
+        bench.desk.put_health(Health(online=True, epoch=bench.store.epoch, boot="boot-1", polls=n))
+        await bench.hear(Answered(bench.uplink.published[-1], None, is_heard=True))
+    sent = [item.place for item in bench.uplink.published]
+    assert sent[0] is None
+    assert sent[1:13] == [1, None, 2, None, 3, None, 4, None, 5, None, 6, None]
+
+
 async def test_a_damaged_event_is_told_and_the_rest_is_sent(bench: Bench) -> None:
     bench.commit(400)
     with closing(sqlite3.connect(bench.path, isolation_level=None)) as database:
