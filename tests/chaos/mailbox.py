@@ -42,7 +42,12 @@ class Mailbox:
 
         class Receiver(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                size = int(self.headers["Content-Length"])
+                payload = self.rfile.read(size)
+                if len(payload) < size:  # its sender was killed
+                    self.close_connection = True
+                    return
+                body = json.loads(payload)
                 match mailbox.mood:
                     case Mood.REFUSING:
                         self.send_response(503)
