@@ -2,7 +2,7 @@
 
 Theory of operation. A keeper task makes an `_Attempt`, waits until it is over, pauses, makes the next. An attempt owns
 one paho client. A thread connects it (name resolution, TCP and TLS block), then the event loop drives it by paho's
-functions for that, over a `broker_wire.Wire`, which writes PUBLISH packets and reads their PUBACKs beside paho. A
+functions for that, over a `broker_wire.Wire`; PUBLISH packets and their PUBACKs go beside paho. A
 publish is refused while the link is down: paho would queue it in RAM and send it later, a second outbox that no store
 knows.
 
@@ -33,14 +33,8 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from edge_agent.adapters.broker_wire import (
-    PACKET_MAX_BYTES,
-    ProtocolError,
-    Puback,
-    Wire,
-    WiredClient,
-    encode_publish,
-)
+from edge_agent.adapters.publish_packet import PUBACK, Puback, decode_puback, encode_publish
+from edge_agent.broker_wire import Limits, ProtocolError, Transport, Wire, WiredClient
 from edge_agent.ports import AckArrived, Answered, LinkDown, LinkUp, Publication, UplinkReport
 from edge_agent.wire.status import KEEPALIVE_S
 
@@ -67,6 +61,10 @@ ANSWER_TIMEOUT_S: Final = 15.0
 
 RECEIVE_MAXIMUM_DEFAULT: Final = 65_535
 """What a CONNACK without the property means (MQTT 5.0, 3.2.2.3.3)."""
+
+LIMITS: Final = Limits(read_bytes=65_536, packet_bytes=128 * 1024)
+"""At once more than the PUBACKs of a whole window, so that a broker that floods us leaves turns to others. What else comes is
+acks, of some hundred bytes: whoever writes a large packet fills no memory, and the broker is told so (MQTT 5.0, 3.1.2.11.4)."""
 
 NO_MATCHING_SUBSCRIBERS: Final = 0x10
 
@@ -232,7 +230,8 @@ class _Attempt:
 
     def _make_client(self, will: Publication) -> WiredClient:
         access = self._access
-        client = WiredClient(access.client_id, "tcp" if access.web_path is None else "websockets")
+        transport: Transport = "tcp" if access.web_path is None else "websockets"
+        client = WiredClient(access.client_id, transport, LIMITS)
         if access.web_path is not None:
             client.ws_set_options(path=access.web_path)
         if access.is_tls:
@@ -293,8 +292,8 @@ class _Attempt:
             self._loop.call_soon(self._read)
         try:
             while not self._over.done():
-                if (puback := wire.next_puback()) is not None:
-                    self._answered(puback)
+                if (packet := wire.next_packet(PUBACK)) is not None:
+                    self._answered(decode_puback(packet))
                 elif not wire.has_for_paho:
                     return
                 elif self._client.loop_read() != MQTTErrorCode.MQTT_ERR_SUCCESS:
@@ -374,7 +373,7 @@ class _Attempt:
 def _make_limits() -> Properties:
     """What the broker is told in CONNECT that it must keep to."""
     limits = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-    limits.MaximumPacketSize = PACKET_MAX_BYTES
+    limits.MaximumPacketSize = LIMITS.packet_bytes
     return limits
 
 

@@ -36,10 +36,16 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from edge_agent.broker_wire import Limits, ProtocolError, Transport, Wire, WiredClient
 from edge_agent.wire.codec import DECODE_MAX_BYTES
 from edge_agent.wire.topics import ROOT
-from gateway.adapters.broker_wire import PACKET_MAX_BYTES, ProtocolError, Publish, WiredClient
+from gateway.adapters.publish_packet import PINGREQ, PUBLISH, Publish, decode_publish, encode_pubacks
 from gateway.ports import Message
+
+LIMITS: Final = Limits(read_bytes=262_144, packet_bytes=2 * 1024 * 1024)
+"""At once some five hundred events, a batch, which takes a few milliseconds: beside a busy writer the loop has few turns, and
+what is read in one of them is journaled in one transaction. Nothing of ours is above 48 KiB; what is somewhat too large still
+comes, to be refused and kept; the rest would only fill the memory, and the broker is told so (MQTT 5.0, 3.1.2.11.4)."""
 
 SUBSCRIPTIONS = tuple(f"{ROOT}/+/+/{tail}" for tail in ("events", "model", "model/+", "health", "health/+"))
 """What the gateway listens to; guards' retained states are for third parties, the stream says it better."""
@@ -236,11 +242,11 @@ class _Attempt:
         self._in_hand -= len(messages)
         if self._over.done() or self._client.wire is None:
             return
-        self._client.wire.acknowledge(message.mid for message in messages if message.qos > 0)
+        self._client.wire.send(encode_pubacks(message.mid for message in messages if message.qos > 0))
         if self._is_held_up and self._in_hand < INBOX_MAX:
             self._is_held_up = False
             self._client.wire.resume()
-            self._loop.call_soon(self._pass_on)
+            self._loop.call_soon(self._read)
 
     def publish(self, topic: str, payload: bytes) -> None:
         """Publish retained at QoS 1, unless the connection is over."""
@@ -259,7 +265,8 @@ class _Attempt:
 
     def _make_client(self) -> WiredClient:
         access = self._access
-        client = WiredClient(access.client_id, "tcp" if access.web_path is None else "websockets")
+        transport: Transport = "tcp" if access.web_path is None else "websockets"
+        client = WiredClient(access.client_id, transport, LIMITS, manual_ack=True)
         if access.web_path is not None:
             client.ws_set_options(path=access.web_path)
         if access.is_tls:
@@ -307,32 +314,32 @@ class _Attempt:
         if not self._is_held_up:
             self._client.loop_misc()
         elif self._client.wire is not None:
-            self._client.wire.ping()
+            self._client.wire.send(PINGREQ)  # paho would wait for the answer
 
     def _read(self) -> None:
-        assert self._client.wire is not None, "it is connected"
-        self._client.wire.fill()
-        self._pass_on()
-
-    def _pass_on(self) -> None:
-        """Hand over what was read, messages while there is room for them."""
         wire = self._client.wire
-        assert wire is not None, "it is connected"
+        if wire is None or self._over.done() or self._is_held_up:
+            return
+        if not wire.fill():
+            self._loop.call_soon(self._read)
         try:
-            while not self._over.done() and self._in_hand < INBOX_MAX:
-                publish = wire.next_publish()
-                if publish is None:
-                    break
-                self._in_hand += 1
-                self._take(self._read_as_message(publish))
+            self._pass_on(wire)
         except ProtocolError as error:
             self._end(f"the broker breaks the protocol: {error}")
-        while not self._over.done() and wire.has_for_paho:
-            if self._client.loop_read() != MQTTErrorCode.MQTT_ERR_SUCCESS:
-                self._end("the connection is lost")
         if self._in_hand >= INBOX_MAX and not self._over.done():
             self._is_held_up = True
             wire.pause()
+
+    def _pass_on(self, wire: Wire) -> None:
+        """Hand over what was read, in order, messages while there is room for them. Raises `ProtocolError`."""
+        while not self._over.done():
+            if self._in_hand < INBOX_MAX and (packet := wire.next_packet(PUBLISH)) is not None:
+                self._in_hand += 1
+                self._take(self._read_as_message(decode_publish(packet)))
+            elif not wire.has_for_paho:
+                return
+            elif self._client.loop_read() != MQTTErrorCode.MQTT_ERR_SUCCESS:
+                self._end("the connection is lost")
 
     def _read_as_message(self, publish: Publish) -> BrokerMessage:
         try:
@@ -402,7 +409,7 @@ class _Attempt:
 def _make_limits() -> Properties:
     """What the broker is told in CONNECT that it must keep to."""
     limits = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-    limits.MaximumPacketSize = PACKET_MAX_BYTES
+    limits.MaximumPacketSize = LIMITS.packet_bytes
     limits.ReceiveMaximum = RECEIVE_MAX
     return limits
 

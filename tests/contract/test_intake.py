@@ -13,8 +13,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from edge_agent.wire.codec import DECODE_MAX_BYTES, DecodeError, decode
 from edge_agent.wire.topics import Channel, topic
-from gateway.adapters.broker_wire import PACKET_MAX_BYTES
-from gateway.adapters.intake_paho import BrokerAccess, PahoIntake
+from gateway.adapters.intake_paho import LIMITS, BrokerAccess, PahoIntake
 from gateway.ports import Message
 from tests.certificates import Authority
 from tests.scripted_agent import AGENT, SITE
@@ -234,7 +233,7 @@ async def test_a_message_beyond_all_limits_does_not_even_reach_the_gateway(tmp_p
         intake.open()
         await until(lambda: intake.problem is None)
         client = talk(broker.port)
-        sent = [b"before", b"x" * 100 * 2**20, b"between", b"x" * PACKET_MAX_BYTES, b"after"]
+        sent = [b"before", b"x" * 100 * 2**20, b"between", b"x" * LIMITS.packet_bytes, b"after"]
         for payload in sent:
             client.publish(EVENTS, payload, 1)
         assert [message.payload for message in await take(intake, 3)] == [b"before", b"between", b"after"]

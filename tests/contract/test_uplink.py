@@ -19,7 +19,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edge_agent.adapters import uplink_paho
-from edge_agent.adapters.broker_wire import Puback
+from edge_agent.adapters.publish_packet import Puback
 from edge_agent.adapters.uplink_paho import BrokerAccess, PahoUplink
 from edge_agent.ports import AckArrived, Answered, LinkDown, LinkUp, Publication, UplinkReport
 from tests.certificates import Authority
