@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edge_agent.broker_wire import Packet, Wire
+from edge_agent.broker.wire import Packet, Wire
 
 PINGRESP = b"\xd0\x00"
 

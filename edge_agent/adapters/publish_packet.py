@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from edge_agent.broker_wire import Packet, ProtocolError
+from edge_agent.broker.wire import Packet, ProtocolError
 
 PUBACK: Final = 4
 """The kind of packet that answers a PUBLISH (2.1.2)."""

@@ -2,7 +2,7 @@
 
 Theory of operation. A keeper task makes an `_Attempt`, waits until it is over, pauses, makes the next. An attempt owns
 one paho client. A thread connects it (name resolution, TCP and TLS block), then the event loop drives it by paho's
-functions for that, over a `broker_wire.Wire`; PUBLISH packets and their PUBACKs go beside paho. A
+functions for that, over a `broker.wire.Wire`; PUBLISH packets and their PUBACKs go beside paho. A
 publish is refused while the link is down: paho would queue it in RAM and send it later, a second outbox that no store
 knows.
 
@@ -19,11 +19,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import ssl
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
@@ -34,7 +31,8 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge_agent.adapters.publish_packet import PUBACK, Puback, decode_puback, encode_publish
-from edge_agent.broker_wire import Limits, ProtocolError, Transport, Wire, WiredClient
+from edge_agent.broker.access import CONNECT_TIMEOUT_S, BrokerAccess, WiredClient, explain
+from edge_agent.broker.wire import Limits, ProtocolError, Wire
 from edge_agent.ports import AckArrived, Answered, LinkDown, LinkUp, Publication, UplinkReport
 from edge_agent.wire.status import KEEPALIVE_S
 
@@ -46,9 +44,6 @@ RECONNECT_MAX_S: Final = 3.0
 
 STABLE_S: Final = 10.0
 """A connection that lasted this long was a good one: the next pause is the first again."""
-
-CONNECT_TIMEOUT_S: Final = 10.0
-"""From the first packet to the SUBACK."""
 
 BEAT_S: Final = 1.0
 """How often paho looks whether the broker still answers its pings."""
@@ -77,31 +72,15 @@ _MIDS: Final = 65_535
 _log = logging.getLogger("guardwatch.uplink")
 
 
-@dataclass(frozen=True, slots=True)
-class BrokerAccess:
-    """Where the broker is and who we are there.
+class PahoUplink:
+    """The `Uplink` port on paho-mqtt. Use on one event loop.
 
-    `ack_topic` None: nothing is subscribed to (broker mode). `web_path` is set for WebSockets, None for plain MQTT.
+    `ack_topic` None: nothing is subscribed to (broker mode).
     """
 
-    host: str
-    port: int
-    client_id: str
-    ack_topic: str | None
-    web_path: str | None = None
-    is_tls: bool = False
-    username: str | None = None
-    password: str | None = None
-    ca_file: Path | None = None
-    cert_file: Path | None = None
-    key_file: Path | None = None
-
-
-class PahoUplink:
-    """The `Uplink` port on paho-mqtt. Use on one event loop."""
-
-    def __init__(self, access: BrokerAccess) -> None:
+    def __init__(self, access: BrokerAccess, ack_topic: str | None) -> None:
         self._access = access
+        self._ack_topic = ack_topic
         self._attempt: _Attempt | None = None
         self._keeper: asyncio.Task[None] | None = None
 
@@ -129,7 +108,7 @@ class PahoUplink:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                attempt = self._attempt = _Attempt(self._access, will, report)
+                attempt = self._attempt = _Attempt(self._access, self._ack_topic, will, report)
             except (
                 OSError,
                 ValueError,
@@ -153,9 +132,14 @@ class _Attempt:
     """One connection, from TCP to its end. Used once."""
 
     def __init__(
-        self, access: BrokerAccess, will: Publication, report: Callable[[UplinkReport], None]
+        self,
+        access: BrokerAccess,
+        ack_topic: str | None,
+        will: Publication,
+        report: Callable[[UplinkReport], None],
     ) -> None:
         self._access = access
+        self._ack_topic = ack_topic
         self._report = report
         self._loop = asyncio.get_running_loop()
         self._over: asyncio.Future[str] = self._loop.create_future()
@@ -229,16 +213,7 @@ class _Attempt:
         return mid
 
     def _make_client(self, will: Publication) -> WiredClient:
-        access = self._access
-        transport: Transport = "tcp" if access.web_path is None else "websockets"
-        client = WiredClient(access.client_id, transport, LIMITS)
-        if access.web_path is not None:
-            client.ws_set_options(path=access.web_path)
-        if access.is_tls:
-            client.tls_set(_text(access.ca_file), _text(access.cert_file), _text(access.key_file))
-        if access.username is not None:
-            client.username_pw_set(access.username, access.password)
-        client.connect_timeout = CONNECT_TIMEOUT_S / 2
+        client = WiredClient(self._access, LIMITS)
         client.will_set(will.topic, will.payload, qos=1, retain=will.retained)
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
@@ -254,7 +229,7 @@ class _Attempt:
                 host, port, keepalive=KEEPALIVE_S, clean_start=True, properties=_make_limits()
             )
         except (OSError, ValueError) as error:  # ValueError: what the websocket handshake raises
-            self._hand_over(self._end, f"cannot connect to {host}:{port}: {_why(error)}")
+            self._hand_over(self._end, f"cannot connect to {host}:{port}: {explain(error)}")
         else:
             self._hand_over(self._attach)
 
@@ -326,7 +301,7 @@ class _Attempt:
     ) -> None:
         del client, userdata, mid, properties
         if any(code.is_failure for code in codes):
-            _log.error("subscription refused topic=%s: no ack will ever come", self._access.ack_topic)
+            _log.error("subscription refused topic=%s: no ack will ever come", self._ack_topic)
         self._go_up()
 
     def _on_message(self, client: Client, userdata: object, message: MQTTMessage) -> None:
@@ -347,10 +322,10 @@ class _Attempt:
 
     def _connected(self) -> None:
         self._heard = self._loop.time()
-        if self._access.ack_topic is None:
+        if self._ack_topic is None:
             self._go_up()
         elif not self._over.done():
-            self._client.subscribe(self._access.ack_topic, options=SubscribeOptions(qos=1))
+            self._client.subscribe(self._ack_topic, options=SubscribeOptions(qos=1))
 
     def _go_up(self) -> None:
         if not self._over.done():
@@ -383,18 +358,3 @@ def _refusal(code: int) -> str:
         return str(ReasonCode(PacketTypes.PUBACK, identifier=code))
     except (KeyError, ValueError):  # paho knows no such code, or not for a PUBACK
         return f"reason code 0x{code:02x}"
-
-
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)
-
-
-_NOT_YET_VALID: Final = 9
-"""X509_V_ERR_CERT_NOT_YET_VALID (openssl-verification-options(1))."""
-
-
-def _why(error: Exception) -> str:
-    """Why there is no connection. A clock that was lost at boot takes every certificate for one of the future."""
-    if isinstance(error, ssl.SSLCertVerificationError) and error.verify_code == _NOT_YET_VALID:
-        return "the broker's certificate is not valid yet by this machine's clock: the clock is wrong, or the certificate"
-    return str(error)

@@ -18,7 +18,7 @@ from edge_agent.adapters.uplink_paho import PahoUplink
 from edge_agent.app.exits import Exit, refuse, say, say_json
 from edge_agent.app.links import link_of, opened
 from edge_agent.app.looking import meaning, settled
-from edge_agent.app.running import broker_access
+from edge_agent.app.running import ack_topic, broker_access
 from edge_agent.domain.plan import ReadBlock
 from edge_agent.domain.plausibility import doubt
 from edge_agent.domain.units import NS_PER_MS
@@ -107,7 +107,7 @@ def _doubts(settings: AgentSettings, block: ReadBlock, answer: BlockOk) -> Itera
 async def _broker_fault(settings: AgentSettings) -> str | None:
     """Connect as `doctor`, so that a running agent of the same name is not thrown off."""
     said: asyncio.Queue[UplinkReport] = asyncio.Queue()
-    uplink = PahoUplink(broker_access(settings, role="doctor"))
+    uplink = PahoUplink(broker_access(settings, role="doctor"), ack_topic(settings))
     uplink.open(Publication("guardwatch/v1/doctor", b"", retained=False), said.put_nowait)
     try:
         async with asyncio.timeout(DOCTOR_BROKER_S):

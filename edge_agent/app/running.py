@@ -31,11 +31,12 @@ from edge_agent.adapters.signing import KeyFileError, SigningKey, key_path, load
 from edge_agent.adapters.store_file import StoreRefusedError
 from edge_agent.adapters.store_sqlite import EventStore
 from edge_agent.adapters.store_threaded import ThreadedStore
-from edge_agent.adapters.uplink_paho import BrokerAccess, PahoUplink
+from edge_agent.adapters.uplink_paho import PahoUplink
 from edge_agent.app.exits import Exit, refuse
 from edge_agent.app.links import link_of
 from edge_agent.app.loading import Loading, LoadingFailedError
 from edge_agent.app.release import version
+from edge_agent.broker.access import BrokerAccess
 from edge_agent.domain.delivery import DeliveryMode
 from edge_agent.ports import StoreBrokenError
 from edge_agent.runtime.agent import Agent, Stored, World
@@ -202,7 +203,7 @@ def _connect_world(settings: AgentSettings, clock: SystemClock, store: EventStor
     return _AgentWorld(
         clock=clock,
         outbox=ThreadedStore(store),
-        uplink=PahoUplink(broker_access(settings)),
+        uplink=PahoUplink(broker_access(settings), ack_topic(settings)),
         links=links,
         rss_mb=rss_mb,
         notify=Supervisor(os.environ).notify,
@@ -223,12 +224,10 @@ def _keep_what_stays() -> None:
 def broker_access(settings: AgentSettings, role: str = "") -> BrokerAccess:
     """How to reach the broker; `role` makes a client id of its own, beside the agent's."""
     plan, mqtt = settings.plan, settings.mqtt
-    is_acked = mqtt.delivery is Delivery.GATEWAY
     return BrokerAccess(
         host=mqtt.host,
         port=mqtt.port,
         client_id="-".join(part for part in (plan.site, plan.agent, role) if part),
-        ack_topic=topic(plan.site, plan.agent, Channel.ACK) if is_acked else None,
         web_path=mqtt.path or None,
         is_tls=mqtt.is_tls,
         username=mqtt.username,
@@ -237,6 +236,13 @@ def broker_access(settings: AgentSettings, role: str = "") -> BrokerAccess:
         cert_file=mqtt.cert_file,
         key_file=mqtt.key_file,
     )
+
+
+def ack_topic(settings: AgentSettings) -> str | None:
+    """Where the gateway answers; None where the broker's word is enough."""
+    if settings.mqtt.delivery is not Delivery.GATEWAY:
+        return None
+    return topic(settings.plan.site, settings.plan.agent, Channel.ACK)
 
 
 def _run_loop(main: Callable[[], Coroutine[None, None, None]]) -> None:

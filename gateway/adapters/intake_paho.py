@@ -2,7 +2,7 @@
 
 Theory of operation. A keeper task makes an `_Attempt`, waits until it is over, pauses, makes the next. An attempt owns
 one paho client. A thread connects it (name resolution, TCP and TLS block), then the event loop drives it by paho's
-functions for that, over a `broker_wire.Wire`, which takes the messages out in pieces. An inbox above its limit reads no
+functions for that, over a `broker.wire.Wire`, which takes the messages out in pieces. An inbox above its limit reads no
 more, which holds up TCP and with it the broker. A PUBACK goes out only on the connection that brought the message, since
 message ids are reused by the next.
 
@@ -21,12 +21,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import ssl
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, NamedTuple
 
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags
@@ -36,7 +33,8 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from edge_agent.broker_wire import Limits, ProtocolError, Transport, Wire, WiredClient
+from edge_agent.broker.access import CONNECT_TIMEOUT_S, BrokerAccess, WiredClient, explain
+from edge_agent.broker.wire import Limits, ProtocolError, Wire
 from edge_agent.wire.codec import DECODE_MAX_BYTES
 from edge_agent.wire.topics import ROOT
 from gateway.adapters.publish_packet import PINGREQ, PUBLISH, Publish, decode_publish, encode_pubacks
@@ -61,9 +59,6 @@ RECONNECT_MAX_S = 3.0
 
 STABLE_S = 10.0
 """A connection that lasted this long was a good one: the next pause is the first again."""
-
-CONNECT_TIMEOUT_S = 10.0
-"""From the first packet to the SUBACK."""
 
 BEAT_S = 1.0
 """How often paho looks whether the broker still answers its pings."""
@@ -92,22 +87,6 @@ OUTBOUND_MAX = 1000
 """Acks waiting for the broker's PUBACK; beyond it new ones are dropped, and said again with the next batch."""
 
 _log = logging.getLogger("guardwatch.intake")
-
-
-@dataclass(frozen=True, slots=True)
-class BrokerAccess:
-    """Where the broker is and who we are there. `web_path` is set for WebSockets, None for plain MQTT."""
-
-    host: str
-    port: int
-    client_id: str
-    web_path: str | None = None
-    is_tls: bool = False
-    username: str | None = None
-    password: str | None = None
-    ca_file: Path | None = None
-    cert_file: Path | None = None
-    key_file: Path | None = None
 
 
 class BrokerMessage(NamedTuple):
@@ -264,17 +243,8 @@ class _Attempt:
             self._client.disconnect()  # writes and closes at once
 
     def _make_client(self) -> WiredClient:
-        access = self._access
-        transport: Transport = "tcp" if access.web_path is None else "websockets"
-        client = WiredClient(access.client_id, transport, LIMITS, manual_ack=True)
-        if access.web_path is not None:
-            client.ws_set_options(path=access.web_path)
-        if access.is_tls:
-            client.tls_set(_text(access.ca_file), _text(access.cert_file), _text(access.key_file))
-        if access.username is not None:
-            client.username_pw_set(access.username, access.password)
+        client = WiredClient(self._access, LIMITS, manual_ack=True)
         client.max_queued_messages_set(OUTBOUND_MAX)
-        client.connect_timeout = CONNECT_TIMEOUT_S / 2
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
         client.on_publish = self._on_publish
@@ -289,7 +259,7 @@ class _Attempt:
                 host, port, keepalive=KEEPALIVE_S, clean_start=True, properties=_make_limits()
             )
         except (OSError, ValueError) as error:  # ValueError: what the websocket handshake raises
-            self._hand_over(self._end, f"cannot connect to {host}:{port}: {_why(error)}")
+            self._hand_over(self._end, f"cannot connect to {host}:{port}: {explain(error)}")
         else:
             self._hand_over(self._attach)
 
@@ -412,18 +382,3 @@ def _make_limits() -> Properties:
     limits.MaximumPacketSize = LIMITS.packet_bytes
     limits.ReceiveMaximum = RECEIVE_MAX
     return limits
-
-
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)
-
-
-_NOT_YET_VALID: Final = 9
-"""X509_V_ERR_CERT_NOT_YET_VALID (openssl-verification-options(1))."""
-
-
-def _why(error: Exception) -> str:
-    """Why there is no connection. A clock that was lost at boot takes every certificate for one of the future."""
-    if isinstance(error, ssl.SSLCertVerificationError) and error.verify_code == _NOT_YET_VALID:
-        return "the broker's certificate is not valid yet by this machine's clock: the clock is wrong, or the certificate"
-    return str(error)

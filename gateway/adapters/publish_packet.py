@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from edge_agent.broker_wire import LENGTH_BYTES_MAX, Packet, ProtocolError
+from edge_agent.broker.wire import LENGTH_BYTES_MAX, Packet, ProtocolError
 
 PUBLISH: Final = 3
 """The kind of packet that brings a message (2.1.2)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.adapters.intake_paho import BrokerAccess
+from edge_agent.broker.access import BrokerAccess
 from gateway.adapters.words import load_words
 from gateway.domain.teller import Voice
 from gateway.settings import GatewaySettings, MqttSettings

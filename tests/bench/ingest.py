@@ -31,9 +31,10 @@ from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from sqlalchemy import Connection
 
+from edge_agent.broker.access import BrokerAccess
 from edge_agent.wire.event import Priority
 from gateway.adapters.clock_system import SystemClock
-from gateway.adapters.intake_paho import BrokerAccess, PahoIntake
+from gateway.adapters.intake_paho import PahoIntake
 from gateway.adapters.store_sql.journal import SqlJournal
 from gateway.adapters.store_sql.recording import SqlRecording
 from gateway.adapters.words import load_words

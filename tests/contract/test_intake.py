@@ -11,9 +11,10 @@ import pytest_asyncio
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
+from edge_agent.broker.access import BrokerAccess
 from edge_agent.wire.codec import DECODE_MAX_BYTES, DecodeError, decode
 from edge_agent.wire.topics import Channel, topic
-from gateway.adapters.intake_paho import LIMITS, BrokerAccess, PahoIntake
+from gateway.adapters.intake_paho import LIMITS, PahoIntake
 from gateway.ports import Message
 from tests.certificates import Authority
 from tests.scripted_agent import AGENT, SITE

@@ -20,7 +20,8 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edge_agent.adapters import uplink_paho
 from edge_agent.adapters.publish_packet import Puback
-from edge_agent.adapters.uplink_paho import BrokerAccess, PahoUplink
+from edge_agent.adapters.uplink_paho import PahoUplink
+from edge_agent.broker.access import BrokerAccess
 from edge_agent.ports import AckArrived, Answered, LinkDown, LinkUp, Publication, UplinkReport
 from tests.certificates import Authority
 from tests.servers import Mosquitto, free_port
@@ -64,14 +65,11 @@ class Listener:
 
 
 @asynccontextmanager
-async def opened(port: int, **more: object) -> AsyncIterator[tuple[PahoUplink, Listener]]:
-    values: dict[str, object] = {
-        "host": "127.0.0.1",
-        "port": port,
-        "client_id": "gw",
-        "ack_topic": f"{PREFIX}/ack",
-    }
-    uplink = PahoUplink(BrokerAccess(**(values | more)))  # type: ignore[arg-type]
+async def opened(
+    port: int, ack_topic: str | None = f"{PREFIX}/ack", **more: object
+) -> AsyncIterator[tuple[PahoUplink, Listener]]:
+    values: dict[str, object] = {"host": "127.0.0.1", "port": port, "client_id": "gw"}
+    uplink = PahoUplink(BrokerAccess(**(values | more)), ack_topic)  # type: ignore[arg-type]
     listener = Listener()
     uplink.open(WILL, listener)
     try:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.broker_wire import Limits, Packet, ProtocolError, Wire
+from edge_agent.broker.wire import Limits, Packet, ProtocolError, Wire
 from tests.broker_pieces import PINGRESP, Pieces, read_all, varint
 
 PUBLISH, PUBACK = 3, 4

@@ -11,7 +11,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from edge_agent.adapters.publish_packet import PUBACK, Puback, decode_puback, encode_publish
-from edge_agent.broker_wire import Limits, Packet, ProtocolError, Wire
+from edge_agent.broker.wire import Limits, Packet, ProtocolError, Wire
 from tests.broker_pieces import Pieces, read_all
 
 LENGTHS = st.sampled_from([0, 1, 100, 127, 128, 129, 16_300, 16_384, 49_152])

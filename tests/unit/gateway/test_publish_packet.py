@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.broker_wire import Limits, Packet, ProtocolError, Wire
+from edge_agent.broker.wire import Limits, Packet, ProtocolError, Wire
 from gateway.adapters.publish_packet import PUBLISH, Publish, decode_publish, encode_pubacks
 from tests.broker_pieces import Pieces, read_all, varint
 

@@ -11,8 +11,6 @@ and no thread waits for the socket.
                                                  └─ all else ──▶ recv (paho)
     socket ◀── flush ◀── gathered ◀── send (paho, and whoever writes packets of his own)
 
-Agent and gateway have the same one: it knows neither what they publish nor why.
-
 Source: MQTT 5.0, sections 1.5.5 (variable byte integer) and 2.1 (fixed header); paho's `SocketLike`.
 """
 
@@ -20,16 +18,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import ssl
 import termios
 from collections.abc import Callable
 from dataclasses import dataclass
 from fcntl import ioctl
-from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
-
-from paho.mqtt.client import Client
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from typing import Final, NamedTuple, Protocol
 
 WRITE_BYTES: Final = 65_536
 """Written at once, then others have a turn: paho makes a WebSocket frame of it byte by byte, 0.1 us each."""
@@ -38,10 +32,6 @@ LENGTH_BYTES_MAX: Final = 4
 """Bytes of a variable byte integer, at most (MQTT 5.0, 1.5.5)."""
 
 _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
-
-
-Transport: TypeAlias = Literal["tcp", "websockets"]
-"""What lies below MQTT, TLS or not."""
 
 
 class ProtocolError(Exception):
@@ -220,37 +210,3 @@ class Wire:
         if len(data) > start + LENGTH_BYTES_MAX:
             raise ProtocolError("a packet without a length")
         return None
-
-
-class WiredClient(Client):
-    """paho over a `Wire`, which it makes when it connects; MQTT 5. `manual_ack`: PUBACKs are not paho's to send."""
-
-    def __init__(
-        self,
-        client_id: str,
-        transport: Transport,
-        limits: Limits,
-        *,
-        manual_ack: bool = False,
-    ) -> None:
-        super().__init__(
-            CallbackAPIVersion.VERSION2,
-            client_id=client_id,
-            protocol=MQTTProtocolVersion.MQTTv5,
-            transport=transport,
-            reconnect_on_failure=False,
-            manual_ack=manual_ack,
-        )
-        self._limits = limits
-        self.wire: Wire | None = None
-
-    def _create_socket(self) -> Wire:
-        """The vendor has no setting for this; whatever it makes is wrapped here."""
-        self.wire = Wire(super()._create_socket(), self._limits)
-        return self.wire
-
-    def _create_socket_connection(self) -> socket.socket:
-        """Below TLS and WebSocket: Nagle would hold what is written up to 40 ms."""
-        made = super()._create_socket_connection()
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return made
