@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from gateway.adapters.store_sql.engine import line_to
+from gateway.adapters.store_sql.engine import line_to, take_any_text
 from gateway.ports import AccountsUnavailable
 
 BUSY_TIMEOUT_MS = 5000
@@ -120,6 +120,7 @@ def open_accounts(journal_url: str) -> Engine:
         else:
             target = target.set(drivername="postgresql+psycopg")
             engine = create_engine(target, pool_size=2, pool_pre_ping=True, connect_args=line_to(target))
+            event.listen(engine, "connect", take_any_text)
         _make_tables(engine)
     except (DBAPIError, OSError) as error:
         raise AccountsUnavailable(f"the accounts cannot be opened: {error}") from error

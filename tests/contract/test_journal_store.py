@@ -16,6 +16,7 @@ from sqlalchemy import Engine, func, insert, select, text, update
 
 from edge_agent.wire.event import Event, Json, Position
 from gateway.adapters.migrations import upgrade
+from gateway.adapters.store_sql.alarm_reads import SqlAlarmReads
 from gateway.adapters.store_sql.engine import StoreError, open_readers, open_writer
 from gateway.adapters.store_sql.folding import fold_entries, open_snapshot, seal_snapshot
 from gateway.adapters.store_sql.journal import SqlJournal
@@ -23,6 +24,7 @@ from gateway.adapters.store_sql.journal_file import JournalFile
 from gateway.adapters.store_sql.lease import LEASE_MS
 from gateway.adapters.store_sql.schema import JOURNAL, SNAPSHOTS
 from gateway.adapters.store_sql.tables import METADATA
+from gateway.domain.book import AlarmBook
 from gateway.domain.findings import OpenFindings, Subject, raise_finding
 from gateway.domain.journal import (
     ClockStepped,
@@ -37,8 +39,9 @@ from gateway.domain.journal import (
     entry_link,
     raw_link,
 )
+from gateway.domain.listing import Query
 from gateway.ports import Fold, JournalLost, JournalUnavailable, Recording
-from tests.scripted_agent import AGENT, SITE, Store, note, ulid
+from tests.scripted_agent import AGENT, SITE, Store, cleared, note, raised, ulid
 from tests.servers import Postgres
 
 
@@ -701,4 +704,20 @@ async def test_a_lease_that_ran_out_is_still_ours_while_nobody_else_took_it(
     monkeypatch.setattr("gateway.adapters.store_sql.lease.LEASE_MS", -1)
     journal = await open_one(postgres_url)
     assert await journal.transact(lambda recording: step(recording, 1)) == [1]
+    await journal.close()
+
+
+async def test_text_that_holds_the_character_zero_is_poison_on_neither_database(url: str) -> None:
+    """PostgreSQL's text knows none: an event with one would otherwise end the gateway at each try, for ever."""
+    store = Store(boot="bo\0ot")
+    store.start(ulid(1))
+    store.add(raised("OCC\0"))
+    store.add(cleared("OCC\0"))
+    journal = await open_one(url, book=AlarmBook())
+    for event in store.events:
+        await journal.transact(lambda recording, event=event: recording.append(EdgeEvent(event, event.at)))  # type: ignore[misc]
+    assert await journal.transact(lambda recording: recording.find_violation("OCC\0")) is False
+    stored = [entry.body.event for entry in journal.entries_after(0, 10) if isinstance(entry.body, EdgeEvent)]
+    assert stored == store.events
+    assert SqlAlarmReads(journal.readers).violations(Query({"machine": ("no\0where",)})).items == ()
     await journal.close()

@@ -8,6 +8,9 @@ One connection alone checkpoints SQLite's write-ahead log, the writer's, and by 
 (`checkpoint.py` does it in between): two that write or checkpoint at the same moment can corrupt the file (SQLite before
 3.51.3). Readers open the file read-only, so that closing the last of them cannot checkpoint either. No memory mapping:
 there an I/O error is a signal that kills, and a stray write goes to disk.
+
+PostgreSQL's text has no U+0000, which JSON has, and with it an agent's event, or what somebody asks for: one would be an
+error that no later try mends. It is stored, and looked for, as U+FFFD; the event's own bytes are kept as they came.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote
 
+from psycopg.adapt import AdaptersMap, Buffer
+from psycopg.types.string import StrDumperUnknown
 from sqlalchemy import URL, Connection, Engine, ExceptionContext, QueuePool, create_engine, event, make_url
 from sqlalchemy.exc import OperationalError
 
@@ -50,6 +55,9 @@ _WRITER_PRAGMAS = {
 }
 
 
+_NUL, _REPLACEMENT = "\x00", "\ufffd"
+
+
 class StoreError(Exception):
     """The database is not what a journal needs; the text says why and how to mend it."""
 
@@ -67,6 +75,16 @@ class _DriverConnection(Protocol):
     def commit(self) -> None: ...
 
 
+class _ServerConnection(Protocol):
+    @property
+    def adapters(self) -> AdaptersMap: ...
+
+
+class _TextDumper(StrDumperUnknown):
+    def dump(self, obj: str) -> Buffer | None:
+        return super().dump(obj.replace(_NUL, _REPLACEMENT))
+
+
 def open_writer(url: str) -> Engine:
     """The engine of the writer thread: one connection. Raises `StoreError` for an unknown kind of database."""
     target = _with_driver(url)
@@ -78,6 +96,7 @@ def open_writer(url: str) -> Engine:
         target, pool_size=1, max_overflow=0, pool_pre_ping=False, connect_args=line_to(target)
     )
     event.listen(writer, "connect", _bound_idling)
+    event.listen(writer, "connect", take_any_text)
     return writer
 
 
@@ -91,12 +110,18 @@ def open_readers(url: str) -> Engine:
         return _sqlite(target, "BEGIN", {"query_only": "1", "mmap_size": "0"}, pool_size=8, mode="ro")
     readers = create_engine(target, pool_size=8, pool_pre_ping=True, connect_args=line_to(target))
     event.listen(readers, "handle_error", _translate)
+    event.listen(readers, "connect", take_any_text)
     return readers.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
 
 def line_to(target: URL) -> dict[str, int]:
     """What psycopg is told of the line to a server, so that one that is cut off is noticed within `LEASE_MS`."""
     return {name: value for name, value in _SERVER_LINE.items() if name not in target.query}
+
+
+def take_any_text(connection: _ServerConnection, _record: object) -> None:
+    """Let a connection to a server take text with U+0000 in it."""
+    connection.adapters.register_dumper(str, _TextDumper)
 
 
 def _bound_idling(connection: _DriverConnection, _record: object) -> None:
