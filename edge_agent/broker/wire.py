@@ -81,7 +81,7 @@ class Wire:
         self._flushing: asyncio.Handle | None = None
 
     def attach(self, loop: asyncio.AbstractEventLoop, on_readable: Callable[[], None]) -> None:
-        """Call `on_readable` whenever there is something to `fill` in; write what was given before."""
+        """Call `on_readable` whenever there is something to `fill` in, the end too; write what was given before."""
         self._loop, self._on_readable = loop, on_readable
         self.resume()
         self._flush()
@@ -187,8 +187,11 @@ class Wire:
             del self._outgoing[: self._inner.send(self._outgoing[:WRITE_BYTES])]
         except _WOULD_BLOCK:
             pass
-        except OSError:  # the next read says it, too, and ends the connection
+        except OSError:  # what is dropped may be half a packet: nothing can follow it
             self._outgoing.clear()
+            self._is_over = True
+            if self._on_readable is not None:
+                self._loop.call_soon(self._on_readable)
         if self._outgoing:
             self._loop.add_writer(self.fileno(), self._flush)
         else:

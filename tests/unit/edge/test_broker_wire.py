@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -160,4 +161,35 @@ async def test_a_wire_that_is_paused_reads_on_when_it_is_resumed(
     wire.resume()
     async with asyncio.timeout(20):
         await looks.wait()
+    wire.close()
+
+
+class Unwritable(Pieces):
+    """A TLS connection that is spoilt for writing: nothing ever comes that a read would say it by."""
+
+    def __init__(self, handle: int) -> None:
+        super().__init__()
+        self._handle = handle
+
+    def send(self, buffer: bytes | bytearray) -> int:
+        if buffer:
+            raise ssl.SSLError(1, "[SSL: BAD_LENGTH]")
+        return 0
+
+    def fileno(self) -> int:
+        return self._handle
+
+
+async def test_what_cannot_be_written_ends_the_connection_though_no_read_says_so(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    """What was gathered is dropped, perhaps in the middle of a packet: nothing may follow it."""
+    wire = Wire(Unwritable(pair[0].fileno()), LIMITS)
+    told = asyncio.Event()
+    wire.attach(asyncio.get_running_loop(), told.set)
+    wire.send(b"PUBLISH")
+    async with asyncio.timeout(5):
+        await told.wait()
+    wire.fill()
+    assert (wire.has_for_paho, wire.recv(8)) == (True, b"")
     wire.close()
