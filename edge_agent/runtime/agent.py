@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from edge_agent.domain.delivery import DeliveryMode, ReportPolicy, Sender, Span
@@ -109,6 +109,7 @@ class Agent:
         self._desk = Desk(plan, version=version, public_key=public_key)
         self._reports = ReportPolicy(plan.state_report_s)
         self._acked: Position | None = None
+        self._vouched = Health(online=True, epoch="", boot="")
         self._epoch = ""
         self._seq = 0
         self._refusals: RefusalBook
@@ -154,7 +155,7 @@ class Agent:
             self._world.uplink.open(self._will(), courier.report)
             self._world.notify("READY=1")
             await stop.wait()
-            await self._drain([*tasks, pumping], carrying)
+            await self._drain(tasks, pumping, carrying)
 
     async def _begin(self) -> None:
         """A new epoch, the engine that takes up from memory, and the loops' objects."""
@@ -253,8 +254,11 @@ class Agent:
         return Publication(self._desk.topic(Channel.HEALTH), encode_status(health), retained=True)
 
     async def _greet(self) -> None:
-        """A new connection: say everything again."""
+        """A new connection: say everything again. Where judging lags no counter rises: this is no beat."""
         health = await self._health()
+        if self._pump.is_behind(self._world.clock.mono()):
+            was = self._vouched
+            health = replace(health, polls=was.polls, overruns=was.overruns, beats=was.beats)
         at = self._pump.pair.label(self._world.clock.mono())
         self._desk.greet(self._epoch, health, at, self._seq, are_current=self._is_current())
 
@@ -280,7 +284,8 @@ class Agent:
                 due_s = max(due_s + 1.0, loop.time())
                 await asyncio.sleep(due_s - loop.time())
             if not self._pump.is_behind(self._world.clock.mono()):
-                self._desk.put_health(await self._health())
+                self._vouched = await self._health()
+                self._desk.put_health(self._vouched)
                 if is_new and self._pump.engine.is_settled:
                     is_new = False
                     self._world.lasting()
@@ -341,11 +346,14 @@ class Agent:
             total.update(link.requests)
         return {str(function): total[function] for function in FUNCTION_CODES}
 
-    async def _drain(self, producers: list[asyncio.Task[None]], carrying: asyncio.Task[None]) -> None:
+    async def _drain(
+        self, producers: list[asyncio.Task[None]], pumping: asyncio.Task[None], carrying: asyncio.Task[None]
+    ) -> None:
         """Stop in the order of the data's way, so that nothing is produced behind what has been drained."""
         for task in producers:
             task.cancel()
-        await asyncio.wait(producers)
+        self._pump.end()
+        await asyncio.wait([*producers, pumping])
         sender = self._courier.sender
         await self._pump.step(sender, self._reports)
         last = await self._world.outbox.stop_clean(self._world.clock.pair())

@@ -101,6 +101,7 @@ class Pump:
         self.is_full = False
         self.outbox_pct = 0
         self._has_overflowed = False
+        self._is_ending = False
         self._outbox = outbox
         self._clock = clock
         self._on_commit = on_commit
@@ -201,8 +202,8 @@ class Pump:
         self.engine.set_wall(pair)
 
     async def run(self, sender: Sender, reports: ReportPolicy, advance: Callable[[], None]) -> None:
-        """Step for ever."""
-        while True:
+        """Step until `end`."""
+        while not self._is_ending:
             await self._sleep()
             if self._has_stalled:
                 await self._catch_up()
@@ -212,6 +213,11 @@ class Pump:
             else:
                 await self.step(sender, reports)
             advance()
+
+    def end(self) -> None:
+        """Let `run` return, not before the commit at hand is over: what it holds is nowhere else if the disk refuses it."""
+        self._is_ending = True
+        self._wake.set()
 
     async def step(self, sender: Sender, reports: ReportPolicy) -> None:
         """Everything in the inbox through the engine, then one commit; a burst of a whole plant needs several."""

@@ -52,15 +52,18 @@ class PromptUplink:
         pass
 
 
-async def shown_while_the_disk_hangs() -> tuple[list[str], list[str]]:
-    """How the door is shown while its opening waits for the disk, and afterwards."""
-    bench, uplink = Bench(clock=LoopClock()), PromptUplink()
+def agent_on(bench: Bench, uplink: PromptUplink) -> Agent:
     links = {name: PlantLink(bench.plant) for name in lines(bench.cell)}
     world = World(bench.clock, bench.outbox, uplink, links, rss_mb=lambda: None, notify=lambda _state: None)
     stored = Stored(first=1, tail=bench.store.tail, acked=0, gone=(), recall=dict)
-    agent = Agent(bench.cell, world, stored, mode=DeliveryMode.BROKER, version="1", public_key="")
+    return Agent(bench.cell, world, stored, mode=DeliveryMode.BROKER, version="1", public_key="")
+
+
+async def shown_while_the_disk_hangs() -> tuple[list[str], list[str]]:
+    """How the door is shown while its opening waits for the disk, and afterwards."""
+    bench, uplink = Bench(clock=LoopClock()), PromptUplink()
     stop = asyncio.Event()
-    running = asyncio.create_task(agent.run(stop))
+    running = asyncio.create_task(agent_on(bench, uplink).run(stop))
     await asyncio.sleep(10)
     bench.outbox.hold = asyncio.Event()
     bench.plant.closed = 0
@@ -88,3 +91,66 @@ def test_a_guards_state_is_not_published_anew_while_its_change_waits_for_the_dis
     hanging, afterwards = run_virtual(shown_while_the_disk_hangs)
     assert hanging == []
     assert afterwards == ["open"]
+
+
+async def beats_while_judging_lags() -> list[tuple[int, int]]:
+    """Counters of the health before the disk hangs, of the one that a connection begins with meanwhile, of one after."""
+    bench, uplink = Bench(clock=LoopClock()), PromptUplink()
+    stop = asyncio.Event()
+    running = asyncio.create_task(agent_on(bench, uplink).run(stop))
+    await asyncio.sleep(10)
+    bench.outbox.hold = asyncio.Event()
+    bench.plant.closed = 0
+    await asyncio.sleep(30)
+    before = counters(uplink.published)[-1]
+    uplink.report(LinkDown("cut"))
+    uplink.report(LinkUp(1000))
+    await asyncio.sleep(5)
+    greeted = counters(uplink.published)[-1]
+    assert sum(item.topic.endswith("/model") for item in uplink.published) == 2, "it has greeted"
+    bench.outbox.hold.set()
+    await asyncio.sleep(5)
+    after = counters(uplink.published)[-1]
+    stop.set()
+    await running
+    return [before, greeted, after]
+
+
+def counters(published: list[Publication]) -> list[tuple[int, int]]:
+    healths = [json.loads(item.payload) for item in published if item.topic.endswith("/health")]
+    return [(health["polls"], health["beats"]) for health in healths if health["online"]]
+
+
+def test_the_health_that_greets_a_broker_vouches_for_nothing_while_judging_lags() -> None:
+    """A link that comes and goes would else keep on the board, as of now, what the agent knows to be over."""
+    before, greeted, after = run_virtual(beats_while_judging_lags)
+    assert greeted == before
+    assert after > before
+
+
+async def stopped_as_the_disk_fills_up() -> tuple[int, bool]:
+    """How many findings are said to wait when the agent has ended, and whether its store took any of them."""
+    bench, uplink = Bench(clock=LoopClock()), PromptUplink()
+    stop = asyncio.Event()
+    running = asyncio.create_task(agent_on(bench, uplink).run(stop))
+    await asyncio.sleep(10)
+    tail = bench.store.tail
+    bench.outbox.hold = asyncio.Event()
+    bench.plant.closed = 0
+    await asyncio.sleep(1)
+    bench.outbox.is_full = True
+    stop.set()
+    await asyncio.sleep(0.1)
+    bench.outbox.hold.set()
+    await running
+    stored = [
+        json.loads(text)["kind"]
+        for text in bench.store.read(range(tail + 1, bench.store.tail + 1)).payloads.values()
+    ]
+    return sum(waiting.dropped for waiting in bench.outbox.waiting[-1:]), "guard_changed" in stored
+
+
+def test_findings_that_a_full_disk_refuses_while_the_agent_stops_are_said() -> None:
+    dropped, is_stored = run_virtual(stopped_as_the_disk_fills_up)
+    assert not is_stored
+    assert dropped > 0
