@@ -61,13 +61,13 @@ async def get_timeline(  # noqa: PLR0917 - the path's and the query's names
     """Intervals without holes; the last one ends where the last confirmed word on the guard does, never after."""
     context = context_of(request)
     now_ms = context.clock.utc_ms()
-    to_ms = min(read_time("to", until) or now_ms, now_ms)
-    given_ms = read_time("from", since)
-    from_ms = to_ms - TIMELINE_DEFAULT_MS if given_ms is None else given_ms
-    if not 0 < to_ms - from_ms <= TIMELINE_MAX_MS:
+    until_ms, since_ms = read_time("to", until), read_time("from", since)
+    to_ms = now_ms if until_ms is None else min(until_ms, now_ms)
+    from_ms = max(0, to_ms - TIMELINE_DEFAULT_MS) if since_ms is None else since_ms
+    if not 0 <= from_ms < to_ms <= from_ms + TIMELINE_MAX_MS:
         raise Problem(
             HTTPStatus.UNPROCESSABLE_ENTITY,
-            "`to` is after `from`, and at most 92 days after; not in the future.",
+            "`to` is after `from`, and at most 92 days after; neither in the future nor before 1970.",
         )
     if (site, machine, guard) not in context.view().plant.guards:
         raise Problem(HTTPStatus.NOT_FOUND, "There is no such guard.")

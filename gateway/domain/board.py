@@ -266,9 +266,11 @@ def _guard_order(guard: GuardNow) -> tuple[tuple[int, int, str], ...]:
 
 
 def _natural(text: str) -> tuple[tuple[int, int, str], ...]:
-    """Digits as numbers: `door-9` before `door-10`."""
+    """Digits as numbers, by their count and then themselves, whatever an agent calls a guard: `door-9` before `door-10`."""
     return tuple(
-        (0, int(part), "") if part.isdigit() else (1, 0, part) for part in _DIGITS.split(text) if part
+        (0, len(part.lstrip("0")), part.lstrip("0")) if part.isdecimal() else (1, 0, part)
+        for part in _DIGITS.split(text)
+        if part
     )
 
 

@@ -19,6 +19,7 @@ from typing import cast
 from edge_agent.wire.event import (
     AgentStarted,
     Basis,
+    Event,
     GuardChanged,
     GuardState,
     Json,
@@ -192,7 +193,7 @@ class Plant:
                 self._take_report(event.site, event.agent, report, edge.occurred_at)
             case AgentStarted():
                 self._forget(event.site, event.agent, edge.occurred_at)
-            case ViolationRaised() as raised:
+            case ViolationRaised() as raised if self._violations.get(raised.occurrence) is None:
                 self._violations.put(
                     raised.occurrence,
                     OpenViolation(
@@ -208,18 +209,30 @@ class Plant:
                     ),
                 )
             case ViolationChanged() as change:
-                self._change_violation(self._name_here(change.occurrence), change)
+                violation = self._open(event, change.occurrence)
+                if violation is not None:
+                    self._change_violation(violation.occurrence, change)
             case ViolationCleared(occurrence=occurrence):
-                self._violations.drop(self._name_here(occurrence))
+                violation = self._open(event, occurrence)
+                if violation is not None:
+                    self._violations.drop(violation.occurrence)
             case _:
                 pass
 
-    def _name_here(self, occurrence: str) -> str:
-        """The id that an agent's occurrence is open under: its own, or OCC.2, OCC.3, … (delivery protocol §3.7a)."""
-        if self._violations.get(occurrence) is not None:
-            return occurrence
-        named = (item.occurrence for item in self._violations.values())
-        return next((name for name in named if name.rpartition(".")[0] == occurrence), occurrence)
+    def _open(self, event: Event, occurrence: str) -> OpenViolation | None:
+        """The open violation that an agent means, by its own id or as OCC.2, OCC.3, … (delivery protocol §3.7a).
+
+        Another agent's is none of its business, as in the alarm book.
+        """
+        found = self._violations.get(occurrence) or next(
+            (
+                item
+                for item in self._violations.values()
+                if item.occurrence.rpartition(".")[:2] == (occurrence, ".")
+            ),
+            None,
+        )
+        return found if found and (found.site, found.agent) == (event.site, event.agent) else None
 
     def _change_violation(self, occurrence: str, now: ViolationChanged | OpenOccurrence) -> None:
         known = self._violations.get(occurrence)

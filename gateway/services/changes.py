@@ -37,6 +37,7 @@ from gateway.domain.journal import (
     MachineRemoved,
     OperatorCommand,
     PresenceChanged,
+    ReconciledChange,
     ReconciledClear,
     ReconciledRaise,
     TimerFired,
@@ -96,7 +97,11 @@ def _occurrences(entry: Entry) -> Iterator[str]:
         case EdgeEvent(event):
             if isinstance(event.body, ViolationRaised | ViolationChanged | ViolationCleared):
                 yield event.body.occurrence
-        case ReconciledRaise(occurrence=occurrence) | ReconciledClear(occurrence=occurrence):
+        case (
+            ReconciledRaise(occurrence=occurrence)
+            | ReconciledChange(occurrence=occurrence)
+            | ReconciledClear(occurrence=occurrence)
+        ):
             yield occurrence
         case FindingRaised(occurrence=occurrence) | FindingCleared(occurrence=occurrence):
             yield occurrence
@@ -134,7 +139,7 @@ def _plant_messages(view: View, entry: Entry) -> Iterator[Message]:
             yield Message("reset", {"position": entry.position})
         case FindingRaised() | FindingCleared():
             return  # the gateway's findings stand for agents, not for guards
-        case ReconciledRaise(site=site, listed=listed):
+        case ReconciledRaise(site=site, listed=listed) | ReconciledChange(site=site, listed=listed):
             yield from _place(view, site, listed.machine, listed.guard)
         case _:
             return

@@ -17,14 +17,15 @@ from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
-from edge_agent.wire.event import Basis, GuardState, Json, Priority
+from edge_agent.wire.event import Basis, GuardState, Json, OpenOccurrence, Priority
 from gateway.api.access import Need, public
 from gateway.api.application import build_application
 from gateway.api.context import Check
 from gateway.api.limits import BODY_MAX_BYTES
 from gateway.api.visit import Visitor, following_path
 from gateway.domain.access import Role
-from tests.board_rig import BoardRig, board_rig, tell_busy_plant
+from gateway.domain.journal import ReconciledChange
+from tests.board_rig import AGENT, SITE, BoardRig, board_rig, tell_busy_plant
 
 pytestmark = pytest.mark.thorough
 
@@ -377,6 +378,9 @@ TIMELINES = [
     ("/api/v1/guards/changyi/mixer-18/nothing/timeline", HTTPStatus.NOT_FOUND),
     ("/api/v1/guards/changyi/mixer-18/door-1/timeline?from=2999-01-01T00:00:00Z", 422),
     ("/api/v1/guards/changyi/mixer-18/door-1/timeline?from=2020-01-01T00:00:00Z", 422),
+    ("/api/v1/guards/changyi/mixer-18/door-1/timeline?to=0001-01-01T00:00:00Z", 422),
+    ("/api/v1/guards/changyi/mixer-18/door-1/timeline?to=1970-01-01T00:00:00Z", 422),
+    ("/api/v1/guards/changyi/mixer-18/door-1/timeline?to=1970-01-02T00:00:00Z", HTTPStatus.OK),
 ]
 
 
@@ -495,6 +499,19 @@ async def test_a_replayed_raise_shows_the_violation_as_it_was_raised(
     found = await read_events(viewer, f"?position={position}", 8)
     states = [data["state"] for event, _, data in found if event == "violation"]
     assert states == ["active", "cleared"]
+
+
+async def test_what_a_report_puts_right_is_shown_like_any_change(
+    rig: BoardRig, viewer: httpx.AsyncClient
+) -> None:
+    occurrence = await rig.raise_violation("belt-11", "cover", "guard_open_motion", Priority.P1)
+    position = rig.journal.position
+    place = ("guard_open_motion", "belt-11", "cover", None)
+    listed = OpenOccurrence(occurrence, *place, Priority.P3, Basis.PROVEN, "2026-11-22T00:00:00Z", None)
+    await rig.append(ReconciledChange(SITE, AGENT, occurrence, listed))
+    found = await read_events(viewer, f"?position={position}", 4)
+    assert [event for event, _, _ in found] == ["guard", "machine", "violation", "alarm"]
+    assert [data["priority"] for _, _, data in found] == ["P3"] * 4
 
 
 async def test_a_lost_agent_sends_its_guards_as_unknown(rig: BoardRig, viewer: httpx.AsyncClient) -> None:

@@ -231,6 +231,29 @@ def test_machines_stand_in_the_order_of_the_configuration_and_guards_by_number(t
     assert [guard["guard"] for guard in guards] == ["door-1", "door-2", "door-9", "door-10", "estop"]
 
 
+@pytest.mark.parametrize("name", ["door-²", "door-" + "9" * 5000, "٣", ""])
+def test_whatever_an_agent_calls_a_guard_or_a_machine_the_board_is_shown(told: Told, name: str) -> None:
+    told.say(changed(GuardState.OPEN, name), changed(GuardState.OPEN, machine=name))
+    assert count(told.view)["open"] == 2
+    told.board()
+
+
+def test_what_one_agent_says_of_anothers_violation_changes_nothing(told: Told) -> None:
+    told.say(raised("b"))
+    stranger = ScriptedStream(agent="gw-02")
+    place = ("r", "mixer-18", "door-1", None)
+    for body in (
+        ViolationChanged("b", *place, Priority.P4, Priority.P1, Basis.PROVEN, "a", "hidden"),
+        raised("b", Priority.P4),
+        ViolationCleared("b", *place, Priority.P1, iso_utc(T0), "", 1, 1, 1),
+        ViolationCleared("", *place, Priority.P1, iso_utc(T0), "", 1, 1, 1),
+    ):
+        told.hear(stranger.event(body, iso_utc(T0)))
+    assert (told.guard()["alarms"], told.guard()["priority"]) == (1, "P1")
+    told.say(ViolationCleared("", *place, Priority.P1, iso_utc(T0), "", 1, 1, 1))
+    assert told.guard()["alarms"] == 1
+
+
 def test_open_violations_are_counted_at_their_guard_with_the_worst_priority(told: Told) -> None:
     told.say(raised("a", Priority.P2), raised("b"), raised("c", hidden_by="b"))
     assert (told.guard()["alarms"], told.guard()["priority"]) == (2, "P1")
