@@ -280,7 +280,7 @@ class Pump:
     async def _commit(self) -> Committed | None:
         """Commit what there is; None when the disk is full or there was nothing to do."""
         now = self._clock.mono()
-        if self._unstored.is_empty and now < self._idle_commit_at:
+        if self._unstored.is_empty and now < self._idle_commit_at and not self.is_full:
             return None
         self._idle_commit_at = MonoNs(now + IDLE_COMMIT_NS)
         taken = self._unstored

@@ -458,3 +458,16 @@ async def test_what_waits_for_room_is_noted_before_anything_else_happens_with_it
     noted = len(bench.outbox.waiting)
     await bench.poll()
     assert len(bench.outbox.waiting) == noted, "nothing new, nothing written"
+
+
+async def test_a_full_disk_that_refused_no_more_than_a_checkpoint_is_tried_again_like_any_other() -> None:
+    """Full means blind to the gateway: an agent with nothing to tell would stay so for a minute after there is room."""
+    bench = Bench()
+    await bench.poll()
+    bench.outbox.is_full = True
+    while not bench.pump.is_full:
+        await bench.poll()
+    assert bench.outbox.waiting == [], "nothing was found"
+    bench.outbox.is_full = False
+    await bench.poll()
+    assert not bench.pump.is_full
