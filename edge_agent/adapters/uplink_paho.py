@@ -9,7 +9,7 @@ knows.
     attempt:  thread: TCP, TLS ──▶ loop: CONNACK ──▶ SUBSCRIBE own ack ──▶ SUBACK: LinkUp ──▶ … ──▶ LinkDown
 
 MQTT 5, because 3.1.1 answers "success" for messages that the broker refused or threw away. Reason code 0x10 (no
-matching subscribers) is no success either. The Receive Maximum of the CONNACK is reported, and counted by the caller.
+matching subscribers) is no success either. The Receive Maximum of the CONNACK, `IN_FLIGHT_MAX` at most, is reported, and counted by the caller.
 No answer to anything in flight for `ANSWER_TIMEOUT_S` means a hung broker: the attempt is over. While the line still carries
 what was written before, that time does not begin: a page of 128 KiB takes minutes by a poor radio, and would be begun anew for ever.
 """
@@ -60,6 +60,9 @@ RECEIVE_MAXIMUM_DEFAULT: Final = 65_535
 LIMITS: Final = Limits(read_bytes=65_536, packet_bytes=128 * 1024)
 """At once more than the PUBACKs of a whole window, so that a broker that floods us leaves turns to others. What else comes is
 acks, of some hundred bytes: whoever writes a large packet fills no memory, and the broker is told so (MQTT 5.0, 3.1.2.11.4)."""
+
+IN_FLIGHT_MAX: Final = 1000
+"""Unanswered publishes, however many the broker allows: what a slow line has not carried yet waits in memory, up to 48 KiB each."""
 
 NO_MATCHING_SUBSCRIBERS: Final = 0x10
 
@@ -330,7 +333,7 @@ class _Attempt:
     def _go_up(self) -> None:
         if not self._over.done():
             self.up_since = self._heard = self._loop.time()
-            self._report(LinkUp(self._receive_maximum))
+            self._report(LinkUp(min(self._receive_maximum, IN_FLIGHT_MAX)))
 
     def _answered(self, puback: Puback) -> None:
         self._note_heard()

@@ -2,7 +2,7 @@
 
 Retained topics are levels, so of several states of one guard only the last is worth sending: they wait here by topic,
 in the order in which they were first put, and take at most half of the broker's slots, so that events keep moving.
-Health goes first. What waits is put into words only when it goes out: after a connect that is every guard and machine of
+Health goes first, one at a time: on a line that is slow, beats behind beats would vouch for what was long ago. What waits is put into words only when it goes out: after a connect that is every guard and machine of
 a large plant. Which topics were ever published is remembered in the store: a guard or machine that has left the
 configuration gets its topic cleared (an empty retained message), however long ago that was.
 """
@@ -57,6 +57,7 @@ class Desk:
         self._refresh: Iterator[_Guard] = iter(())
         self._removed: set[str] = set()
         self._cleared: list[str] = []
+        self._unanswered: set[str] = set()
         self.in_flight = 0
 
     @property
@@ -79,6 +80,7 @@ class Desk:
         Unless the states `are_current`, each of them waits for its change or its refresh.
         """
         self._pending.clear()
+        self._unanswered.clear()
         self.in_flight = 0
         self.put_health(health)
         self._pending[self.topic(Channel.MODEL)] = partial(self._agent_model, epoch)
@@ -132,14 +134,17 @@ class Desk:
     def take(self, free_slots: int, receive_maximum: int) -> list[Publication]:
         """What to publish now; counted as in flight until `answered`."""
         share = max(1, receive_maximum // 2) - self.in_flight
-        names = list(islice(self._pending, max(0, min(share, free_slots))))
+        waiting = (name for name in self._pending if name not in self._unanswered)
+        names = list(islice(waiting, max(0, min(share, free_slots))))
         taken = [self._publication(name, self._pending.pop(name)) for name in names]
+        self._unanswered.update(name for name in names if isinstance(name, str))
         self.in_flight += len(taken)
         return taken
 
     def answered(self, publication: Publication, *, is_refused: bool) -> None:
         """The broker answered one of them."""
         self.in_flight = max(0, self.in_flight - 1)
+        self._unanswered.discard(publication.topic)
         if publication.topic in self._removed and not is_refused:
             self._removed.discard(publication.topic)
             self._cleared.append(publication.topic)

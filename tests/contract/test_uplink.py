@@ -134,6 +134,16 @@ async def test_says_the_receive_maximum_of_the_broker(tmp_path: Path) -> None:
             assert said.reports[0] == LinkUp(1000)
 
 
+async def test_a_broker_that_sets_no_limit_is_given_one() -> None:
+    """By a slow line all that it allows, 65 535 publishes of 48 KiB, would gather in memory."""
+    async with (
+        serving(b"\x20\x03\x00\x00\x00", b"\x90\x04\x00\x01\x00\x01") as port,
+        opened(port) as (_, said),
+    ):
+        await said.wait(lambda: said.reports)
+        assert said.reports[0] == LinkUp(1000)
+
+
 async def test_every_publish_is_answered_and_arrives_in_order(mosquitto: Mosquitto) -> None:
     async with (
         watching(mosquitto.port, f"{PREFIX}/events") as heard,
