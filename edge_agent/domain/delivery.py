@@ -21,9 +21,9 @@ lands in the gateway's quarantine, twice perhaps, but the broker may have lost i
 
 Without progress the sender goes back to `acked` after 2, 4, … 30 s; at once after a reconnect or a reset, and when
 somebody listens again after an event that nobody heard (MQTT 5 says so in its PUBACK: a gateway that was away for a
-moment is not kept waiting for the next of those pauses); never because an equal ack came again, so that late
-duplicates cannot start a storm. Places that can no longer be read
-(`gone`) or were pruned are skipped and not counted. In broker mode PUBACKs, which come in order, do what acks do.
+moment is not kept waiting for the next of those pauses), but not twice within 2 s, since a listener may come and go with
+every event; never because an equal ack came again, so that late duplicates cannot start a storm. Places that can no longer
+be read (`gone`) or were pruned are skipped and not counted. In broker mode PUBACKs, which come in order, do what acks do.
 """
 
 from __future__ import annotations
@@ -119,6 +119,7 @@ class Sender:
         self._resend_at: MonoNs | None = None
         self._resend_after_ns = RESEND_FIRST_NS
         self._is_unheard = False
+        self._deaf_until: MonoNs | None = None
 
     @property
     def acked(self) -> int:
@@ -218,7 +219,7 @@ class Sender:
         if place is not None and not is_delivered:
             self._is_unheard = True
         elif place is not None:
-            self.note_listener()
+            self.note_listener(now)
         if self._mode is DeliveryMode.GATEWAY or place is None or not is_delivered:
             return False
         if place != self._skip_gone(self._acked + 1) or place >= self._next:
@@ -230,11 +231,18 @@ class Sender:
         """A publish that was counted is over: its slot is free."""
         self._in_flight = max(0, self._in_flight - 1)
 
-    def note_listener(self) -> None:
-        """Somebody heard an event or a health: what nobody heard before is sent again at once."""
-        if self._is_unheard and self.is_connected and self._mode is DeliveryMode.GATEWAY:
-            self._go_back()
+    def note_listener(self, now: MonoNs) -> None:
+        """Somebody heard an event or a health: what nobody heard before is sent again, at once if that was not so just now.
+
+        A listener that comes and goes would else be sent the whole window with each event that it hears, and each of
+        those windows would bring several more.
+        """
+        if not self._is_unheard or (self._deaf_until is not None and now < self._deaf_until):
+            return
         self._is_unheard = False
+        if self.is_connected and self._mode is DeliveryMode.GATEWAY:
+            self._deaf_until = MonoNs(now + RESEND_FIRST_NS)
+            self._go_back()
 
     def receive_ack(self, ack: Ack, placed: Placed, now: MonoNs) -> AckOutcome:
         """An ack came, retained or live; `placed` is the store's answer about its position."""

@@ -146,7 +146,9 @@ class Courier:
         if publication.place is None:
             self._desk.answered(publication, is_refused=refusal is not None)
             if is_heard and publication.topic == self._desk.topic(Channel.HEALTH):
-                self.sender.note_listener()  # states have other readers: they tell nothing about the gateway
+                self.sender.note_listener(
+                    self._clock.mono()
+                )  # states have other readers: they tell nothing about the gateway
         self.sender.receive_puback(publication.place, self._clock.mono(), is_delivered=is_heard)
 
     async def _handle_ack(self, payload: bytes) -> None:

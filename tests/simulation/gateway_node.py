@@ -7,6 +7,7 @@ is the real one in a SQLite file: a kill loses what was not committed, a restore
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -421,6 +422,8 @@ class GatewayNode:
             self.lives.append((self.works_since_ns, self.loop.now_ns))
             journal._writer.dispose()
             journal.readers.dispose()
+            if journal.file is not None and journal.file._note is not None:
+                os.close(journal.file._note)  # as the kernel does for a process that is killed
 
     def _make_feed(
         self, life: Life, draw: Draw, journal: TappedJournal, presence: PresenceWatch

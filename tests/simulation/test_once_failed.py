@@ -19,6 +19,7 @@ ONCE_FAILED: Final = {
     1003523: "a lost journal took what it knew of a lost disk, and an image brought a part of that back",
     1010455: "the auditor's board did not know that nothing could be journaled, which the real one tells",
     1011208: "a raise that found no room was told by the state report after it, and not by itself",
+    1022642: "a listener that came and went with every event was sent the whole window each time: a storm",
     1002005: "a violation whose end found no room was forgotten when the next one was raised",
 }
 

@@ -9,6 +9,7 @@ from collections.abc import Coroutine
 
 import pytest
 
+from tests.simulation import virtual_loop as virtual_loop_module
 from tests.simulation.virtual_loop import DeadlockError, LivelockError, run_virtual, virtual_loop
 
 
@@ -69,6 +70,18 @@ def test_a_loop_that_lets_no_time_pass_is_a_livelock() -> None:
 
     with pytest.raises(LivelockError):
         run_virtual(main)
+
+
+def test_a_storm_in_which_time_creeps_is_a_livelock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(virtual_loop_module, "INSTANTS_IN_ONE_SECOND_MAX", 1000)
+
+    async def turn(pause_s: float) -> None:
+        for _ in range(3000):
+            await asyncio.sleep(pause_s)
+
+    run_virtual(lambda: turn(0.0011))
+    with pytest.raises(LivelockError):
+        run_virtual(lambda: turn(0.0001))
 
 
 def test_threads_are_banned() -> None:

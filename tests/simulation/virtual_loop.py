@@ -5,7 +5,7 @@ nothing: when nothing is ready, its clock is the next timer's. So days pass in s
 equal, and a program that waits for something nobody will ever do is a deadlock and says so at once.
 
     nothing scheduled          DeadlockError      a hang, found without waiting for it
-    the same instant for ever  LivelockError      a loop that never lets time pass
+    the same instant for ever  LivelockError      a loop that never lets time pass, or a storm that hardly does
 
 No thread may touch this loop. Work that the product gives to an executor (its disks) is done here by an `Offload`: one
 after the other, each after a latency of virtual time, in the order in which it was asked for.
@@ -26,6 +26,9 @@ NS_PER_S = 1_000_000_000
 TURNS_AT_ONE_INSTANT_MAX = 200_000
 """Turns of the loop without any time passing; a thousand replies at once need some thousands."""
 
+INSTANTS_IN_ONE_SECOND_MAX = 500_000
+"""Instants within one virtual second; a busy one needs some ten thousand."""
+
 _Result = TypeVar("_Result")
 
 
@@ -34,7 +37,7 @@ class DeadlockError(AssertionError):
 
 
 class LivelockError(AssertionError):
-    """The loop turns and turns and time stands still."""
+    """The loop turns and turns, and time stands still or creeps."""
 
 
 class Offload(Protocol):
@@ -76,7 +79,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         self.now_ns = 0
-        self._turns = 0
+        self._turns = self._leaps = 0
         self._timers: list[tuple[int, int, asyncio.TimerHandle]] = []
         self._timers_set = 0
         self._offloads: dict[Executor | None, Offload] = {}
@@ -147,7 +150,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
                 self._turns = 0
                 raise LivelockError(f"time stands still at {self.time():.6f} s: {[*ready, *timers][:2]}")
         elif timers:
-            self.now_ns, self._turns = timers[0][0], 0
+            self._leap(timers[0][0])
         else:
             raise DeadlockError("everybody waits, and nothing is scheduled that could wake anybody")
         while timers and timers[0][0] <= self.now_ns:
@@ -156,6 +159,16 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             handle = ready.popleft()
             if not handle._cancelled:
                 handle._run()
+
+    def _leap(self, to_ns: int) -> None:
+        """To the next timer."""
+        if to_ns // NS_PER_S != self.now_ns // NS_PER_S:
+            self._leaps = 0
+        self._leaps += 1
+        if self._leaps > INSTANTS_IN_ONE_SECOND_MAX:
+            self._leaps = 0
+            raise LivelockError(f"time creeps at {self.time():.6f} s: {self._timers[:2]}")
+        self.now_ns, self._turns = to_ns, 0
 
     def call_soon_threadsafe(self, *args: object, **kwargs: object) -> asyncio.Handle:
         """Refused: whoever calls this has a thread."""

@@ -131,10 +131,28 @@ def test_what_nobody_heard_is_sent_again_as_soon_as_somebody_listens() -> None:
     for place in (1, 2):
         sender.receive_puback(place, s(1), is_delivered=False)
     assert sender.take_sends(s(1.5)) == []
-    sender.note_listener()
+    sender.note_listener(s(1.5))
     assert sender.take_sends(s(1.5)) == [1, 2]
-    sender.note_listener()
+    sender.note_listener(s(1.6))
     assert sender.take_sends(s(1.6)) == [], "only the change counts"
+
+
+def test_a_listener_that_comes_and_goes_with_every_event_starts_no_storm() -> None:
+    """Each event heard after one that was not brought the whole window again, and with it several such pairs."""
+    sender = sending(40)
+    on_their_way, sent = sender.take_sends(s(1)), 40
+    for turn in range(1000):
+        now = s(1 + turn / 1000)
+        place = on_their_way.pop(0)
+        sender.receive_puback(place, now, is_delivered=place % 7 == 0)
+        again = sender.take_sends(now)
+        sent += len(again)
+        on_their_way += again
+        if not on_their_way:
+            break
+    assert sent == 80
+    sender.note_listener(s(3.1))
+    assert sender.take_sends(s(3.1)) == list(range(1, 41)), "nothing is forgotten over it"
 
 
 def test_an_event_that_is_heard_after_one_that_was_not_brings_both_again() -> None:
