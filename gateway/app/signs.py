@@ -81,7 +81,9 @@ class Signs:
         if not self._journal.is_leading:
             return {
                 "broker": Check(ok=True, detail="not needed: another gateway leads", is_vital=True),
-                "journal": Check(ok=True, detail=f"following the leader, at {position}", is_vital=True),
+                "journal": Check(
+                    journal is None, journal or f"following the leader, at {position}", is_vital=True
+                ),
             }
         return {
             "broker": Check(broker is None, broker or "connected", is_vital=True),

@@ -678,6 +678,50 @@ async def test_a_server_that_was_away_is_written_again_though_nobody_commits(
     await journal.close()
 
 
+async def until(holds: Callable[[], bool]) -> None:
+    while not holds():  # noqa: ASYNC110 - as above
+        await asyncio.sleep(0.02)
+
+
+@pytest.mark.integration
+async def test_a_standby_outlasts_a_server_that_is_away_and_says_so_meanwhile(
+    mortal_postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.adapters.store_sql.journal.LOOK_S", 0.05)
+    monkeypatch.setattr("gateway.adapters.store_sql.lease.LEASE_MS", 2000)
+    leader = await open_one(mortal_postgres.url)
+    standby = await SqlJournal.open(mortal_postgres.url, FakeClock(), {})
+    waiting = asyncio.create_task(standby.lead())
+    await leader.transact(lambda recording: step(recording, 1))
+    await asyncio.wait_for(until(lambda: standby.position == 1), 20)
+    mortal_postgres.kill()
+    await asyncio.wait_for(until(lambda: standby.problem is not None), 20)
+    mortal_postgres.start()
+    await asyncio.wait_for(until_usable(standby), 20)
+    await asyncio.wait_for(waiting, 20)  # the lease runs out
+    assert await standby.transact(lambda recording: step(recording, 2)) == [2]
+    with pytest.raises(JournalUnavailable):
+        await leader.transact(lambda recording: step(recording, 3))
+    for journal in (leader, standby):
+        await journal.close()
+
+
+@pytest.mark.integration
+async def test_a_leader_that_was_frozen_leaves_the_heirs_snapshots_alone(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.adapters.store_sql.lease.LEASE_MS", 300)
+    frozen = await open_one(postgres_url, counting=Counting())
+    await frozen.transact(lambda recording: step(recording, 1))
+    heir = await open_one(postgres_url, counting=Counting())  # returns when the lease ran out
+    await heir.transact(lambda recording: step(recording, 2))
+    await heir.close()
+    with pytest.raises(JournalLost, match="another gateway leads"):
+        await frozen.close()
+    with disposing(open_readers(postgres_url)) as engine, engine.connect() as connection:
+        assert connection.execute(select(SNAPSHOTS.c.position)).scalars().all() == [2]
+
+
 @pytest.mark.integration
 async def test_a_leader_that_cannot_renew_for_as_long_as_the_lease_lasts_makes_way(
     mortal_postgres: Postgres, monkeypatch: pytest.MonkeyPatch

@@ -138,13 +138,18 @@ class SqlJournal:
         return self._is_leading
 
     async def lead(self) -> None:
-        """Follow the leader until this process leads itself; returns at once on SQLite."""
+        """Follow the leader until this process leads itself, however long the server is away; returns at once on SQLite."""
         while not self._is_leading:
             assert self._lease is not None, "without a lease there is nobody to wait for"
-            has_lease = await self._in_thread(self._lease.take)
-            await self._follow()
-            self._is_leading = has_lease
-            if not has_lease:
+            try:
+                has_lease = await self._in_thread(self._lease.take)
+                await self._follow()
+            except JournalUnavailable as error:
+                self._note_failure(error)
+            else:
+                self._is_leading = has_lease
+                self.problem = self.failing_since_ms = None
+            if not self._is_leading:
                 await asyncio.sleep(LOOK_S)
 
     async def keep_leading(self) -> NoReturn:
@@ -361,7 +366,12 @@ class SqlJournal:
         """In the writer thread: no room costs only time at the next start, which reads an older snapshot."""
         try:
             with self._writer.begin() as connection:
+                if self._lease is not None:
+                    self._lease.demand(connection)
                 replace_snapshots(connection, snapshots, position)
+        except JournalLost as lost:
+            self.problem, self._lost = str(lost), lost
+            raise
         except DBAPIError as error:
             failure = judge_failure(error, is_commit=True)
             if isinstance(failure, JournalLost):
