@@ -57,6 +57,7 @@ from gateway.domain.journal import (
     FindingRaised,
     MachineModelled,
     MachineRemoved,
+    Mark,
     OperatorCommand,
     ReconciledChange,
     ReconciledClear,
@@ -343,8 +344,10 @@ class AlarmBook:
         if self._teller is None or page.rows is None:
             return
         place = self._state.places.find(alarm.site, alarm.agent, alarm.machine, alarm.guard)
+        told = page.entry.body
+        is_late = isinstance(told, EdgeEvent) and Mark.LATE in told.marks
         self._teller.tell(
-            Change(turn, alarm, violation, place, page.now_ms, period_s, alarm.repeats), page.rows
+            Change(turn, alarm, violation, place, page.now_ms, period_s, alarm.repeats, is_late), page.rows
         )
 
     def _inherit(self, occurrence: str, continues: str | None) -> Alarm | None:

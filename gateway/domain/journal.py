@@ -51,10 +51,11 @@ class EntryKind(StrEnum):
 
 
 class Mark(StrEnum):
-    """Doubts that travel with a journaled event."""
+    """What a journaled event does not say of itself: doubts, and that it is old news though its time is not known."""
 
     CHAIN_BROKEN = "chain_broken"
     UNRECOGNISED = "unrecognised"
+    LATE = "late"
 
 
 @dataclass(frozen=True, slots=True)

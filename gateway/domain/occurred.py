@@ -5,15 +5,22 @@ the event's `at` when its clock was synchronised (its `wall`, where a store that
 keeps `at` from going back); else it is rebuilt from the monotonic distance to a synchronised event of the same boot,
 earlier or later; else it is the time of receipt.
 
-Source: the outside contract, section 5 (`occurred_at`).
+How old it was when it came can be told even so, by what the agent's own clock said then, right or wrong: its beats carry it.
+
+Source: the outside contract, section 5 (`occurred_at`); delivery protocol, section 3.8 (late news).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from edge_agent.wire.event import ClockState, Event
+from gateway.domain.instants import parse_utc_ms
+
+LATE_MS: Final = 5_000
+"""What is older than this on arrival is late: live events take well under a second, a reconnect's first ones some."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +50,14 @@ def undated_of(event: Event, occurred: str, received_at: str) -> Undated | None:
     if occurred != received_at or _believed(event) is not None:
         return None
     return Undated(event.boot, event.mono_ms)
+
+
+def is_late(at: str, now: str) -> bool:
+    """Whether what happened `at` is late news `now`, both by one clock; an unreadable time proves nothing."""
+    try:
+        return parse_utc_ms(now) - parse_utc_ms(at) > LATE_MS
+    except (ValueError, OverflowError):
+        return False
 
 
 def occurred_at(event: Event, anchor: Anchor | None, received_at: str) -> str:

@@ -4,7 +4,7 @@ Theory of operation. The alarm book tells of each `Change`; the teller asks `not
 message and writes one notice per person and channel. Keys (`occurrence/event/n/person/channel`) are unique, so deciding
 the same thing again changes nothing, and nobody is told twice.
 
-Late news. A raise older than `LATE_MS` on arrival comes from a backlog, and its end may be in the next batch: its
+Late news. A raise older than `occurred.LATE_MS` on arrival comes from a backlog, and its end may be in the next batch: its
 notices are held back for `HOLD_MS`. When the end comes before that, or in the same transaction, they are withdrawn
 and end up in one summary per person and channel (`summarise`), not one by one. Everything else leaves at once.
 
@@ -23,7 +23,7 @@ from typing import Final
 
 from edge_agent.wire.event import Priority
 from gateway.domain.alarm import Alarm
-from gateway.domain.instants import iso_utc, parse_utc_ms
+from gateway.domain.instants import iso_utc
 from gateway.domain.message import (
     LateOne,
     Reader,
@@ -46,11 +46,9 @@ from gateway.domain.notify import (
     find_repeats,
     find_targets,
 )
+from gateway.domain.occurred import is_late
 from gateway.domain.places import Place
 from gateway.domain.violation import Violation
-
-LATE_MS: Final = 5_000
-"""A raise older than this on arrival is late: live ones take well under a second, a reconnect's first ones some."""
 
 HOLD_MS: Final = 2_000
 """How long notices of a late raise wait for its end: several batches of a backlog, little for a P1 that still stands."""
@@ -73,7 +71,8 @@ class Turn(StrEnum):
 class Change:
     """One alarm's turn, with the violation it stands for and its place; `now_ms` is the entry's time.
 
-    `period_s` is the repeat period that is due, for the `n`-th time since the alarm called last.
+    `period_s` is the repeat period that is due, for the `n`-th time since the alarm called last; `is_late`: it is known to
+    be old news, though perhaps not since when.
     """
 
     turn: Turn
@@ -83,6 +82,7 @@ class Change:
     now_ms: int
     period_s: int | None = None
     n: int = 1
+    is_late: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,8 +312,4 @@ def _late_one(alert: Alert, violation: Violation) -> LateOne:
 
 
 def _is_late(change: Change) -> bool:
-    try:
-        occurred_ms = parse_utc_ms(change.violation.occurred_at)
-    except ValueError:
-        return False
-    return change.now_ms - occurred_ms > LATE_MS
+    return change.is_late or is_late(change.violation.occurred_at, iso_utc(change.now_ms))

@@ -24,6 +24,7 @@ from edge_agent.wire.event import (
     Priority,
     StateReport,
     Unrecognised,
+    ViolationChanged,
     ViolationRaised,
 )
 from edge_agent.wire.status import Health
@@ -41,7 +42,7 @@ from gateway.domain.journal import (
     ReconciledClear,
     ReconciledRaise,
 )
-from gateway.domain.occurred import Anchor, occurred_at
+from gateway.domain.occurred import Anchor, is_late, occurred_at, undated_of
 from gateway.domain.reconcile import Change, Clear, OpenHere, Raise, reconcile
 from gateway.domain.stream import Ahead, Conflict, Duplicate, Late, Lost, Next, Verdict, judge
 from gateway.ports import OpenRow, Recording
@@ -205,7 +206,10 @@ class Admission:
         marks = (Mark.CHAIN_BROKEN,) if verdict.chain_broken else ()
         if isinstance(event.body, Unrecognised):
             marks = (*marks, Mark.UNRECOGNISED)
-        self._recording.append(EdgeEvent(event, self._moment(event), marks))
+        occurred = self._moment(event)
+        if self._is_old_news(event, occurred):
+            marks = (*marks, Mark.LATE)
+        self._recording.append(EdgeEvent(event, occurred, marks))
         self.outcome.admitted += 1
         self._reach((*key, event.epoch), event.seq)
         self._note_doubts(event, verdict)
@@ -224,6 +228,15 @@ class Admission:
     def _moment(self, event: Event) -> str:
         anchor = None if event.clock is ClockState.SYNCED else self._anchor(event)
         return occurred_at(event, anchor, self._received_at)
+
+    def _is_old_news(self, event: Event, occurred: str) -> bool:
+        """Whether a raise whose time is not known is late all the same, by the clock of its agent's newest beat."""
+        if not isinstance(event.body, ViolationRaised | ViolationChanged):
+            return False
+        health = self._healths.get((event.site, event.agent))
+        if health is None or health.at is None or undated_of(event, occurred, self._received_at) is None:
+            return False
+        return is_late(event.at, health.at)
 
     def _anchor(self, event: Event) -> Anchor | None:
         known = self._anchors.get((event.site, event.agent, event.boot))

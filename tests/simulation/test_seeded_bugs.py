@@ -25,7 +25,7 @@ from edge_agent.ports import BlockFailed, BlockOk, BlockOutcome, Committed, Loss
 from edge_agent.wire.codec import DecodeError, decode
 from edge_agent.wire.event import GuardState, Json
 from edge_agent.wire.status import Ack
-from gateway.domain import stream, teller
+from gateway.domain import occurred, stream, teller
 from gateway.domain.book import AlarmBook
 from gateway.domain.journal import Entry, PresenceChanged
 from gateway.domain.notice import Alert
@@ -287,7 +287,7 @@ def impatient(patch: pytest.MonkeyPatch) -> None:
 
 def hold_back(patch: pytest.MonkeyPatch) -> None:
     """Takes everything for late news, and waits long for its end."""
-    patch.setattr(teller, "LATE_MS", -(10**12))
+    patch.setattr(occurred, "LATE_MS", -(10**12))
     patch.setattr(teller, "HOLD_MS", 15_000)
 
 

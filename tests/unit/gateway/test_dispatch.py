@@ -4,7 +4,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -14,10 +14,11 @@ from gateway.adapters.store_sql.journal import SqlJournal
 from gateway.domain.access import Principal, Role, Via
 from gateway.domain.book import AlarmBook
 from gateway.domain.findings import OpenFindings
-from gateway.domain.journal import EntryBody
+from gateway.domain.journal import EntryBody, Mark
 from gateway.domain.notice import Alert
 from gateway.domain.notify import AlertPlan, Match, Route
-from gateway.domain.teller import HOLD_MS, LATE_MS, SUMMARY_AFTER_MS, Teller
+from gateway.domain.occurred import LATE_MS
+from gateway.domain.teller import HOLD_MS, SUMMARY_AFTER_MS, Teller
 from gateway.ports import Delivered, Rejected, Retryable
 from gateway.services.dispatch import DRAIN_S, FAILING_ATTEMPTS, IN_FLIGHT_MAX, Dispatch, pause_ms
 from gateway.services.operate import Operate
@@ -360,6 +361,21 @@ def test_a_late_raise_that_still_stands_is_told_by_itself(tmp_path: Path) -> Non
             await gateway.append(event(raised(), START_MS - LATE_MS - 1))
             await asyncio.sleep(60)
         assert hook.got == [(HOLD_MS, RAISED)]
+
+    story(scene)
+
+
+def test_a_raise_that_is_known_to_be_late_though_not_since_when_is_held_back_like_any_late_one(
+    tmp_path: Path,
+) -> None:
+    async def scene() -> None:
+        hook = Receiver()
+        async with alerting(tmp_path, TO_LI, hook=hook) as gateway:
+            await gateway.append(replace(event(raised()), marks=(Mark.LATE,)))
+            await asyncio.sleep(1)
+            await gateway.append(event(cleared(), START_MS + 1000, seq=3))
+            await asyncio.sleep(60)
+        assert [alert.event for alert in hook.alerts] == ["summary"]
 
     story(scene)
 

@@ -585,6 +585,28 @@ async def test_rows_without_a_time_get_it_from_an_event_hours_later(rig: Rig, *,
     assert (rig.rows()["open"].occurred_at, rig.rows()["open"].cleared_at) == (told[2].at, end.at)
 
 
+async def test_an_agent_without_a_clock_tells_late_news_from_fresh_by_its_beats(rig: Rig) -> None:
+    """Its backlog has the time of receipt, like what happens now; its own clock, right or wrong, knows which is which."""
+    store = Store(clock=ClockState.UNSYNCED)
+    store.start(E)
+    store.add(raised("old"))
+    store.clock_ms += 3_600_000
+    store.add(raised("fresh", guard="door-2"))
+    await rig.beat(health_of(store, at=store.events[-1].at))
+    await rig.send(*store.events)
+    assert [body.marks for body in rig.bodies(EdgeEvent)] == [(), (Mark.LATE,), ()]
+    assert rig.rows()["old"].occurred_at == rig.rows()["fresh"].occurred_at
+
+
+@pytest.mark.parametrize("at", [None, "soon"])
+async def test_a_beat_that_does_not_say_the_time_makes_nothing_late(rig: Rig, at: str | None) -> None:
+    store = run_of(E, store=Store(clock=ClockState.UNSYNCED))
+    store.add(raised("old"))
+    await rig.beat(health_of(store, at=at))
+    await rig.send(*store.events)
+    assert [body.marks for body in rig.bodies(EdgeEvent)] == [(), ()]
+
+
 async def test_another_boot_gives_no_time_to_the_rows_of_this_one(rig: Rig) -> None:
     store = Store(clock=ClockState.UNSYNCED)
     store.start(E)
