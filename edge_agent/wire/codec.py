@@ -117,7 +117,7 @@ def seal(stamp: Stamp, body: Body) -> Event:
     }
     if stamp.wall is not None:
         document["wall"] = stamp.wall
-    _demand_canonical(document, "event")
+    demand_canonical(document, "event")
     document["hash"] = _UNSEALED
     before, _, after = canonical(document).partition(_UNSEALED_MEMBER)
     digest = sha256(b"".join((stamp.prev.encode("ascii"), before, after))).hexdigest()
@@ -304,7 +304,7 @@ def _body(kind: str, document: Mapping[str, Json], *, is_canonical: bool) -> Bod
         return Unrecognised(f"kind {kind[:48]!r} is not known here")
     try:
         if not is_canonical:
-            _demand_canonical(_content(document), kind)
+            demand_canonical(_content(document), kind)
         if body_type is Observation:
             detail = {key: value for key, value in _content(document).items() if key != "what"}
             return Observation(what=_text(document, "what"), detail=detail)
@@ -349,8 +349,8 @@ def _demand_instants_within(value: Json, where: str) -> None:
             _demand_instants_within(item, where)
 
 
-def _demand_canonical(value: object, where: str) -> None:
-    """Refuse what has no canonical form that every reader shares: floats, huge integers, non-ASCII keys."""
+def demand_canonical(value: object, where: str) -> None:
+    """Raises `MisfitError` for what has no canonical form that every reader shares: floats, huge integers, non-ASCII keys."""
     if _is_canonical(value):
         return  # without a word about where
     match value:
@@ -361,18 +361,18 @@ def _demand_canonical(value: object, where: str) -> None:
                 raise MisfitError(f"{where}: an integer beyond 2^53-1 travels as a decimal string")
         case list():
             for item in value:
-                _demand_canonical(item, where)
+                demand_canonical(item, where)
         case dict():
             for key, item in value.items():
                 if not key.isascii():
                     raise MisfitError(f"{where}: a key is not ASCII")
-                _demand_canonical(item, f"{where}.{key}")
+                demand_canonical(item, f"{where}.{key}")
         case _:
             raise MisfitError(f"{where}: {type(value).__name__} does not travel in an event")
 
 
 def _is_canonical(value: object) -> bool:
-    """Whether `_demand_canonical` would let it pass, as nearly every event does."""
+    """Whether `demand_canonical` would let it pass, as nearly every event does."""
     if value is None or isinstance(value, str | bool):
         return True
     if isinstance(value, int):

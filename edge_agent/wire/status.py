@@ -15,9 +15,9 @@ from dataclasses import dataclass, field, fields
 from typing import cast
 
 from edge_agent.wire.chain import canonical
-from edge_agent.wire.codec import DecodeError, parse_object
+from edge_agent.wire.codec import DecodeError, demand_canonical, parse_object
 from edge_agent.wire.event import ClockState, GuardState, Json, Position, Quality
-from edge_agent.wire.structure import MisfitError, plain, structure
+from edge_agent.wire.structure import plain, structure
 
 KEEPALIVE_S = 5
 """MQTT keepalive of every agent: a hung one is noticed within twice this (the outside contract, section 3)."""
@@ -242,6 +242,8 @@ def _decode(kind: type, payload: bytes) -> object:
     if isinstance(document, DecodeError):
         return document
     try:
+        demand_canonical(document, kind.__name__)
+        canonical(document)  # a lone surrogate has no bytes, neither in a journal nor in an answer
         return structure(kind, document, kind.__name__)
-    except MisfitError as misfit:
+    except ValueError as misfit:
         return DecodeError(str(misfit))

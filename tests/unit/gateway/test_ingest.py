@@ -195,6 +195,29 @@ async def test_poison_is_kept_raw_pubacked_never_acked_and_blocks_nothing(rig: R
 
 
 @pytest.mark.parametrize(
+    "poison",
+    [
+        {"epoch": "\ud800"},
+        {"acked": {"epoch": "\ud800", "seq": 1, "hash": "x"}},
+        {"acked": {"epoch": E, "seq": 2**70, "hash": "x"}},
+        {"devices": {"\ud800": {"up": True, "age_ms": 0, "polls": 0, "errors": "none"}}},
+    ],
+    ids=["epoch", "acked", "huge", "device"],
+)
+async def test_a_beat_that_nothing_could_store_or_look_for_is_quarantined(
+    rig: Rig, poison: dict[str, Json]
+) -> None:
+    """It would be an error at each try; and it is retained, so at each start, too."""
+    await rig.beat(health_of(run_of(E)))
+    document = json.loads(encode_status(health_of(run_of(E)))) | poison
+    await rig.put(Channel.HEALTH, json.dumps(document).encode())
+    assert len(rig.bodies(Quarantined)) == 1
+    rig.clock.now_ms += 60_000
+    await rig.presence.tick()
+    assert rig.open_rules() == [GatewayRule.QUARANTINE, GatewayRule.MONITORING_LOST]
+
+
+@pytest.mark.parametrize(
     "told",
     [
         OutboxOverflow(7, "2026-11-22T00:00:00Z", "2026-11-22T00:01:00Z"),
