@@ -132,6 +132,8 @@ class HistorianFeed:
     def _begin(self, recording: Recording) -> None:
         cursor = recording.find_cursor(CURSOR)
         places = recording.find_cursor(PLACES_CURSOR)
+        self._projection, self._placed_at = Projection(), -1
+        self._position = self._kept_position = 0
         if cursor is not None and places is not None:
             self._position = self._kept_position = cursor.position
             self._projection.restore(cursor.state, places.state, places.position)
@@ -140,7 +142,12 @@ class HistorianFeed:
 
     async def _feed(self) -> bool:
         """Write the next entries; whether there were any."""
-        entries, lines = await asyncio.to_thread(self._read)
+        try:
+            entries, lines = await asyncio.to_thread(self._read)
+        except JournalUnavailable:  # what was made of some of them is forgotten with them
+            await asyncio.sleep(RETRY_FIRST_S)
+            await self._keep(self._begin)
+            return True
         if not entries:
             return False
         refused = await self._write(lines)

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from edge_agent.wire.event import Json
 from gateway.domain.instants import iso_utc
 from gateway.domain.journal import Entry
-from gateway.ports import Clock, Journal
+from gateway.ports import Clock, Journal, JournalUnavailable
 from gateway.services.pulse import Advance, unwatched, wait_alive
 
 TICK_S = 1.0
@@ -113,7 +113,7 @@ class Live:
         return self._head
 
     async def run(self, advance: Advance = unwatched) -> None:
-        """Follow the journal and tick, until cancelled. Raises what reading the journal raises."""
+        """Follow the journal and tick, until cancelled; a journal that cannot be read for a while is waited for."""
         unsubscribe = self._journal.subscribe(lambda _entries: self._committed.set())
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -186,15 +186,26 @@ class Live:
                 self._head = self._journal.position
                 await wait_alive(self._committed, None, advance)
                 continue
-            entries = await asyncio.to_thread(self._journal.entries_after, self._head, READ_MAX)
-            for entry in entries:
-                frame = _Frame(entry.position, await self._payload(entry))
-                self._head = entry.position
-                for client in tuple(self._clients):
-                    client.offer(frame)
+            try:
+                has_news = await self._pass_on()
+            except (
+                JournalUnavailable
+            ):  # a server that is away for a moment: nobody is given anything meanwhile
+                await asyncio.sleep(TICK_S)
+                has_news = True
             advance()
-            if not entries:
+            if not has_news:
                 await wait_alive(self._committed, None, advance)
+
+    async def _pass_on(self) -> bool:
+        """Give every client what was journaled since; whether there was anything. Raises `JournalUnavailable`."""
+        entries = await asyncio.to_thread(self._journal.entries_after, self._head, READ_MAX)
+        for entry in entries:
+            frame = _Frame(entry.position, await self._payload(entry))
+            self._head = entry.position
+            for client in tuple(self._clients):
+                client.offer(frame)
+        return bool(entries)
 
     async def _tick(self) -> None:
         tick = _Frame(0, b"")

@@ -15,10 +15,11 @@ from gateway.adapters.store_sql.journal import SqlJournal
 from gateway.domain.book import AlarmBook
 from gateway.domain.findings import OpenFindings
 from gateway.domain.journal import EntryBody, FindingRaised, GatewayRule, ReconciledClear
-from gateway.ports import BadLine, Fold, NotAllowed, TooLarge, Unreachable, Written
+from gateway.domain.violation import Violation
+from gateway.ports import BadLine, Fold, JournalUnavailable, NotAllowed, TooLarge, Unreachable, Written
 from gateway.services.historian import HEALTH_EVERY_S, NOT_ALLOWED_S, RETRY_MAX_S, HistorianFeed
 from tests.simulation.virtual_loop import VirtualLoop, run_virtual, virtual_loop
-from tests.unit.gateway.alerting_rig import AGENT, SITE, START_MS, event, mixer_modelled, raised
+from tests.unit.gateway.alerting_rig import AGENT, SITE, START_MS, event, listed, mixer_modelled, raised
 
 pytestmark = pytest.mark.thorough
 
@@ -70,12 +71,21 @@ class Gateway:
 
 
 @asynccontextmanager
-async def feeding(folder: Path, database: Database) -> AsyncIterator[Gateway]:
+async def feeding(folder: Path, database: Database, away: int = 0) -> AsyncIterator[Gateway]:
+    """`away`: so often the journal's database is away when a violation is looked for."""
     clock = LoopClock(virtual_loop())
     folds: dict[str, Fold] = {"book": AlarmBook(), "findings": (findings := OpenFindings())}
     journal = await SqlJournal.open(f"sqlite:///{folder}/gateway.db", clock, folds)
     healths: dict[tuple[str, str], Health] = {}
-    find = SqlAlarmReads(journal.readers).violation
+    reads = SqlAlarmReads(journal.readers)
+
+    refusals = iter(range(away))
+
+    def find(occurrence: str) -> Violation | None:
+        if next(refusals, None) is not None:
+            raise JournalUnavailable("away")
+        return reads.violation(occurrence)
+
     feed = HistorianFeed(journal, clock, database, find, lambda: healths, findings=findings)
     task = asyncio.create_task(feed.run())
     try:
@@ -128,6 +138,26 @@ def test_a_server_away_for_days_gets_everything_once_and_in_order(tmp_path: Path
         assert max(gaps) == RETRY_MAX_S
 
     story(scene)
+
+
+def test_a_journal_that_cannot_be_read_for_a_moment_is_waited_for_and_nothing_is_written_otherwise(
+    tmp_path: Path,
+) -> None:
+    def points(folder: str, times: int) -> dict[str, str]:
+        database = Database()
+
+        async def scene() -> None:
+            async with feeding(tmp_path / folder, database, times) as gateway:
+                await gateway.append(guard(2), guard(3))
+                await asyncio.sleep(5)
+                await gateway.append(event(raised(), seq=4), guard(5), guard(6), listed("MISSED"))
+                await asyncio.sleep(30)
+                assert gateway.feed.position == 6
+
+        story(scene)
+        return dict(database.points)
+
+    assert points("away", 2) == points("there", 0)
 
 
 def test_a_bad_line_is_found_and_kept_and_all_others_are_written(tmp_path: Path) -> None:

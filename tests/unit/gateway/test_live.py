@@ -10,6 +10,7 @@ import pytest
 
 from edge_agent.wire.event import Json
 from gateway.domain.journal import ClockStepped, Entry
+from gateway.ports import JournalUnavailable
 from gateway.services import live as live_module
 from gateway.services.live import Live, Message
 
@@ -20,6 +21,7 @@ class FakeJournal:
     def __init__(self) -> None:
         self.entries: list[Entry] = []
         self.failing_since_ms: int | None = None
+        self.is_away = False
         self.listeners: list[Callable[[Sequence[Entry]], None]] = []
 
     def commit(self, count: int = 1) -> None:
@@ -33,6 +35,8 @@ class FakeJournal:
         return len(self.entries)
 
     def entries_after(self, position: int, limit: int) -> Sequence[Entry]:
+        if self.is_away:
+            raise JournalUnavailable("away")
         return self.entries[position : position + limit]
 
     def subscribe(self, listener: Callable[[Sequence[Entry]], None]) -> Callable[[], None]:
@@ -186,6 +190,21 @@ async def test_a_client_that_does_not_read_is_closed_and_can_resume(monkeypatch:
         assert last < 40
         again = await take(live.stream(last), 2 * len([n for n in range(last + 1, 41) if n % 10]))
         assert [e.id for e in again if e.id] == [n for n in range(last + 1, 41) if n % 10]
+
+
+async def test_a_journal_that_cannot_be_read_for_a_moment_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(live_module, "TICK_S", 0.01)
+    journal = FakeJournal()
+    async with running(journal) as live:
+        stream = live.stream(None)
+        await anext(stream)
+        journal.is_away = True
+        journal.commit(2)
+        await asyncio.sleep(0.05)  # some tries that fail
+        journal.is_away = False
+        assert [event.id for event in await take(stream, 4)] == [None, 1, None, 2]
 
 
 async def test_closing_ends_every_stream_at_once() -> None:
