@@ -49,8 +49,11 @@ _LOGGED_MAX_BYTES: Final = 2 * _LOGGED_DUE_BYTES
 _LOG_KEPT_BYTES: Final = 16 * 1024 * 1024
 """A log that had grown beyond this (a long reader beside us) is cut back to it."""
 
-_BALLAST_BYTES: Final = 256 * 1024
-"""Given up when the disk is full: room for the record of the loss and a few hundred events."""
+START_BYTES: Final = 128 * 1024
+"""What a run needs to begin: SQLite's index of its log, the first event, and room to spare."""
+
+_RESERVES: Final = {".reserve": 256 * 1024, ".start.reserve": START_BYTES}
+"""Given up when the disk is full: room for the record of the loss and a few hundred events; and, only to a run that begins."""
 
 _FAILING_CODES: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
 _DAMAGE_CODES: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
@@ -95,30 +98,34 @@ class FileLock:
 
 
 class Ballast:
-    """A file that only takes up room, to be given up when the disk is full."""
+    """Files that only take up room, to be given up when the disk is full; the last of them waits for the start of a run."""
 
     def __init__(self, store: Path) -> None:
-        self._path = store.with_name(store.name + ".reserve")
+        self._files = {store.with_name(store.name + suffix): size for suffix, size in _RESERVES.items()}
 
     def fill(self) -> None:
-        """Take the room, if it is there to be had."""
-        if self._path.exists():
-            return
-        try:
-            with self._path.open("wb") as file:
-                os.posix_fallocate(file.fileno(), 0, _BALLAST_BYTES)
-        except OSError as error:
-            self._path.unlink(missing_ok=True)
-            if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
-                raise
+        """Take the room, as far as it is there to be had."""
+        for path, size in self._files.items():
+            if not path.exists():
+                _allocate(path, size)
 
-    def release(self) -> bool:
-        """Give the room up; False when it was given up before."""
-        try:
-            self._path.unlink()
-        except FileNotFoundError:
-            return False
-        return True
+    def release(self, *, is_start: bool) -> bool:
+        """Give up the next file; False when what may be given up was given up before."""
+        for path in list(self._files)[: None if is_start else -1]:
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
+                return True
+        return False
+
+
+def _allocate(path: Path, size: int) -> None:
+    try:
+        with path.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
 
 
 class LogKeeper:
@@ -187,14 +194,19 @@ def open_connection(path: Path) -> tuple[sqlite3.Connection, str | None]:
     try:
         return _connect(path), None
     except sqlite3.Error as error:
-        if _primary_code(error) in _FAILING_CODES:
-            raise StoreBrokenError(f"{path}: cannot open the store now: {error}") from error
         if not is_damage(error):
-            raise StoreRefusedError(
-                f"{path}: cannot open the store: {error} — check path and rights"
-            ) from error
-        moved = move_aside(path)
-        return _connect(path), f"{moved.name}: {error}"
+            raise _why_not(path, error) from error
+        moved = f"{move_aside(path).name}: {error}"
+    try:
+        return _connect(path), moved
+    except sqlite3.Error as error:
+        raise _why_not(path, error) from error
+
+
+def _why_not(path: Path, error: sqlite3.Error) -> Exception:
+    if _primary_code(error) in _FAILING_CODES:
+        return StoreBrokenError(f"{path}: cannot open the store now: {error}")
+    return StoreRefusedError(f"{path}: cannot open the store: {error} — check path and rights")
 
 
 def move_aside(path: Path) -> Path:

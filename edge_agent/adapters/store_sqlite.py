@@ -43,6 +43,7 @@ from typing import Final
 from edge_agent.adapters.minting import Head, Minter, Run, is_p1_raise
 from edge_agent.adapters.store_file import (
     IN_MEMORY,
+    START_BYTES,
     Ballast,
     FileLock,
     LogKeeper,
@@ -121,7 +122,7 @@ class EventStore:
         self._ballast = Ballast(path) if self._path else None
         self._note = StoreNote(path) if self._path else None
         try:
-            self._db, moved_aside = open_connection(path)
+            self._db, moved_aside = self._open(path)
             self._facts, self._memory = KeyedTexts(self._db, "fact"), KeyedTexts(self._db, "memory")
             self._rows = EventRows(self._db)
             self._head = self._rows.head()
@@ -355,6 +356,19 @@ class EventStore:
         """What stands at place `n` of the chain as it is now."""
         return self._rows.position(n) if n >= self.first else None
 
+    def _open(self, path: Path) -> tuple[sqlite3.Connection, str | None]:
+        """`open_connection`, with the room that is kept for it when the disk is full."""
+        while True:
+            try:
+                return open_connection(path)
+            except StoreBrokenError:
+                has_no_room = free_bytes(path.parent) < START_BYTES  # SQLite calls that an I/O error, too
+                if not (has_no_room and self._give_room(is_start=True)):
+                    raise
+
+    def _give_room(self, *, is_start: bool) -> bool:
+        return self._ballast is not None and self._ballast.release(is_start=is_start)
+
     def _release(self) -> None:
         if self._lock is not None:
             self._lock.release()
@@ -386,21 +400,18 @@ class EventStore:
         facts: Mapping[str, str | None],
     ) -> Committed | StoreFull:
         """One transaction, tried again without the ballast when the disk is full."""
-        first = head.n + 1
+        first, is_start = head.n + 1, head.seq == 0
         events: list[Event] = []
         for observed, body in bodies:
             head = self._minter.mint(head, body, observed, pair, events)
         if self._is_checkpoint_due(pair.mono) or any(map(is_p1_raise, events)):
             head = self._minter.mint(head, self._minter.checkpoint(head), pair.mono, pair, events)
-        if events or memory or facts:
+        while events or memory or facts:
             try:
                 self._store(first, events, memory, facts)
+                break
             except _DiskFullError:
-                if self._ballast is None or not self._ballast.release():
-                    return StoreFull()
-                try:
-                    self._store(first, events, memory, facts)
-                except _DiskFullError:
+                if not self._give_room(is_start=is_start):
                     return StoreFull()
         if events:
             self._head = head

@@ -243,14 +243,59 @@ def test_a_disk_torn_out_ends_the_process(disk: SmallDisk) -> None:
 
 
 @pytest.mark.integration
+@pytest.mark.parametrize("is_killed", [True, False])
+def test_a_run_begins_on_a_disk_that_is_full(disk: SmallDisk, is_killed: bool) -> None:
+    """It watches, and what it finds waits for room; one that could not begin would see nothing at all."""
+    bench = Bench(disk.folder / "gw.db")
+    store = bench.begun()
+    disk.fill(leave_bytes=700_000)
+    fill(store)
+    if is_killed:
+        killed(store)
+    else:
+        store.stop_clean(pair(8))
+        store.close()
+    store = bench.open()
+    done(store.begin_epoch(pair(20)))
+    fill(store)
+    disk.relieve()
+    done(store.commit([fact()], {}, pair(30)))
+    store.status()
+
+
+@pytest.mark.integration
+def test_a_run_begins_on_a_disk_that_was_filled_up_while_none_was_there(disk: SmallDisk) -> None:
+    bench = Bench(disk.folder / "gw.db")
+    bench.begun().close()
+    disk.fill()
+    done(bench.open().begin_epoch(pair(20)))
+
+
+@pytest.mark.integration
 def test_a_store_that_a_full_disk_cannot_open_is_not_refused_for_good(disk: SmallDisk) -> None:
     bench = Bench(disk.folder / "gw.db")
     bench.begun().close()
+    for reserve in disk.folder.glob("*.reserve"):
+        reserve.unlink()
     disk.fill()
     with pytest.raises(StoreBrokenError):
         bench.open()
     disk.relieve()
     assert bench.open().tail == 1
+
+
+@pytest.mark.integration
+def test_a_spoilt_store_on_a_full_disk_is_moved_aside_and_the_new_one_waits_for_room(disk: SmallDisk) -> None:
+    bench = Bench(disk.folder / "gw.db")
+    bench.begun().close()
+    bench.path.write_bytes(b"no database" * 1000)
+    for reserve in disk.folder.glob("*.reserve"):
+        reserve.unlink()
+    disk.fill()
+    with pytest.raises(StoreBrokenError):
+        bench.open()
+    disk.relieve()
+    assert damages(told(bench.open().begin_epoch(pair(20))))
 
 
 def test_the_log_stays_small_and_the_only_writer_empties_it(on_disk: Bench) -> None:
