@@ -242,7 +242,7 @@ def forgetful_fold(patch: pytest.MonkeyPatch) -> None:
 
 def board_of_its_own(patch: pytest.MonkeyPatch) -> None:
     """Never takes a violation off the board."""
-    patch.setattr(Plant, "_name_here", lambda _self, _occurrence: "nobody")
+    patch.setattr(Plant, "_open", lambda _self, _event, _occurrence: None)
 
 
 class Optimist(SimNotifier):
