@@ -71,6 +71,9 @@ def _audit_unreadable(auditor: Auditor, keys: set[Key], held: set[Key], gaps: Se
 def _audit_lost_stores(auditor: Auditor, ward: Ward, held: set[Key], gaps: Sequence[GapFound]) -> None:
     """Of a disk that was lost with events on it that never came, a gap tells, where the gateway knew of that disk.
 
+    It learns of the loss by a store that begins anew. Where that one was lost before it was heard of, by the next; an image
+    that takes its place says nothing.
+
     Beside a clone nobody can tell whose disk it was: the gap may be the clone's.
     """
     of_clones = {
@@ -80,7 +83,7 @@ def _audit_lost_stores(auditor: Auditor, ward: Ward, held: set[Key], gaps: Seque
         for said in other.said
     }
     for store, mishap in enumerate(ward.mishaps):
-        if mishap.by_image:
+        if mishap.by_image or not _is_new_store_known(ward, store + 1, held):
             continue
         own = [said.event for said in ward.said if said.store == store]
         epochs = {event.epoch for event in own} | of_clones
@@ -94,6 +97,16 @@ def _audit_lost_stores(auditor: Auditor, ward: Ward, held: set[Key], gaps: Seque
                 f"{ward.name}: {first.epoch}/{first.seq} and {len(missing) - 1} more went with a disk, and no gap"
                 " tells of it",
             )
+
+
+def _is_new_store_known(ward: Ward, store: int, held: set[Key]) -> bool:
+    """Whether the gateway heard of a store that began anew, that one or one after it, before an image came."""
+    for later in range(store, len(ward.bases)):
+        if ward.mishaps[later - 1].by_image:
+            return False
+        if any((said.event.epoch, said.event.seq) in held for said in ward.said if said.store == later):
+            return True
+    return False
 
 
 def _brought_back(auditor: Auditor, ward: Ward, store: int) -> set[Key]:

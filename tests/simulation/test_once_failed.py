@@ -14,13 +14,14 @@ ONCE_FAILED: Final = {
     1000584: "a device that lost one table after the other was lost for as long as any was",
     1000720: "a restored image brought an event that a gap at the end of its run was stated for",
     1000779: "an open gap before a run whose beginning is damaged claimed what had come since the newest health",
-    1000888: "an open gap before a run whose beginning is damaged claimed what nobody had lost",
     1000864: "of an agent and its clone nobody can tell whose disk was lost",
+    1000888: "an open gap before a run whose beginning is damaged claimed what nobody had lost",
+    1002005: "a violation whose end found no room was forgotten when the next one was raised",
     1003523: "a lost journal took what it knew of a lost disk, and an image brought a part of that back",
     1010455: "the auditor's board did not know that nothing could be journaled, which the real one tells",
     1011208: "a raise that found no room was told by the state report after it, and not by itself",
     1022642: "a listener that came and went with every event was sent the whole window each time: a storm",
-    1002005: "a violation whose end found no room was forgotten when the next one was raised",
+    1030057: "the store that would have told of a loss was itself replaced by an image before anybody heard of it",
 }
 
 
