@@ -129,8 +129,13 @@ def _audit_gap(auditor: Auditor, gap: GapFound, came: set[Key]) -> None:
             auditor.find(Check.GAP_MEANS_LOSS, f"{gap}: nothing of it was lost")
         return
     is_disk_lost = any(not mishap.by_image for ward in own if not ward.is_clone for mishap in ward.mishaps)
-    if not is_disk_lost:
-        auditor.find(Check.GAP_MEANS_LOSS, f"{gap}: no disk of that agent was lost")
+    is_read_by_nobody = any(
+        epoch == gap.epoch and seq >= gap.from_seq and (epoch, seq) not in came
+        for ward in own
+        for epoch, seq in ward.unreadable
+    )
+    if not is_disk_lost and not is_read_by_nobody:
+        auditor.find(Check.GAP_MEANS_LOSS, f"{gap}: no disk of that agent was lost, nor anything after that")
     known = sorted(seq for epoch, seq in came if epoch == gap.epoch and seq >= gap.from_seq)
     if known:
         auditor.find(Check.GAP_MEANS_LOSS, f"{gap}: {known} had come")

@@ -22,6 +22,7 @@ ONCE_FAILED: Final = {
     1011208: "a raise that found no room was told by the state report after it, and not by itself",
     1022642: "a listener that came and went with every event was sent the whole window each time: a storm",
     1030057: "the store that would have told of a loss was itself replaced by an image before anybody heard of it",
+    1031845: "a journal restored from a backup had lost what the agent had pruned since, and could not tell how far that went",
 }
 
 
