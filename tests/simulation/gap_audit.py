@@ -8,7 +8,7 @@ was stated for: that gap was about something all the same.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from gateway.domain.journal import EdgeEvent, GapFound
@@ -30,7 +30,7 @@ def audit(auditor: Auditor) -> None:
         gone = {key for key, said in missing.items() if ward.went_with_a_disk(said)}
         _audit_unreadable(auditor, unreadable - gone, held, gaps)
         if not ward.is_clone:
-            _audit_lost_stores(auditor, ward, held, gaps)
+            _audit_lost_stores(auditor, ward, gaps)
     came: set[Key] = set()
     for entry in auditor.entries:
         match entry.body:
@@ -68,13 +68,12 @@ def _audit_unreadable(auditor: Auditor, keys: set[Key], held: set[Key], gaps: Se
             auditor.find(Check.GAP_MEANS_LOSS, f"{epoch}/{seq} can be read by nobody, and no gap tells of it")
 
 
-def _audit_lost_stores(auditor: Auditor, ward: Ward, held: set[Key], gaps: Sequence[GapFound]) -> None:
+def _audit_lost_stores(auditor: Auditor, ward: Ward, gaps: Sequence[GapFound]) -> None:
     """Of a disk that was lost with events on it that never came, a gap tells, where the gateway knew of that disk.
 
-    It learns of the loss by a store that begins anew. Where that one was lost before it was heard of, by the next; an image
-    that takes its place says nothing.
-
-    Beside a clone nobody can tell whose disk it was: the gap may be the clone's.
+    It learns of the loss by a store that begins anew, and says so by what it knew then: what an image of that disk brings
+    later, or brings a journal that was itself lost since, came too late for that. Beside a clone nobody can tell whose
+    disk it was: the gap may be the clone's.
     """
     of_clones = {
         said.event.epoch
@@ -82,14 +81,15 @@ def _audit_lost_stores(auditor: Auditor, ward: Ward, held: set[Key], gaps: Seque
         if other.is_clone and other.plan.agent == ward.plan.agent
         for said in other.said
     }
+    places = {(entry.event.epoch, entry.event.seq): place for place, entry in enumerate(auditor.journaled())}
     for store, mishap in enumerate(ward.mishaps):
-        if mishap.by_image or not _is_new_store_known(ward, store + 1, held):
+        told_at = _first_place_of_successor(ward, store, places)
+        if mishap.by_image or told_at is None:
             continue
         own = [said.event for said in ward.said if said.store == store]
         epochs = {event.epoch for event in own} | of_clones
-        elsewhere = _brought_back(auditor, ward, store)
-        is_known = any((event.epoch, event.seq) in held - elsewhere for event in own)
-        missing = [event for event in own if (event.epoch, event.seq) not in held]
+        is_known = any(places.get((event.epoch, event.seq), told_at) < told_at for event in own)
+        missing = [event for event in own if (event.epoch, event.seq) not in places]
         if is_known and missing and not any(gap.epoch in epochs for gap in gaps):
             first = missing[0]
             auditor.find(
@@ -99,25 +99,15 @@ def _audit_lost_stores(auditor: Auditor, ward: Ward, held: set[Key], gaps: Seque
             )
 
 
-def _is_new_store_known(ward: Ward, store: int, held: set[Key]) -> bool:
-    """Whether the gateway heard of a store that began anew, that one or one after it, before an image came."""
-    for later in range(store, len(ward.bases)):
+def _first_place_of_successor(ward: Ward, store: int, places: Mapping[Key, int]) -> int | None:
+    """Where in the journal a store begins anew after that one; None where an image came before anybody heard of it."""
+    for later in range(store + 1, len(ward.bases)):
         if ward.mishaps[later - 1].by_image:
-            return False
-        if any((said.event.epoch, said.event.seq) in held for said in ward.said if said.store == later):
-            return True
-    return False
-
-
-def _brought_back(auditor: Auditor, ward: Ward, store: int) -> set[Key]:
-    """What a journal that is younger than the loss of that disk may have from an image of it.
-
-    Then it says nothing about the disk: what the gateway had known of it went with the journal before.
-    """
-    if all(at_ns < ward.mishaps[store].at_ns for at_ns in auditor.journal_mishaps):
-        return set()
-    bases = ward.bases[store + 1 :]
-    return {(said.event.epoch, said.event.seq) for base in bases for said in base}
+            return None
+        keys = [(said.event.epoch, said.event.seq) for said in ward.said if said.store == later]
+        if heard := [places[key] for key in keys if key in places]:
+            return min(heard)
+    return None
 
 
 def _audit_gap(auditor: Auditor, gap: GapFound, came: set[Key]) -> None:

@@ -23,6 +23,7 @@ ONCE_FAILED: Final = {
     1022642: "a listener that came and went with every event was sent the whole window each time: a storm",
     1030057: "the store that would have told of a loss was itself replaced by an image before anybody heard of it",
     1031845: "a journal restored from a backup had lost what the agent had pruned since, and could not tell how far that went",
+    1037075: "an image brought what the gateway had not known of a disk when it heard that it was lost",
 }
 
 
