@@ -285,6 +285,11 @@ def impatient(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(admission, "judge", hasty)
 
 
+def silent_about_disks(patch: pytest.MonkeyPatch) -> None:
+    """Takes a store that begins anew for the first one."""
+    patch.setattr(stream, "_tail_of_replaced_store", lambda _held: ())
+
+
 def hold_back(patch: pytest.MonkeyPatch) -> None:
     """Takes everything for late news, and waits long for its end."""
     patch.setattr(occurred, "LATE_MS", -(10**12))
@@ -453,6 +458,12 @@ BUGS = (
     Bug("stores twice", Check.JOURNAL_HAS_NO_DUPLICATE, calm(), customise=stores_twice),
     Bug("takes late for lost", Check.GAP_MEANS_LOSS, calm(forget_share=0.3), patch=impatient),
     Bug("takes late for lost", Check.NO_COMMITTED_EVENT_LOST, calm(forget_share=0.3), patch=impatient),
+    Bug(
+        "says nothing of a lost disk",
+        Check.GAP_MEANS_LOSS,
+        calm(length_s=90, agent_crash_every_s=12, store_loss_share=0.6, partition_every_s=9),
+        patch=silent_about_disks,
+    ),
     Bug("holds news back", Check.ROUTED_ALARM_NOTIFIED_IN_TIME, calm(), patch=hold_back),
     Bug(
         "tells what is hidden",
