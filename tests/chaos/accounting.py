@@ -46,6 +46,7 @@ class Committed:
     seq: int
     hash: str
     at_s: float
+    prev: str = ""
 
     @property
     def key(self) -> tuple[str, int]:
@@ -55,11 +56,12 @@ class Committed:
 
 @dataclass(frozen=True, slots=True)
 class Journaled:
-    """An agent's event in the gateway's journal."""
+    """An agent's event in the gateway's journal; `prev` is the hash of the one before it in its store."""
 
     epoch: str
     seq: int
     hash: str
+    prev: str = ""
 
     @property
     def key(self) -> tuple[str, int]:
@@ -105,8 +107,10 @@ def account_stream(
 ) -> list[Finding]:
     """Every committed event is journaled once, in the order of its chain; nothing else is.
 
-    `stores` are the chains of all stores there were, copies and replaced ones included.
+    `stores` are the chains of all stores there were, copies and replaced ones included. What a store pruned by age was in it
+    all the same: its first event is linked to it.
     """
+    pruned = {key for store in stores if store for key in _linked_before(store[0], journal)}
     committed = {event.key: event for store in stores for event in store}
     held = {event.key: event for event in journal}
     findings: list[Finding] = []
@@ -114,7 +118,7 @@ def account_stream(
         if key not in held and not any(gap.covers(*key) for gap in gaps):
             findings.append(Finding(Verdict.LOST, event.at_s, f"{key} was committed and is not journaled"))
     for key, entry in held.items():
-        if key not in committed or committed[key].hash != entry.hash:
+        if key not in pruned and (key not in committed or committed[key].hash != entry.hash):
             findings.append(
                 Finding(Verdict.UNEXPECTED, None, f"{key} is journaled, and was never committed so")
             )
@@ -126,6 +130,15 @@ def account_stream(
     for store in stores:
         findings += _disorder(store, places)
     return findings
+
+
+def _linked_before(first: Committed, journal: Sequence[Journaled]) -> Iterator[tuple[str, int]]:
+    """The journaled events that the chain of hashes leads to from a store's first one: none other can have these hashes."""
+    by_hash = {entry.hash: entry for entry in journal}
+    prev = first.prev
+    while (entry := by_hash.pop(prev, None)) is not None:
+        yield entry.key
+        prev = entry.prev
 
 
 def _disorder(store: Sequence[Committed], places: Mapping[tuple[str, int], int]) -> Iterator[Finding]:

@@ -42,9 +42,10 @@ def read_store(path: Path, clocks: Clocks) -> list[Committed]:
     """An agent's whole chain."""
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as store:
         rows = store.execute("SELECT epoch, seq, hash, payload FROM event ORDER BY n").fetchall()
+    events = [(epoch, seq, digest, json.loads(payload)) for epoch, seq, digest, payload in rows]
     return [
-        Committed(epoch, seq, digest, _when_s(json.loads(payload), clocks))
-        for epoch, seq, digest, payload in rows
+        Committed(epoch, seq, digest, _when_s(event, clocks), event["prev"])
+        for epoch, seq, digest, event in events
     ]
 
 
@@ -100,7 +101,7 @@ def read_journal(path: Path, clocks: Clocks, wall_offset_s: float) -> JournalBoo
         event = json.loads(payload)
         events.append(event)
         at_s = _when_s(event, clocks)
-        book.events.append(Journaled(event["epoch"], event["seq"], event["hash"]))
+        book.events.append(Journaled(event["epoch"], event["seq"], event["hash"], event["prev"]))
         book.recorded.append(recorded_ms)
         book.delays_s.append((at_s, max(0.0, recorded_ms / 1000 - wall_offset_s - at_s)))
         if event["kind"] in {"violation_raised", "violation_cleared"}:

@@ -65,6 +65,19 @@ def test_an_invented_row_is_unexpected() -> None:
     assert finding.verdict is Verdict.UNEXPECTED
 
 
+def test_what_a_store_pruned_was_committed_as_the_chain_of_its_first_event_shows() -> None:
+    journal = [
+        Journaled("A", 1, "h1", prev="seed"),
+        Journaled("A", 2, "h2", prev="h1"),
+        Journaled("B", 1, "h3", prev="h2"),
+    ]
+    assert account_stream([[Committed("B", 1, "h3", 3.0, prev="h2")]], journal) == []
+    (finding,) = account_stream(
+        [[Committed("B", 1, "h3", 3.0, prev="h2")]], [*journal, Journaled("A", 3, "x", "h2")]
+    )
+    assert finding.verdict is Verdict.UNEXPECTED
+
+
 def test_a_row_with_another_hash_than_was_committed_is_unexpected() -> None:
     (finding,) = account_stream([STORE], [replace(JOURNAL[0], hash="forged"), *JOURNAL[1:]])
     assert finding.verdict is Verdict.UNEXPECTED
