@@ -8,7 +8,8 @@ was stated for: that gap was about something all the same.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from gateway.domain.journal import EdgeEvent, GapFound
@@ -119,11 +120,8 @@ def _audit_gap(auditor: Auditor, gap: GapFound, came: set[Key]) -> None:
             auditor.find(Check.GAP_MEANS_LOSS, f"{gap}: nothing of it was lost")
         return
     is_disk_lost = any(not mishap.by_image for ward in own if not ward.is_clone for mishap in ward.mishaps)
-    is_read_by_nobody = any(
-        epoch == gap.epoch and seq >= gap.from_seq and (epoch, seq) not in came
-        for ward in own
-        for epoch, seq in ward.unreadable
-    )
+    unreadable = set[Key]().union(*(ward.unreadable for ward in own))
+    is_read_by_nobody = not unreadable.isdisjoint(_tail(own, gap, came))
     if not is_disk_lost and not is_read_by_nobody:
         auditor.find(Check.GAP_MEANS_LOSS, f"{gap}: no disk of that agent was lost, nor anything after that")
     known = sorted(seq for epoch, seq in came if epoch == gap.epoch and seq >= gap.from_seq)
@@ -136,3 +134,15 @@ def _is_lost(ward: Ward, keys: set[Key]) -> bool:
     return not keys.isdisjoint(ward.unreadable) or any(
         (said.event.epoch, said.event.seq) in keys and ward.went_with_a_disk(said) for said in ward.said
     )
+
+
+def _tail(wards: Sequence[Ward], gap: GapFound, came: set[Key]) -> Iterator[Key]:
+    """What an open gap may be about: what its agent committed from there on, and had not come.
+
+    Of a run that was pruned whole the gateway knows nothing: its events are in the tail of the run that began last there,
+    beside a clone the clone's.
+    """
+    said = sorted((said for ward in wards for said in ward.said), key=lambda said: said.at_ns)
+    keys = [(said.event.epoch, said.event.seq) for said in said]
+    since = itertools.dropwhile(lambda key: key != (gap.epoch, gap.from_seq - 1), keys)
+    return (key for key in since if key not in came)

@@ -146,7 +146,7 @@ class ClonedAgent(_StoreFault):
 
     row = 26
     together_s: Final = 6.0
-    tries: Final = 5
+    alone_tries: Final = 3
 
     def inject(self, plant: Plant) -> None:
         folder = plant.agent_disk.folder / f"clone-{len(plant.replaced_stores)}"
@@ -164,8 +164,14 @@ class ClonedAgent(_StoreFault):
             plant.replaced_stores.append(store)
 
     def _run(self, plant: Plant, clone: Part, store: Path) -> None:
-        """Until all that the clone said is journaled: what a machine takes with it that nobody heard, nobody can keep."""
-        for _ in range(self.tries):
+        """Until all that the clone said is journaled: what a machine takes with it that nobody heard, nobody can keep.
+
+        The two take the broker from each other in turns that repeat. A clone that is stopped while the agent has it
+        is heard only when the agent makes room.
+        """
+        for is_alone in (False, *(True for _ in range(self.alone_tries))):
+            if is_alone:
+                plant.agent.stop()
             clone.start()
             time.sleep(self.together_s)
             clone.stop()
