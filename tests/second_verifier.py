@@ -204,16 +204,22 @@ class Journal:
             ends = 2**53 if gap["to_seq"] is None else gap["to_seq"] + 1
             self.gaps.setdefault(run_of(gap), []).append(range(gap["from_seq"], ends))
 
+    def is_stated(self, run: Key, holes: range) -> bool:
+        return all(any(hole in gap for gap in self.gaps.get(run, ())) for hole in holes)
+
     def take_event(self, event: Document, marks: list[str], where: int) -> None:
         run, seq = run_of(event), event["seq"]
         last = self.ends.get(run, 0)
-        is_stated = all(any(hole in gap for gap in self.gaps.get(run, ())) for hole in range(last + 1, seq))
-        demand(seq > last and is_stated, where, "rule 7: seq")
+        demand(seq > last and self.is_stated(run, range(last + 1, seq)), where, "rule 7: seq")
         expected = self.hashes.get((run, seq - 1))
         if seq == 1 and event["kind"] == "agent_started" and "after" in event:
             after = event["after"]
             held = self.hashes.get(((*run[:2], after["epoch"]), after["seq"])) if after else None
             expected = held if after else sha("/".join(run))
+            if after and held is None and "unrecognised" not in marks:
+                before = (*run[:2], after["epoch"])
+                holes = range(self.ends.get(before, 0) + 1, after["seq"] + 1)
+                demand(self.is_stated(before, holes), where, "rule 7: after")
         demand(expected in {None, event["prev"]} or "chain_broken" in marks, where, "rule 7: prev")
         if event["kind"] == "checkpoint":
             check_checkpoint(event, self.keys.get(run[:2], set()), where)

@@ -7,6 +7,8 @@ hashes, links and signed checkpoints, which nobody can forge who has the gateway
     every entry    position follows; link fits; content can be read        else flipped, removed, inserted, reordered
     agent's event  seq follows, or a final gap accounts for the hole;
                    `prev` is the hash before it, unless marked             else removed, inserted, forged
+    a run's start  the event that it follows stands earlier, or a final
+                   gap accounts for it                                     else removed
     checkpoint     the signature is by a key that the agent has published  else forged
     head           the entry and the events that it names stand there      else re-signed
     the end        the rows beside the journal know no later entry         else truncated
@@ -159,7 +161,7 @@ class Ledger:
         stamp = event.stamp
         self.events += 1
         self.marked += bool(marks)
-        fault = self._check_place(event, is_marked=Mark.CHAIN_BROKEN in marks)
+        fault = self._check_place(event, marks)
         if fault is None and event.kind == EventKind.CHECKPOINT:
             fault = self._check_signature(event)
         key = (stamp.site, stamp.agent, stamp.epoch)
@@ -172,7 +174,7 @@ class Ledger:
             self.met += 1
         return fault
 
-    def _check_place(self, event: Sealed, *, is_marked: bool) -> Fault | None:
+    def _check_place(self, event: Sealed, marks: tuple[Mark, ...]) -> Fault | None:
         stamp = event.stamp
         key = (stamp.site, stamp.agent, stamp.epoch)
         seq, before = self._last.get(key, (0, None))
@@ -184,7 +186,9 @@ class Ledger:
             return Deed.REMOVED, f"before event {_name(event)} some are missing"
         if seq == 0:
             before = self._hash_before_start(event)
-        if before is not None and stamp.prev != before and not is_marked:
+            if before is None and Mark.UNRECOGNISED not in marks and self._is_orphan(event):
+                return Deed.REMOVED, f"what came before event {_name(event)} is missing"
+        if before is not None and stamp.prev != before and Mark.CHAIN_BROKEN not in marks:
             return Deed.FORGED, f"event {_name(event)} does not link to the event before it"
         return None
 
@@ -197,7 +201,22 @@ class Ledger:
         if after is None:
             return seed_hash(stamp.site, stamp.agent, stamp.epoch)
         named = after_named(after)
-        return None if named is None else self._hashes.get((stamp.site, stamp.agent, *named))
+        if named is None:
+            return None
+        seq, digest = self._last.get((stamp.site, stamp.agent, named[0]), (0, None))
+        return digest if seq == named[1] else self._hashes.get((stamp.site, stamp.agent, *named))
+
+    def _is_orphan(self, event: Sealed) -> bool:
+        """Whether a run says that it follows an event which neither stands here nor is in a final gap.
+
+        The gateway takes up no such run before it has stated as lost what is missing.
+        """
+        named = after_named(event.document.get("after")) if event.kind == EventKind.AGENT_STARTED else None
+        if named is None or named[1] < 1:
+            return False
+        key = (event.stamp.site, event.stamp.agent, named[0])
+        seq, _ = self._last.get(key, (0, None))
+        return not self._is_stated(key, min(seq + 1, named[1]), named[1])
 
     def _is_stated(self, key: EpochKey, from_seq: int, to_seq: int) -> bool:
         """Whether final gaps account for all of this hole."""

@@ -24,13 +24,15 @@ from gateway.adapters.clock_system import SystemClock
 from gateway.adapters.signatures import SigningKey
 from gateway.adapters.store_sql.journal import SqlJournal
 from gateway.app import evidence as gateway
-from gateway.domain.journal import ClockStepped, store_body
+from gateway.domain.journal import ClockStepped, GapFound, store_body
 from gateway.domain.tampering import StoredEntry
 from tests import second_verifier
 from tests.forgeries import (
+    AGENT,
     AGENT_KEY,
     EPOCHS,
     GATEWAY_KEY,
+    SITE,
     STRANGER_KEY,
     Rows,
     Story,
@@ -45,6 +47,7 @@ from tests.forgeries import (
     write_lines,
     write_store,
 )
+from tests.scripted_agent import ulid
 
 T = TypeVar("T")
 TRUE = story()
@@ -359,6 +362,62 @@ def test_one_event_rewritten_breaks_the_chain_behind_it(bench: Bench) -> None:
     assert bench.judge_chain(lines, with_head=False) == Verdict(Deed.REMOVED, "line 4")
     bundle = write_bundle(bench.folder / "b.jsonl", journal(rows))
     assert bench.judge_record(bundle, with_head=False) == Verdict(Deed.FORGED, "line 7")
+
+
+def runs_left_out(left_out: set[str], newest: int) -> Rows:
+    """The true events without the newest of these runs."""
+    gone = {n for epoch in left_out for n in places_of(epoch)[-newest:]}
+    return [row for n, row in enumerate(TRUE.rows) if n not in gone]
+
+
+def places_of(epoch: str) -> list[int]:
+    return [n for n, row in enumerate(TRUE.rows) if json.loads(row)["epoch"] == epoch]
+
+
+@pytest.mark.parametrize(
+    ("left_out", "newest", "line"),
+    [
+        pytest.param({2}, 3, 21, id="the end of a run"),
+        pytest.param({2}, 99, 14, id="a whole run"),
+        pytest.param({1}, 99, 4, id="the first run"),
+        pytest.param({1, 2}, 99, 4, id="all but the last run"),
+    ],
+)
+def test_a_run_that_says_what_it_follows_betrays_what_was_left_out_before_it(
+    bench: Bench, left_out: set[int], newest: int, line: int
+) -> None:
+    """Nobody needs a key to link a journal again without the events before a restart."""
+    entries = journal(runs_left_out({ulid(number) for number in left_out}, newest))
+    bundle = write_bundle(bench.folder / "b.jsonl", entries)
+    assert bench.judge_record(bundle, with_head=False) == Verdict(Deed.REMOVED, f"line {line}")
+    config = bench.write_journal(entries)
+    assert bench.judge_record(config, with_head=False) == Verdict(Deed.REMOVED, f"entry {line - 1}")
+
+
+def test_what_a_run_follows_may_be_lost_where_a_gap_says_so(bench: Bench) -> None:
+    entries = journal(runs_left_out({ulid(2)}, 3))
+    start = next(n for n, entry in enumerate(entries) if ulid(3).encode() in entry.stored.payload)
+    last = len(places_of(ulid(2)))
+    for gap, deed in (
+        ((last - 2, last), None),
+        ((last - 2, None), None),
+        ((last - 2, last - 1), Deed.REMOVED),
+    ):
+        found = GapFound(SITE, AGENT, "gap-2", ulid(2), *gap, final=True, reason="pruned")
+        stated = linked([*entries[:start], StoredEntry(0, 0, store_body(found), ""), *entries[start:]])
+        bundle = write_bundle(bench.folder / "b.jsonl", stated)
+        assert bench.judge_record(bundle, with_head=False).deed == deed
+
+
+def test_an_end_of_a_run_written_anew_is_forged_though_its_columns_hide_the_next_run(bench: Bench) -> None:
+    last = places_of(ulid(1))[-1]
+    another = rehashed(TRUE.rows[last], kind="observation", what="nothing", detail={})
+    rows = [*TRUE.rows[:last], another, *TRUE.rows[last + 1 :]]
+    config = bench.write_journal(journal(rows))
+    with sqlite3.connect(bench.folder / "gateway.db") as connection:
+        connection.execute("UPDATE journal SET event_kind = NULL")
+    connection.close()
+    assert bench.judge_record(config, with_head=False) == Verdict(Deed.FORGED, "entry 13")
 
 
 def test_an_entry_of_the_gateways_own_shows_only_by_a_head(bench: Bench) -> None:
