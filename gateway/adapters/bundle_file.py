@@ -76,8 +76,9 @@ def _read_header(path: Path) -> tuple[int, str]:
         first = file.readline()
     try:
         header = json.loads(first)
-        if header["guardwatch_bundle"] == _VERSION:
-            return int(header["entries"]), str(header["link"])
+        count, link = header["entries"], header["link"]
+        if header["guardwatch_bundle"] == _VERSION and type(count) is int and isinstance(link, str):
+            return count, link
     except (ValueError, KeyError, TypeError, RecursionError):
         pass
     raise BundleError("it does not begin as a bundle does — make one with `guardwatch-gateway export`")
@@ -104,6 +105,7 @@ def _read_entry(line: bytes) -> StoredEntry | None:
             tuple(Mark(mark) for mark in document["marks"]),
         )
         position, recorded, link = document["position"], document["recorded_at_ms"], document["link"]
+        f"{stored.occurred_at}{link}".encode()  # half of a character has no bytes to be linked with
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     if not (isinstance(position, int) and isinstance(recorded, int) and abs(recorded) <= INTEGER_MAX):
@@ -122,7 +124,7 @@ def _first_pass(path: Path) -> tuple[dict[AgentKey, set[str]], set[EventKey]]:
             continue
         entry = _read_entry(line)
         if entry is not None and entry.stored.kind is EntryKind.AGENT_MODELLED:
-            note_key(keys, entry.stored)
+            note_key(keys, entry.stored.payload)
         elif entry is not None and entry.stored.kind is EntryKind.EDGE_EVENT:
             note_followed(followed, entry.stored.payload)
     return keys, followed

@@ -17,6 +17,7 @@ from gateway.adapters.clock_system import SystemClock
 from gateway.adapters.signatures import KeyFileError, is_signed_by, load_or_create_key, read_public_key
 from gateway.adapters.store_sql.chain_check import journal_end, numbered_entries, verify_journal
 from gateway.adapters.store_sql.head_reads import read_reach
+from gateway.adapters.store_sql.journal_file import JournalFile, Noted
 from gateway.adapters.store_sql.plant_reads import reading
 from gateway.app.exits import Exit, complain, fail, refuse, say, say_json, show_progress
 from gateway.domain.heads import make_heads
@@ -132,8 +133,10 @@ def _check(target: Path, heads: Heads, options: VerifyOptions) -> LedgerReport |
     settings = load(target, os.environ)
     if not isinstance(settings, GatewaySettings):
         return list(settings)
+    file = JournalFile.of(settings.journal_url)
+    noted = Noted() if file is None else file.noted()
     with reading(settings.journal_url) as readers:
-        return verify_journal(readers, heads, options.watch)
+        return verify_journal(readers, heads, options.watch, (noted.position, noted.link))
 
 
 def _tell_bad_head(options: VerifyOptions, error: BadHeadError) -> Exit:

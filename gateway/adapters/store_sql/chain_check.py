@@ -6,9 +6,12 @@ SQLite's log grow. That is sound, because a journal only grows; what the rows be
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import cast
 
-from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy import Connection, Engine, LargeBinary, func, select
+from sqlalchemy import cast as cast_to
+from sqlalchemy.exc import OperationalError
 
 from edge_agent.wire.codec import DecodeError
 from edge_agent.wire.event import EventKind
@@ -32,20 +35,32 @@ _COLUMNS = tuple(
     for name in ("position", "recorded_at_ms", "kind", "payload", "occurred_at", "marks", "link")
 )
 
+_AS_BYTES = cast_to(JOURNAL.c.payload, LargeBinary)
+"""A payload that one flipped bit made text is read all the same: the pass over the entries names it."""
 
-def verify_journal(readers: Engine, heads: Heads, watch: Watch) -> LedgerReport:
-    """Check every entry of a journal, from the first to the first bad one."""
+
+def verify_journal(
+    readers: Engine, heads: Heads, watch: Watch, noted: tuple[int, str] = (0, "")
+) -> LedgerReport:
+    """Check every entry of a journal, from the first to the first bad one.
+
+    `noted`: position and link that the gateway noted beside its file, read before this; (0, "") where there are none.
+    """
     with readers.connect() as connection:
         keys = _published_keys(connection)
         followed = _followed_events(connection)
-        newest = _newest_known(connection)
+        newest = max(_newest_known(connection), noted[0])
         count, _ = journal_end(connection)
+        link = connection.execute(select(JOURNAL.c.link).where(JOURNAL.c.position == noted[0])).scalar()
 
     ledger = Ledger(signature_check(keys, heads), followed, heads)
     flaw = check_ledger(watch(numbered_entries(readers), count), ledger)
     if flaw is None and newest > ledger.position:
         detail = f"the end is cut off: entries up to {newest} were here"
         flaw = Flaw(f"entry {ledger.position + 1}", Deed.TRUNCATED, detail)
+    if flaw is None and link is not None and link != noted[1]:
+        detail = "the gateway noted another entry here when it wrote it: written anew and linked again"
+        flaw = Flaw(f"entry {noted[0]}", Deed.RESEALED, detail)
     return ledger.report(flaw)
 
 
@@ -67,33 +82,40 @@ def numbered_entries(readers: Engine) -> Iterator[Numbered]:
     while True:
         query = select(*_COLUMNS).where(JOURNAL.c.position > position).order_by(JOURNAL.c.position)
         with readers.connect() as connection:
-            rows = connection.execute(query.limit(CHUNK)).all()
+            try:
+                rows: Sequence[Sequence[object]] = connection.execute(query.limit(CHUNK)).all()
+            except OperationalError:  # SQLite: a text in one of them is none
+                rows = list(_one_by_one(connection, position))
         for row in rows:
-            position = row[0]
-            yield f"entry {position}", _read_row(*row)
+            position = cast("int", row[0])
+            yield f"entry {position}", _read_row(*row) if len(row) > 1 else None
         if len(rows) < CHUNK:
             return
 
 
-def _read_row(  # noqa: PLR0917 - the columns
-    position: int,
-    recorded_at_ms: int,
-    kind: str,
-    payload: bytes,
-    occurred_at: str | None,
-    marks: str,
-    link: str,
-) -> StoredEntry | None:
+def _one_by_one(connection: Connection, after: int) -> Iterator[Sequence[object]]:
+    """The next rows; of one that cannot be read only the position."""
+    positions = select(JOURNAL.c.position).where(JOURNAL.c.position > after).order_by(JOURNAL.c.position)
+    for position in connection.execute(positions.limit(CHUNK)).scalars().all():
+        try:
+            yield connection.execute(select(*_COLUMNS).where(JOURNAL.c.position == position)).one()
+        except OperationalError:
+            yield (position,)
+
+
+def _read_row(*columns: object) -> StoredEntry | None:
+    match columns:  # another type is possible in a file that somebody changed
+        case int(position), int(recorded), str(kind), bytes(payload), str() | None as occurred, str(
+            marks
+        ), str(link):
+            pass
+        case _:
+            return None
     try:
-        doubts = tuple(Mark(mark) for mark in marks.split()) if marks else ()
-        stored = StoredBody(EntryKind(kind), bytes(payload), occurred_at, doubts)
-    except (
-        ValueError,
-        TypeError,
-        AttributeError,
-    ):  # another type is possible in a file that somebody changed
+        doubts = tuple(Mark(mark) for mark in marks.split())
+        return StoredEntry(position, recorded, StoredBody(EntryKind(kind), payload, occurred, doubts), link)
+    except ValueError:
         return None
-    return StoredEntry(position, recorded_at_ms, stored, link)
 
 
 def journal_end(connection: Connection) -> tuple[int, str]:
@@ -106,16 +128,16 @@ def journal_end(connection: Connection) -> tuple[int, str]:
 def _published_keys(connection: Connection) -> dict[AgentKey, set[str]]:
     """Every public key that an agent has ever published; entries that cannot be read are found by the pass itself."""
     keys: dict[AgentKey, set[str]] = {}
-    query = select(JOURNAL.c.payload).where(JOURNAL.c.kind == EntryKind.AGENT_MODELLED.value)
-    for row in connection.execute(query):
-        note_key(keys, StoredBody(EntryKind.AGENT_MODELLED, bytes(row.payload)))
+    query = select(_AS_BYTES).where(JOURNAL.c.kind == EntryKind.AGENT_MODELLED.value)
+    for payload in connection.execute(query).scalars():
+        note_key(keys, payload)
     return keys
 
 
-def note_key(keys: dict[AgentKey, set[str]], stored: StoredBody) -> None:
+def note_key(keys: dict[AgentKey, set[str]], payload: bytes) -> None:
     """Note the public key in a stored birth certificate."""
     try:
-        body = load_body(stored)
+        body = load_body(StoredBody(EntryKind.AGENT_MODELLED, payload))
     except ValueError:
         return
     if isinstance(body, AgentModelled):
@@ -124,9 +146,9 @@ def note_key(keys: dict[AgentKey, set[str]], stored: StoredBody) -> None:
 
 def _followed_events(connection: Connection) -> set[EventKey]:
     followed: set[EventKey] = set()
-    query = select(JOURNAL.c.payload).where(JOURNAL.c.event_kind == EventKind.AGENT_STARTED.value)
-    for row in connection.execute(query):
-        note_followed(followed, bytes(row.payload))
+    query = select(_AS_BYTES).where(JOURNAL.c.event_kind == EventKind.AGENT_STARTED.value)
+    for payload in connection.execute(query).scalars():
+        note_followed(followed, payload)
     return followed
 
 
@@ -143,4 +165,4 @@ def _newest_known(connection: Connection) -> int:
         connection.execute(select(func.max(column))).scalar()
         for column in (EPOCHS.c.last_position, SNAPSHOTS.c.position)
     ]
-    return max((position for position in found if position is not None), default=0)
+    return max((position for position in found if isinstance(position, int)), default=0)

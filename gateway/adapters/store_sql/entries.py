@@ -29,7 +29,7 @@ AFTER = (
 def load_entry(row: Row[tuple[object, ...]]) -> Entry:
     """The entry that a row of the journal table holds. Raises `StoreError` for a row that was never written here."""
     try:
-        stored = StoredBody(EntryKind(row.kind), bytes(row.payload), row.occurred_at, _marks(row))
+        stored = StoredBody(EntryKind(row.kind), payload_bytes(row.payload), row.occurred_at, _marks(row))
         return Entry(row.position, row.recorded_at_ms, load_body(stored))
     except ValueError as error:
         raise StoreError(
@@ -54,6 +54,13 @@ def all_after(connection: Connection, position: int) -> Iterator[Entry]:
         position = entries[-1].position
 
 
+def payload_bytes(value: object) -> bytes:
+    """A payload as it was stored. Raises `ValueError` for another type, which one flipped bit makes of it in SQLite."""
+    if not isinstance(value, bytes):
+        raise ValueError("a payload that is no bytes")
+    return value
+
+
 def refuse_unknown(row: Row[tuple[object, ...]]) -> None:
     """Raises `StoreError` for a sound row that this version does not know."""
     try:
@@ -68,7 +75,7 @@ def refuse_unknown(row: Row[tuple[object, ...]]) -> None:
 def link_after(before: str, row: Row[tuple[object, ...]]) -> str | None:
     """The link that a row should have, whatever its kind; None for values of which no version made one."""
     try:
-        body = bytes(row.payload)
+        body = payload_bytes(row.payload)
         return raw_link(before, row.position, row.recorded_at_ms, row.kind, body, row.occurred_at, row.marks)
     except (TypeError, ValueError):  # another type is possible in a file that somebody changed
         return None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy import Connection, Engine, LargeBinary, cast, func, select
 from sqlalchemy.exc import DBAPIError
 
 from edge_agent.wire.codec import DecodeError
@@ -18,7 +18,7 @@ from gateway.adapters.signatures import is_signed_by
 from gateway.adapters.store_sql.chain_check import journal_end, note_key
 from gateway.adapters.store_sql.schema import EPOCHS, JOURNAL
 from gateway.domain.heads import Reach
-from gateway.domain.journal import LINK_SEED, EntryKind, StoredBody
+from gateway.domain.journal import LINK_SEED, EntryKind
 from gateway.ports import JournalUnavailable
 
 
@@ -65,7 +65,7 @@ def _checkpoints(connection: Connection) -> Iterator[AgentHead]:
 
 def _published_keys(connection: Connection, agent: AgentKey) -> Sequence[str]:
     """The keys of one agent; by the index, so that a head costs no walk over the journal."""
-    query = select(JOURNAL.c.payload).where(
+    query = select(cast(JOURNAL.c.payload, LargeBinary)).where(
         JOURNAL.c.site == agent[0],
         JOURNAL.c.agent == agent[1],
         JOURNAL.c.event_kind.is_(None),
@@ -73,7 +73,7 @@ def _published_keys(connection: Connection, agent: AgentKey) -> Sequence[str]:
     )
     keys: dict[AgentKey, set[str]] = {}
     for payload in connection.execute(query).scalars():
-        note_key(keys, StoredBody(EntryKind.AGENT_MODELLED, bytes(payload)))
+        note_key(keys, payload)
     return sorted(keys.get(agent, ()))
 
 
@@ -89,6 +89,7 @@ def _signed_heads(event: Sealed, keys: Sequence[str]) -> Iterator[AgentHead]:
 
 def _event_at(connection: Connection, position: int) -> Sealed | None:
     """The event at a position; None for one that somebody spoilt, which `verify` names."""
-    payload = connection.execute(select(JOURNAL.c.payload).where(JOURNAL.c.position == position)).scalar()
-    event = DecodeError("no such entry") if payload is None else unseal(bytes(payload))
+    query = select(cast(JOURNAL.c.payload, LargeBinary)).where(JOURNAL.c.position == position)
+    payload = connection.execute(query).scalar()
+    event = DecodeError("no such entry") if payload is None else unseal(payload)
     return None if isinstance(event, DecodeError) else event

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.app.evidence import VerifyOptions, export, verify
+from gateway.app.evidence import VerifyOptions, export, print_heads, verify
 from gateway.app.exits import Exit
+from gateway.domain.journal import ClockStepped, entry_link, store_body
 from tests.board_rig import board_rig, tell_busy_plant
 
 
@@ -104,3 +105,102 @@ def test_an_export_never_overwrites(config: Path, bundle: Path) -> None:
     before = bundle.read_bytes()
     assert export(config, bundle) is Exit.REFUSED
     assert bundle.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "header", ['"entries": Infinity, "link": ""', '"entries": "7", "link": ""', '"entries": 1']
+)
+def test_a_first_line_that_no_export_wrote_is_refused(bundle: Path, header: str) -> None:
+    lines = bundle.read_text(encoding="utf-8").splitlines()
+    bundle.write_text("\n".join(['{"guardwatch_bundle": 1, ' + header + "}", *lines[1:]]), encoding="utf-8")
+    assert verify(bundle, VerifyOptions(as_json=True)) is Exit.REFUSED
+
+
+@pytest.mark.parametrize("member", ["occurred_at", "link", "payload"])
+def test_half_a_character_in_a_bundle_is_named_as_the_bad_line(
+    bundle: Path, member: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = bundle.read_text(encoding="utf-8").splitlines()
+    lines[9] = json.dumps({**json.loads(lines[9]), member: "\ud800"})
+    bundle.write_text("\n".join(lines), encoding="utf-8")
+    assert verify(bundle, VerifyOptions(as_json=True)) is Exit.FAILED
+    assert json.loads(capsys.readouterr().out)["flaw"]["where"] == "line 10"
+
+
+SPOILT = {
+    "a certificate turned into text": ("payload = CAST(payload AS TEXT)", "kind = 'agent_modelled'"),
+    "a start turned into text": ("payload = CAST(payload AS TEXT)", "event_kind = 'agent_started'"),
+    "a certificate of no characters": ("payload = CAST(x'ff' AS TEXT)", "kind = 'agent_modelled'"),
+    "a payload turned into a huge number": ("payload = 12345678901234", "kind = 'edge_event'"),
+    "a kind of no characters": ("kind = CAST(x'ff' AS TEXT)", "kind = 'edge_event'"),
+    "a time of no characters": ("occurred_at = CAST(x'ff' AS TEXT)", "kind = 'edge_event'"),
+    "a link turned into bytes": ("link = x'ff'", "kind = 'edge_event'"),
+}
+"""What a flipped bit in a record's header, or in its text, makes of a row."""
+
+
+@pytest.mark.parametrize(("change", "where"), SPOILT.values(), ids=SPOILT)
+def test_a_row_that_can_hardly_be_read_is_named(
+    config: Path, change: str, where: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with sqlite3.connect(config.parent / "gateway.db") as connection:
+        found = connection.execute(f"SELECT position FROM journal WHERE {where} ORDER BY position").fetchone()
+        connection.execute(f"UPDATE journal SET {change} WHERE position = ?", found)
+    connection.close()
+    assert verify(config, VerifyOptions(as_json=True)) is Exit.FAILED
+    assert json.loads(capsys.readouterr().out)["flaw"]["where"] == f"entry {found[0]}"
+    assert export(config, config.parent / "out.jsonl") is Exit.FAILED
+    print_heads(config)
+
+
+def test_rows_beside_the_journal_of_another_type_do_not_keep_it_from_being_verified(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with sqlite3.connect(config.parent / "gateway.db") as connection:
+        connection.execute("UPDATE epochs SET last_position = 'abc'")
+        connection.execute("UPDATE journal SET payload = x'00' WHERE position = 5")
+    connection.close()
+    assert verify(config, VerifyOptions(as_json=True)) is Exit.FAILED
+    assert json.loads(capsys.readouterr().out)["flaw"]["where"] == "entry 5"
+
+
+async def test_the_gateways_own_last_entries_are_missed_when_they_are_cut_off(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No agent's event comes after an operator's act; what the gateway noted beside its journal does."""
+    config, position = await _journal_with_steps(tmp_path)
+    with sqlite3.connect(tmp_path / "gateway.db") as connection:
+        connection.execute("DELETE FROM journal WHERE position > ?", (position - 2,))
+        connection.execute("DELETE FROM snapshots")
+    connection.close()
+    assert verify(config, VerifyOptions(as_json=True)) is Exit.FAILED
+    flaw = json.loads(capsys.readouterr().out)["flaw"]
+    assert (flaw["where"], flaw["deed"]) == (f"entry {position - 1}", "truncated")
+
+
+async def test_a_last_entry_that_was_written_anew_is_not_the_one_that_was_noted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, position = await _journal_with_steps(tmp_path)
+    with sqlite3.connect(tmp_path / "gateway.db") as connection:
+        before, recorded = connection.execute(
+            "SELECT (SELECT link FROM journal WHERE position = ?), recorded_at_ms FROM journal WHERE position = ?",
+            (position - 1, position),
+        ).fetchone()
+        stored = store_body(ClockStepped(99))
+        row = (stored.payload, entry_link(before, position, recorded, stored), position)
+        connection.execute("UPDATE journal SET payload = ?, link = ? WHERE position = ?", row)
+    connection.close()
+    assert verify(config, VerifyOptions(as_json=True)) is Exit.FAILED
+    flaw = json.loads(capsys.readouterr().out)["flaw"]
+    assert (flaw["where"], flaw["deed"]) == (f"entry {position}", "re-signed")
+
+
+async def _journal_with_steps(folder: Path) -> tuple[Path, int]:
+    """A configuration whose journal ends with entries of the gateway's own, and how many it has."""
+    async with board_rig(folder) as rig:
+        await tell_busy_plant(rig)
+        position = await rig.append(*(ClockStepped(step) for step in range(3)))
+    path = folder / "gateway.yaml"
+    path.write_text("mqtt: {url: mqtt://127.0.0.1:1}\njournal: {url: sqlite:///gateway.db}\n")
+    return path, position
