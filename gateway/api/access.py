@@ -130,9 +130,16 @@ def demand_own_origin(request: Request) -> None:
         return
     if site is None and origin is None:
         return
-    if site is None and origin is not None and urlsplit(origin).netloc == request.headers.get("host"):
+    if site is None and origin is not None and _host_of(origin) == request.headers.get("host"):
         return
     raise Problem(HTTPStatus.FORBIDDEN, "The request comes from another site's page.")
+
+
+def _host_of(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:  # a bracket that nothing closes
+        return None
 
 
 def _cookie_name(context: Context) -> str:

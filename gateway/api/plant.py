@@ -10,6 +10,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header, Query, Request
 from starlette.responses import JSONResponse, StreamingResponse
 
+from edge_agent.wire.canonical_form import INTEGER_MAX
 from gateway.api.access import identify, need
 from gateway.api.context import context_of
 from gateway.api.problems import Problem
@@ -17,6 +18,9 @@ from gateway.domain.access import Principal, Role
 from gateway.domain.board import board_document
 
 router = APIRouter(prefix="/api/v1", tags=["plant"])
+
+POSITION_MAX_DIGITS = 16
+"""No journal comes further than 2^53 entries, and no database could be asked for much more."""
 
 STILL_SIGNED_IN_S = 3.0
 """How often a stream asks whether its session is still in force: it ends within 5 s of signing out."""
@@ -34,13 +38,16 @@ async def get_board(request: Request, _: Annotated[Principal, Depends(need(Role.
 async def get_live(
     request: Request,
     principal: Annotated[Principal, Depends(need(Role.VIEWER))],
-    position: Annotated[int | None, Query(ge=0, description="begin after this journal position")] = None,
+    position: Annotated[
+        int | None, Query(ge=0, le=INTEGER_MAX, description="begin after this journal position")
+    ] = None,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> StreamingResponse:
     """`guard`, `machine`, `violation`, `alarm`, `agent` carry REST objects; `tick` each second; `reset`: start over."""
     after = position
     if last_event_id:
-        if not (last_event_id.isascii() and last_event_id.isdigit()):
+        is_number = last_event_id.isascii() and last_event_id.isdigit()
+        if not is_number or len(last_event_id) > POSITION_MAX_DIGITS:
             raise Problem(HTTPStatus.BAD_REQUEST, "Last-Event-ID is a journal position, a whole number.")
         after = int(last_event_id)
     stream = context_of(request).live.stream(after)

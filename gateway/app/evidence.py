@@ -133,8 +133,8 @@ def _check(target: Path, heads: Heads, options: VerifyOptions) -> LedgerReport |
     settings = load(target, os.environ)
     if not isinstance(settings, GatewaySettings):
         return list(settings)
-    file = JournalFile.of(settings.journal_url)
-    noted = Noted() if file is None else file.noted()
+    journal = JournalFile.of(settings.journal_url)
+    noted = Noted() if journal is None else journal.noted()
     with reading(settings.journal_url) as readers:
         return verify_journal(readers, heads, options.watch, (noted.position, noted.link))
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeAlias, TypeVar
 
+from edge_agent.wire.canonical_form import INTEGER_MAX
 from edge_agent.wire.event import GuardState
 
 LIMIT_DEFAULT = 100
@@ -92,6 +93,6 @@ def decode_cursor(text: str) -> Place:
         place = (int(first), int(second))
     except (binascii.Error, UnicodeError, ValueError):
         raise ValueError("this cursor was not given out here") from None
-    if encode_cursor(place) != text:
+    if encode_cursor(place) != text or max(map(abs, place)) > INTEGER_MAX:
         raise ValueError("this cursor was not given out here")
     return place

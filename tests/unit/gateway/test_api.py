@@ -25,6 +25,7 @@ from gateway.api.limits import BODY_MAX_BYTES
 from gateway.api.visit import Visitor, following_path
 from gateway.domain.access import Role
 from gateway.domain.journal import ReconciledChange
+from gateway.domain.listing import encode_cursor
 from tests.board_rig import AGENT, SITE, BoardRig, board_rig, tell_busy_plant
 
 pytestmark = pytest.mark.thorough
@@ -252,6 +253,8 @@ MISFITS = [
     "limit=x",
     "cursor=nonsense",
     "cursor=MQ",
+    f"cursor={encode_cursor((10**19, 0))}",
+    f"cursor={encode_cursor((0, -(10**19)))}",
     "priority=P9",
     "state=open,active",
     "basis=guess",
@@ -620,3 +623,13 @@ async def test_static_files_are_checked_again_not_sent_again(viewer: httpx.Async
 )
 def test_nobody_is_sent_to_another_site_after_signing_in(wanted: str | None, given: str) -> None:
     assert following_path(wanted) == given
+
+
+@pytest.mark.parametrize("position", [str(10**17), "9" * 30, "9" * 5000], ids=len)
+async def test_a_position_that_no_journal_can_have_is_refused(
+    viewer: httpx.AsyncClient, position: str
+) -> None:
+    asked = await viewer.get("/api/v1/live", params={"position": position})
+    assert asked.status_code == HTTPStatus.UNPROCESSABLE_ENTITY
+    resumed = await viewer.get("/api/v1/live", headers={"Last-Event-ID": position})
+    assert resumed.status_code == HTTPStatus.BAD_REQUEST

@@ -106,6 +106,7 @@ OTHER_SITES = [
     {"Sec-Fetch-Site": "same-site"},
     {"Origin": "https://evil.example"},
     {"Origin": "null"},
+    {"Origin": "http://["},
     {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"},
 ]
 
