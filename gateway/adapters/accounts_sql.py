@@ -91,6 +91,8 @@ class SqlAccounts:
         found = await self._read(lambda db: db.execute(select(USERS).where(USERS.c.name == name)).first())
         usable = found is not None and not found.is_disabled
         async with self._hashing:
+            if not self._throttle.may_try(key, self._clock.monotonic_ms()):
+                return Refusal.THROTTLED  # others failed while this one waited
             is_right = await asyncio.to_thread(
                 _verify, found.password_hash if found is not None and usable else _DUMMY_HASH, password
             )

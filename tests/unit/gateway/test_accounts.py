@@ -1,5 +1,6 @@
 """Users, tokens, one-time links, sessions: on the real database, with a clock that the test moves."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 from sqlalchemy import Engine, func, select
 
 from gateway.adapters.accounts_admin import LINK_LIFETIME_MS, AccountAdmin, AccountError
-from gateway.adapters.accounts_sql import SESSION_IDLE_MS, SESSION_MAX_MS, SqlAccounts
+from gateway.adapters.accounts_sql import HASHING_MAX, SESSION_IDLE_MS, SESSION_MAX_MS, SqlAccounts
 from gateway.adapters.accounts_tables import AUDIT, LINKS, SESSIONS, TOKENS, USERS, open_accounts
 from gateway.domain.access import Principal, Refusal, Role, SignedIn, Via
 from gateway.domain.throttle import FREE_FAILURES, KEYS_MAX, PAUSE_MAX_MS, PAUSE_MIN_MS, Throttle
@@ -67,6 +68,13 @@ async def test_a_user_signs_in_with_the_right_password(rig: Rig) -> None:
     assert await rig.accounts.session(signed_in.secret) == Principal(
         "li-qiang", Role.SHIFT_MANAGER, Via.SESSION
     )
+
+
+async def test_guesses_that_come_all_at_once_are_paused_like_those_one_after_the_other(rig: Rig) -> None:
+    rig.admin.add_user("li-qiang", PASSWORD, Role.VIEWER, rig.clock.now_ms)
+    guesses = [rig.accounts.sign_in_with_password("li-qiang", f"guess {n}", "10.0.0.1") for n in range(20)]
+    outcomes = await asyncio.gather(*guesses)
+    assert outcomes.count(Refusal.WRONG) <= FREE_FAILURES + HASHING_MAX
 
 
 @pytest.mark.parametrize(
