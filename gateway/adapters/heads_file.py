@@ -23,7 +23,10 @@ class HeadsFile:
         try:
             handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
             try:
+                size = os.fstat(handle).st_size
                 written = os.write(handle, data)
+                if written < len(data):  # half a line would spoil the next one, too
+                    os.ftruncate(handle, size)
                 os.fsync(handle)
             finally:
                 os.close(handle)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 import stat
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
@@ -179,3 +180,19 @@ def test_without_a_journal_there_are_no_heads(tmp_path: Path, capsys: pytest.Cap
 def test_a_file_of_no_heads_says_nothing() -> None:
     heads = collect_heads([b"", b"\n"], is_signed_by)
     assert (heads.events, heads.links, heads.keys) == ({}, {}, {})
+
+
+def test_a_head_for_which_there_was_only_half_the_room_leaves_those_before_and_after_it_readable(
+    tmp_path: Path,
+) -> None:
+    sink = HeadsFile(tmp_path)
+    sink.append(["one"])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (7, hard))
+    try:
+        with pytest.raises(HeadsNotWritten, match="no room"):
+            sink.append(["second"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    sink.append(["third"])
+    assert (tmp_path / "heads.jsonl").read_text() == "one\nthird\n"
