@@ -20,7 +20,7 @@ from typing import TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from sqlalchemy import ColumnElement, Connection, Engine, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, delete, func, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.adapters.accounts_tables import AUDIT, LINKS, SESSIONS, TOKENS, USERS
@@ -40,6 +40,10 @@ HASHING_MAX = 2
 """Passwords hashed at one time: 64 MiB each."""
 PASSWORD_MAX_CHARS = 256
 """Longer is no password, but work."""
+
+_REFUSED = "sign_in_refused"
+REFUSED_KEPT = 100_000
+"""Refused sign-ins go from the audit when so many rows came after them: strangers write them, some 40 MB at most."""
 
 _hasher = PasswordHasher()
 
@@ -162,7 +166,13 @@ class SqlAccounts:
     async def _refuse(self, key: str, who: str, how: str, address: str) -> Refusal:
         self._throttle.note_failure(key, self._clock.monotonic_ms())
         now_ms = self._clock.utc_ms()
-        await self._write(lambda db: write_audit(db, now_ms, who, "sign_in_refused", f"{how} from {address}"))
+
+        def work(db: Connection) -> None:
+            write_audit(db, now_ms, who, _REFUSED, f"{how} from {address}")
+            newest = select(func.max(AUDIT.c.id)).scalar_subquery()
+            db.execute(delete(AUDIT).where(AUDIT.c.id <= newest - REFUSED_KEPT, AUDIT.c.act == _REFUSED))
+
+        await self._write(work)
         return Refusal.WRONG
 
     def _session_of_token(self, db: Connection, secret: str, address: str) -> SignedIn | None:

@@ -5,10 +5,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, func, insert, select
 
 from gateway.adapters.accounts_admin import LINK_LIFETIME_MS, AccountAdmin, AccountError
-from gateway.adapters.accounts_sql import HASHING_MAX, SESSION_IDLE_MS, SESSION_MAX_MS, SqlAccounts
+from gateway.adapters.accounts_sql import (
+    HASHING_MAX,
+    REFUSED_KEPT,
+    SESSION_IDLE_MS,
+    SESSION_MAX_MS,
+    SqlAccounts,
+)
 from gateway.adapters.accounts_tables import AUDIT, LINKS, SESSIONS, TOKENS, USERS, open_accounts
 from gateway.domain.access import Principal, Refusal, Role, SignedIn, Via
 from gateway.domain.throttle import FREE_FAILURES, KEYS_MAX, PAUSE_MAX_MS, PAUSE_MIN_MS, Throttle
@@ -68,6 +74,18 @@ async def test_a_user_signs_in_with_the_right_password(rig: Rig) -> None:
     assert await rig.accounts.session(signed_in.secret) == Principal(
         "li-qiang", Role.SHIFT_MANAGER, Via.SESSION
     )
+
+
+async def test_a_strangers_guesses_do_not_fill_the_disk_with_refusals(rig: Rig) -> None:
+    rows = [(1, "sign_in"), (2, "sign_in_refused"), (3, "sign_in_refused"), (REFUSED_KEPT + 2, "sign_in")]
+    with rig.engine.begin() as connection:
+        for number, act in rows:
+            values = {"id": number, "at_ms": 0, "who": "x", "act": act, "detail": ""}
+            connection.execute(insert(AUDIT), values)
+        if connection.dialect.name == "postgresql":
+            connection.exec_driver_sql(f"ALTER SEQUENCE access_audit_id_seq RESTART WITH {REFUSED_KEPT + 3}")
+    assert await rig.accounts.sign_in_with_password("nobody", PASSWORD, "10.0.0.1") is Refusal.WRONG
+    assert rig.acts() == ["sign_in", "sign_in", "sign_in_refused"]
 
 
 async def test_guesses_that_come_all_at_once_are_paused_like_those_one_after_the_other(rig: Rig) -> None:
