@@ -25,7 +25,7 @@ from gateway.api.words import Words
 from gateway.domain.access import Principal, Role, Via
 from gateway.domain.alarm import Ack, Alarm
 from gateway.domain.board import guard_document, labels_of, machine_document
-from gateway.domain.instants import parse_utc_ms
+from gateway.domain.instants import iso_utc, parse_utc_ms
 from gateway.domain.notice import NoticeNow, NoticeState
 from gateway.services.operate import Done, NoSuchAlarm, TooLate
 
@@ -147,6 +147,9 @@ def _already(context: Context, words: Words, alarm: Alarm) -> str | None:
 
 
 def _moment(context: Context, utc_ms: int) -> str:
-    """A time on the plant's clock."""
-    moment = datetime.fromtimestamp(utc_ms / 1000, UTC).astimezone(ZoneInfo(context.site.time_zone))
+    """A time on the plant's clock; in UTC where that has no such year."""
+    try:
+        moment = datetime.fromtimestamp(utc_ms / 1000, UTC).astimezone(ZoneInfo(context.site.time_zone))
+    except (ValueError, OverflowError):
+        return iso_utc(utc_ms)
     return moment.strftime("%Y-%m-%d %H:%M:%S")

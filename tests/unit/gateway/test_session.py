@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from edge_agent.wire.event import Basis, Priority, ViolationRaised
 from gateway.api.markup import appearance_of
 from gateway.api.words import WORDS
 from gateway.domain.access import Role
@@ -319,3 +320,16 @@ def test_the_vendored_bundle_is_the_one_that_was_made() -> None:
         for line in (folder / "SHA256SUMS").read_text().splitlines():
             digest, name = line.split()
             assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest, name
+
+
+async def test_an_alarm_since_a_time_that_no_local_clock_can_show_has_its_page(
+    rig: BoardRig, browser: httpx.AsyncClient
+) -> None:
+    """An agent's clock may say anything; the end of the last year is a year later east of Greenwich."""
+    place = ("mixer-18", "door-1", None, "guard_open_motion", Priority.P1, Basis.PROVEN)
+    await rig.say(ViolationRaised(*place, "occ-far", "9999-12-31T23:59:59Z", None, {"grade": "B"}))
+    headers = {"Authorization": f"Bearer {rig.token(Role.VIEWER)}"}
+    listed = (await browser.get("/api/v1/alarms?limit=1", headers=headers)).json()["items"]
+    page = await browser.get(f"/alarms/{listed[0]['id']}", headers=headers)
+    assert page.status_code == HTTPStatus.OK
+    assert "9999-12-31T23:59:59.000Z" in page.text
