@@ -398,12 +398,8 @@ def test_what_a_run_follows_may_be_lost_where_a_gap_says_so(bench: Bench) -> Non
     entries = journal(runs_left_out({ulid(2)}, 3))
     start = next(n for n, entry in enumerate(entries) if ulid(3).encode() in entry.stored.payload)
     last = len(places_of(ulid(2)))
-    for gap, deed in (
-        ((last - 2, last), None),
-        ((last - 2, None), None),
-        ((last - 2, last - 1), Deed.REMOVED),
-    ):
-        found = GapFound(SITE, AGENT, "gap-2", ulid(2), *gap, final=True, reason="pruned")
+    for to_seq, deed in ((last, None), (None, None), (last - 1, Deed.REMOVED)):
+        found = GapFound(SITE, AGENT, "gap-2", ulid(2), last - 2, to_seq, final=True, reason="pruned")
         stated = linked([*entries[:start], StoredEntry(0, 0, store_body(found), ""), *entries[start:]])
         bundle = write_bundle(bench.folder / "b.jsonl", stated)
         assert bench.judge_record(bundle, with_head=False).deed == deed
