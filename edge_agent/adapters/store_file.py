@@ -10,8 +10,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import json
 import os
 import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -55,6 +57,10 @@ START_BYTES: Final = 128 * 1024
 _RESERVES: Final = {".reserve": 256 * 1024, ".start.reserve": START_BYTES}
 """Given up when the disk is full: room for the record of the loss and a few hundred events; and, only to a run that begins."""
 
+_COUNTS: Final = ("first", "swept", "acked", "ever_acked", "loss_taken")
+_ARRAYS: Final = {"acked_at": 3, "end": 2, "overflow": 3}
+"""Facts that are whole numbers, and JSON arrays of so many items: a bit that fell over in one spoils no page that SQLite sees."""
+
 _FAILING_CODES: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
 _DAMAGE_CODES: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 IN_MEMORY: Final = Path(":memory:")
@@ -78,6 +84,12 @@ def is_damage(error: sqlite3.Error) -> bool:
 def is_full(error: sqlite3.Error) -> bool:
     """Whether there was no room on the disk."""
     return _primary_code(error) == sqlite3.SQLITE_FULL
+
+
+class _SpoiltFactError(sqlite3.DatabaseError):
+    """A fact says nothing any more: damage, as a page is that cannot be read."""
+
+    sqlite_errorcode = sqlite3.SQLITE_CORRUPT
 
 
 class FileLock:
@@ -235,12 +247,27 @@ def _connect(path: Path) -> sqlite3.Connection:
         if version < SCHEMA_VERSION:
             database.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version={SCHEMA_VERSION};COMMIT;")
         database.execute("SELECT * FROM event ORDER BY n DESC LIMIT 1").fetchone()
-        for table in ("cut", "epoch", "memory", "gone", "fact"):
+        for table in ("cut", "epoch", "memory", "gone"):
             database.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608 — names from the line above
+        _demand_facts(dict(database.execute("SELECT key, value FROM fact")))
     except BaseException:
         database.close()
         raise
     return database
+
+
+def _demand_facts(facts: Mapping[str, str]) -> None:
+    """Raises `_SpoiltFactError` for the first that has lost its form."""
+    for key in facts.keys() & {*_COUNTS}:
+        if not (facts[key].isascii() and facts[key].isdigit()):
+            raise _SpoiltFactError(f"the fact {key} is no number")
+    for key in facts.keys() & _ARRAYS.keys():
+        try:
+            items = json.loads(facts[key])
+        except ValueError:
+            items = None
+        if not isinstance(items, list) or len(items) != _ARRAYS[key]:
+            raise _SpoiltFactError(f"the fact {key} cannot be read")
 
 
 def _refuse_younger(path: Path, version: int) -> None:

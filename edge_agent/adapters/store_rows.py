@@ -78,6 +78,17 @@ class EventRows:
         at = UtcNs(0) if isinstance(last, DecodeError) else parse_rfc3339(last.at)
         return Head(n, epoch, seq, digest, at)
 
+    def oldest_beginning(self) -> int:
+        """Where the chain begins at the earliest, by the rows themselves: at its first place, else at a checkpoint.
+
+        For a store that says what cannot be: that something was pruned which was never acked.
+        """
+        oldest: int = self._db.execute("SELECT coalesce(min(n), 1) FROM event").fetchone()[0]
+        if oldest == 1:
+            return 1
+        row = self._db.execute("SELECT coalesce(min(n), ?) FROM cut WHERE n >= ?", (oldest, oldest))
+        return int(row.fetchone()[0])
+
     def position(self, n: int) -> Position | None:
         """What stands at place `n`, None when it is not there or cannot be read."""
         try:

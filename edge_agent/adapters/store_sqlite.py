@@ -17,6 +17,7 @@ What goes wrong, and what comes of it:
     StoreRefusedError   opened by another agent, for another site or agent, no durable mode   (exit 2: mend and start)
     not a database      moved aside beside itself, a new store begun, said in `store_damaged`
     damaged row         `gone`, said in `store_damaged`; the rest is sent on
+    damaged memory      forgotten, said in `store_damaged`: the next look at the plant finds it out
     end cut off         a lost or spoilt log, an older copy: seen by the note beside it, said in `store_damaged`
     disk full           `StoreFull`: rolled back; a ballast file is given up; the note beside the store says what waits
     any other I/O error `StoreBrokenError`: unknown what is on disk; the process ends and the next one reads
@@ -89,6 +90,9 @@ _ROOM_MIN_BYTES: Final = 8 * 1024 * 1024
 _ALARM_PCT: Final = 80
 """From here on the gateway says that the store is filling up (reliability invariant I-5)."""
 
+_KEYS_TOLD_MAX: Final = 20
+"""Forgotten keys of memory named in `store_damaged`; all are counted."""
+
 _MIB: Final = 1024 * 1024
 
 
@@ -137,6 +141,7 @@ class EventStore:
         self._unsealed_bytes = self._rows.count_bytes(self._pruner.last_cut)
         self._log = LogKeeper(self._db)
         self._losses = LossBook(self._facts, self._note)
+        self._spoilt = self._find_spoilt_memory()
         self._damage = self._find_damage(moved_aside)
         self._identity = identity(path)
         self._checkpoint_at: MonoNs | None = (
@@ -174,7 +179,7 @@ class EventStore:
     @property
     def memory(self) -> dict[str, Json]:
         """Everything remembered."""
-        return {key: json.loads(text) for key, text in self._memory.all().items()}
+        return {key: json.loads(text) for key, text in self._memory.all().items() if key not in self._spoilt}
 
     def begin_epoch(self, pair: WallPair) -> Committed | StoreFull:
         """A new epoch, so that no restored image or clone ever mints a key twice; seq 1 is `agent_started`."""
@@ -194,9 +199,12 @@ class EventStore:
         head = self._head or Head(0, epoch, 0, seed_hash(self._run.site, self._run.agent, epoch), UtcNs(0))
         self._has_begun = True
         self._checkpoint_at = self._checkpoint_at or pair.mono
-        outcome = self._write(replace(head, epoch=epoch, seq=0), bodies, {}, pair, facts)
-        if is_told and isinstance(outcome, Committed):
-            self._losses.settle()
+        forgotten: dict[str, Json] = dict.fromkeys(self._spoilt)
+        outcome = self._write(replace(head, epoch=epoch, seq=0), bodies, forgotten, pair, facts)
+        if isinstance(outcome, Committed):
+            self._spoilt = frozenset()
+            if is_told:
+                self._losses.settle()
         return outcome
 
     def commit(
@@ -323,13 +331,23 @@ class EventStore:
         """What happened to the store since it was written, by the file and by the note beside it."""
         if moved_aside is not None:
             return {"moved_aside": moved_aside[:500]}
+        damage: dict[str, Json] = {}
+        if self._spoilt:
+            keys: list[Json] = [*sorted(self._spoilt)[:_KEYS_TOLD_MAX]]
+            damage |= {"forgotten": keys, "forgotten_count": len(self._spoilt)}
         place, digest = self._note.tail() if self._note else (0, "")
-        if place > self.tail:
-            return {"lost_end": f"it ends at place {self.tail}; places up to {place} were in it"}
         held = self._kept(place) if place else None
-        if held is not None and held.hash != digest:
-            return {"lost_end": f"its place {place} is another event than was written"}
-        return None
+        if place > self.tail:
+            damage["lost_end"] = f"it ends at place {self.tail}; places up to {place} were in it"
+        elif held is not None and held.hash != digest:
+            damage["lost_end"] = f"its place {place} is another event than was written"
+        return damage or None
+
+    def _find_spoilt_memory(self) -> frozenset[str]:
+        """What is remembered and says nothing any more: SQLite does not see a bit that fell over in a text."""
+        return frozenset(
+            str(key) for (key,) in self._db.execute("SELECT key FROM memory WHERE NOT json_valid(value)")
+        )
 
     def _take_room(self) -> None:
         """What is to be had on the day on which there is none."""
@@ -384,8 +402,11 @@ class EventStore:
         for key in ("acked", "ever_acked"):
             if int(self._facts.get(key, "0")) > self.tail:
                 facts[key] = str(self.tail)
+        ever_acked = min(int(self._facts.get("ever_acked", "0")), self.tail)
         try:
             with self._transaction():  # writes nothing where there is nothing to change: the disk may be full
+                if int(self._facts.get("first", "1")) > max(1, ever_acked):
+                    facts |= {"first": str(self._rows.oldest_beginning()), "swept": "0"}
                 self._facts.put(facts)
                 self._rows.forget_beyond(self.tail)
         except _DiskFullError as error:

@@ -417,6 +417,71 @@ def test_whatever_happens_to_the_file_what_is_used_is_true_or_the_damage_is_said
     assert said >= 2 * SEEDS, "most of it does harm"
 
 
+def spoil_fact(path: Path, key: str, text: str) -> None:
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (key, text))
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("acked", "2q"),
+        ("ever_acked", ""),
+        ("first", "-"),
+        ("swept", "z"),
+        ("loss_taken", "1.0"),
+        ("overflow", '[3, "2026"]'),
+        ("overflow", "{"),
+        ("end", "5"),
+        ("acked_at", "null"),
+    ],
+)
+def test_a_fact_that_lost_its_form_is_damage_and_no_reason_never_to_start_again(
+    on_disk: Bench, key: str, text: str
+) -> None:
+    write_some(on_disk).close()
+    spoil_fact(on_disk.path, key, text)
+    with closing(on_disk.open()) as store:
+        (damage,) = damages(told(store.begin_epoch(pair(100))))
+        assert key in str(damage.detail["moved_aside"])
+        assert store.commit([fact()], {"more": 1}, pair(101), loss(1, 100, 101)) is not None
+        assert store.memory == {"more": 1}
+
+
+def test_memory_that_lost_its_form_is_forgotten_and_said_once(on_disk: Bench) -> None:
+    store = on_disk.begun()
+    done(store.commit([fact()], {"good": {"a": 1}, "spoilt": [1]}, pair(1)))
+    tail = store.tail
+    store.close()
+    with closing(sqlite3.connect(on_disk.path)) as database, database:
+        database.execute("UPDATE memory SET value = '{1]' WHERE key = 'spoilt'")
+    with closing(on_disk.open()) as store:
+        assert store.memory == {"good": {"a": 1}}
+        (damage,) = damages(told(store.begin_epoch(pair(100))))
+        assert damage.detail == {"forgotten": ["spoilt"], "forgotten_count": 1}
+        assert store.memory == {"good": {"a": 1}}
+        assert len(store.read(list(range(1, tail + 1))).payloads) == tail, "no event is lost for it"
+    with closing(on_disk.open()) as store:
+        assert not damages(told(store.begin_epoch(pair(200))))
+
+
+def test_a_beginning_beyond_what_was_ever_acked_hides_no_event(on_disk: Bench) -> None:
+    """What is not acked is never pruned: a beginning that says so was spoilt, or its acks were lost with the end."""
+    with closing(on_disk.begun()) as store:
+        for n in range(5):
+            done(store.commit([fact(n=n)], {}, pair(n)))
+        store.set_acked(2, 2)
+        tail = store.tail
+    spoil_fact(on_disk.path, "first", "999")
+    spoil_fact(on_disk.path, "swept", "998")
+    with closing(on_disk.open()) as store:
+        done(store.begin_epoch(pair(100)))
+        unacked = list(range(store.acked + 1, store.tail + 1))
+        assert store.tail > tail
+        assert [*store.read(unacked).payloads] == unacked
+        assert store.status().first is not None
+
+
 def moved_in(path: Path) -> int:
     """Events that lie in the database itself, not in its log alone."""
     alone = path.with_name("alone.db")
