@@ -51,12 +51,18 @@ class StoreSnapshot:
         self._log = log
         self._log_max_bytes = log_max_bytes
         first = database.execute("SELECT value FROM fact WHERE key='first'").fetchone()
-        self._first = int(first[0]) if first else 1
+        try:
+            self._first = int(first[0]) if first else 1
+        except ValueError:
+            raise StoreUnreadableError("where its chain begins cannot be read") from None
 
     def end(self) -> StoreEnd | None:
         """The end the store has noted, None in an empty one."""
         row = self._db.execute("SELECT value FROM fact WHERE key='end'").fetchone()
-        return StoreEnd(*json.loads(row[0])) if row else None
+        try:
+            return StoreEnd(*json.loads(row[0])) if row else None
+        except (ValueError, TypeError):
+            raise StoreUnreadableError("where its chain ends cannot be read") from None
 
     def owner(self) -> str | None:
         """Whose store it is (`site/agent`), None when nobody's yet."""
@@ -75,7 +81,8 @@ class StoreSnapshot:
         try:
             while rows := self._db.execute(query, (place, _PAGE)).fetchall():
                 for place, payload in rows:
-                    yield Entry(f"place {place}", payload)
+                    # what was written was bytes: text or a number in their place is no entry
+                    yield Entry(f"place {place}", payload if isinstance(payload, bytes) else b"")
                 self._spare_the_disk()
         except sqlite3.Error as error:
             raise StoreUnreadableError(f"after place {place}: {error}") from error

@@ -172,6 +172,28 @@ def test_verify_names_the_first_bad_entry_of_a_store(store: Path, statement: str
     assert (done.returncode, told in done.stderr) == (1, True)
 
 
+@pytest.mark.parametrize("content", ["CAST(payload AS TEXT)", "7", "NULL"])
+def test_verify_names_an_entry_that_is_no_bytes_any_more(store: Path, content: str) -> None:
+    """One bit of its type is enough for the first: an entry that is its own words, and yet is not what was written."""
+    with closing(sqlite3.connect(store, isolation_level=None)) as database:
+        database.executescript(
+            "PRAGMA writable_schema=1; UPDATE sqlite_master SET sql=replace(replace(sql, 'STRICT', ''),"
+            " 'payload BLOB NOT NULL', 'payload') WHERE name='event'"
+        )
+    with closing(sqlite3.connect(store, isolation_level=None)) as database:
+        database.execute(f"UPDATE event SET payload={content} WHERE n=3")
+    done = agent("verify", store)
+    assert (done.returncode, "place 3: flipped" in done.stderr) == (1, True), done.stderr
+
+
+@pytest.mark.parametrize("fact", ["first", "end"])
+def test_verify_says_of_a_store_that_its_bounds_cannot_be_read(store: Path, fact: str) -> None:
+    with closing(sqlite3.connect(store, isolation_level=None)) as database:
+        database.execute("INSERT OR REPLACE INTO fact VALUES (?, '[1')", (fact,))
+    done = agent("verify", store)
+    assert (done.returncode, "cannot be read: the file itself is damaged" in done.stderr) == (1, True)
+
+
 def test_verify_of_spoilt_files_and_none(store: Path, tmp_path: Path) -> None:
     store.write_bytes(store.read_bytes()[: store.stat().st_size // 2])
     assert agent("verify", store).returncode == 1
