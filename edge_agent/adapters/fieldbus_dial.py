@@ -30,7 +30,8 @@ def tls_context(ca_file: Path | None, cert_file: Path | None, key_file: Path | N
     context = ssl.create_default_context(cafile=ca_file)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if cert_file is not None:
-        context.load_cert_chain(cert_file, key_file)
+        # a key that is locked by a password is refused: else OpenSSL would ask for it on the terminal, and wait
+        context.load_cert_chain(cert_file, key_file, password="")
     return context
 
 

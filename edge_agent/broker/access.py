@@ -57,7 +57,9 @@ class WiredClient(Client):
         if access.web_path is not None:
             self.ws_set_options(path=access.web_path)
         if access.is_tls:
-            self.tls_set(_text(access.ca_file), _text(access.cert_file), _text(access.key_file))
+            # a key that is locked by a password is refused: else OpenSSL would ask for it on the terminal, and wait
+            files = (_text(access.ca_file), _text(access.cert_file), _text(access.key_file))
+            self.tls_set(*files, keyfile_password="")
         if access.username is not None:
             self.username_pw_set(access.username, access.password)
 
