@@ -60,10 +60,23 @@ def key_path(store: Path) -> Path:
 
 def load_or_create_key(path: Path) -> SigningKey:
     """The key in `path`, made there (mode 0600) when there is none. Raises `KeyFileError`."""
+    return _load_key(path) or _create_key(path)
+
+
+def key_problem(path: Path) -> str | None:
+    """Why the key in `path` could not be used; None when it could, or when there is none yet. Makes none."""
+    try:
+        _load_key(path)
+    except KeyFileError as error:
+        return str(error)
+    return None
+
+
+def _load_key(path: Path) -> SigningKey | None:
     try:
         pem = path.read_bytes()
     except FileNotFoundError:
-        return _create_key(path)
+        return None
     except OSError as error:
         raise KeyFileError(f"{path}: cannot read the signing key: {error.strerror}") from error
     if path.stat().st_mode & 0o077:

@@ -121,6 +121,8 @@ def take_up_problem(path: Path, own: str) -> str | None:
         return f"{path}: cannot be written — check path and rights"
     if not path.exists():
         return None
+    if not path.is_file():
+        return f"{path}: is no file — name one"
     try:
         with open_snapshot(path) as store:
             return owner_problem(path, store.owner() or own, own)

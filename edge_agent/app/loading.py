@@ -5,7 +5,7 @@ objects. An allocator gives little of that back, and parser and schema alone are
 `python -m edge_agent.app.loading CONFIG` does it, writes what it found to a pipe as a pickle, and ends; the agent imports
 meanwhile what it needs itself. Nothing but plain values crosses, and both ends are this program.
 
-The same serves SIGHUP: with `--check` only the problems cross, a store that would be refused among them, and the running agent goes on polling undisturbed.
+The same serves SIGHUP: with `--check` only the problems cross, a store, key or certificate that a start would refuse among them, and the running agent goes on polling undisturbed.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import pickle
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeAlias, cast
@@ -94,8 +95,23 @@ def _load(config: Path, *, check_only: bool) -> _Answer:
     warnings = tuple(map(str, found.warnings))
     if not check_only:
         return replace(found, warnings=()), (), warnings
-    problem = take_up_problem(found.store.path, f"{found.plan.site}/{found.plan.agent}")
-    return None, () if problem is None else (problem,), warnings
+    return None, tuple(_start_problems(config, found)), warnings
+
+
+def _start_problems(config: Path, settings: AgentSettings) -> Iterator[str]:
+    """Why a start would be refused though the file itself is good: whoever reloads with it would have no agent any more."""
+    # only a check needs these; the loading that a start waits for does not
+    from edge_agent.adapters.fieldbus_dial import tls_context  # noqa: PLC0415
+    from edge_agent.adapters.signing import key_path, key_problem  # noqa: PLC0415
+
+    store = settings.store.path
+    problem = take_up_problem(store, f"{settings.plan.site}/{settings.plan.agent}")
+    yield from filter(None, (problem, key_problem(key_path(store))))
+    for files in settings.certificates.values():
+        try:
+            tls_context(files.ca_file, files.cert_file, files.key_file)
+        except OSError as error:
+            yield f"{config}: a certificate file of a device cannot be used: {error}"
 
 
 def _main() -> None:

@@ -40,6 +40,12 @@ def _label(value: str) -> str:
     return value
 
 
+def _path(value: Path) -> Path:
+    if "\0" in str(value):
+        raise fault("no path holds a NUL", "write the path of a file")
+    return value
+
+
 def _kind(value: str) -> str:
     if not ID_PATTERN.fullmatch(value.replace("_", "-")):
         raise fault(
@@ -93,7 +99,7 @@ class MqttSection(Section):
 class StoreSection(Section):
     """Outbox and evidence ledger."""
 
-    path: Path
+    path: Annotated[Path, AfterValidator(_path)]
     """File of the store, relative to this file."""
     size_max_mb: int = Field(default=512, ge=16, le=1_048_576)
     """Acked events are kept up to this size. Default 512: weeks of a large plant, and fits small flash disks."""

@@ -6,10 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from edge_agent.adapters.signing import load_or_create_key
 from edge_agent.app.loading import Loading, LoadingFailedError
 from edge_agent.settings import AgentSettings, load
 from tests.integration.edge_rig import CONFIG, ROOT
@@ -44,6 +46,51 @@ def test_a_check_brings_the_problems_and_no_settings(config: Path) -> None:
     assert found.settings is None
     assert len(found.problems) == 1
     assert "poll_ms" in found.problems[0]
+
+
+def _open_key(folder: Path) -> str:
+    load_or_create_key(folder / "var/gw-01.db.key")
+    (folder / "var/gw-01.db.key").chmod(0o644)
+    return "the signing key is open to others"
+
+
+def _no_key(folder: Path) -> str:
+    (folder / "var").mkdir()
+    (folder / "var/gw-01.db.key").touch(mode=0o600)
+    return "no signing key in it"
+
+
+def _no_store(folder: Path) -> str:
+    (folder / "var/gw-01.db").mkdir(parents=True)
+    return "is no file"
+
+
+def _no_certificate(folder: Path) -> str:
+    (folder / "ca.pem").write_text("not yet\n")
+    config = folder / "agent.yaml"
+    config.write_text(
+        config.read_text().replace(
+            '"modbus+tcp://127.0.0.1:1"', '"modbus+tls://127.0.0.1:1", ca_file: ca.pem'
+        )
+    )
+    return "a certificate file of a device cannot be used"
+
+
+@pytest.mark.parametrize("spoil", [_open_key, _no_key, _no_store, _no_certificate])
+def test_a_check_refuses_what_a_start_would_refuse(config: Path, spoil: Callable[[Path], str]) -> None:
+    """A reload with it would end the agent that runs, and begin none."""
+    told = spoil(config.parent)
+    start = subprocess.run(
+        [sys.executable, "-m", "edge_agent", "run", str(config)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert start.returncode == 2
+    (problem,) = Loading(config, check_only=True).wait().problems
+    assert told in problem
 
 
 def test_a_loading_process_that_is_killed_is_an_error_with_a_sentence(tmp_path: Path) -> None:

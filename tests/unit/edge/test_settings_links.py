@@ -104,3 +104,12 @@ def test_certificate_keys_that_cannot_be_meant_so_are_refused(
     found = loaded(tmp_path, *devices)
     assert isinstance(found, list)
     assert any(what in str(problem) for problem in found), "\n".join(map(str, found))
+
+
+def test_a_store_whose_path_no_file_can_have_is_refused_where_it_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "agent.yaml"
+    head = HEAD.replace("path: gw.db", 'path: "gw\\0.db"')
+    path.write_text(head + "  plc1: {url: modbus+tcp://192.0.2.10}\n" + MACHINE)
+    found = load(path, {})
+    assert isinstance(found, list)
+    assert [*map(str, found)] == [f"{path}:5:15: `path`: no path holds a NUL — write the path of a file"]
