@@ -38,6 +38,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -89,6 +90,10 @@ _ROOM_MIN_BYTES: Final = 8 * 1024 * 1024
 
 _ALARM_PCT: Final = 80
 """From here on the gateway says that the store is filling up (reliability invariant I-5)."""
+
+GONE_TOLD_MAX: Final = 128
+"""Ranges of `gone` in one health, the next ones to be met: a health that were larger than a payload may be, nobody would read.
+As acks move on, the ones behind them follow."""
 
 _KEYS_TOLD_MAX: Final = 20
 """Forgotten keys of memory named in `store_damaged`; all are counted."""
@@ -307,7 +312,9 @@ class EventStore:
             raise StoreBrokenError(f"{self._path}: gone from its place: unmounted, deleted or replaced")
         starts = self._db.execute("SELECT epoch, first_n FROM epoch ORDER BY first_n").fetchall()
         lost = self.gone
-        gone = tuple(item for span in lost for item in span_ranges(span, starts, self.tail))
+        told = lost if len(lost) <= GONE_TOLD_MAX else [span for span in lost if span.last > self._acked]
+        ranges = (item for span in told for item in span_ranges(span, starts, self.tail))
+        gone = tuple(islice(ranges, GONE_TOLD_MAX))
         return StoreStatus(
             self._rows.position(skip_spans(self.first, lost)), gone, min(100, self._filled_pct())
         )

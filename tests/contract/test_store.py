@@ -29,7 +29,7 @@ from edge_agent.domain.verification import verify_chain
 from edge_agent.domain.wall import WallPair
 from edge_agent.ports import Committed, Loss, StoreBrokenError, StoreFull
 from edge_agent.wire.chain import checkpoint_message, seed_hash
-from edge_agent.wire.codec import decode
+from edge_agent.wire.codec import PAYLOAD_MAX_BYTES, decode
 from edge_agent.wire.event import (
     AgentStarted,
     Basis,
@@ -43,7 +43,7 @@ from edge_agent.wire.event import (
     Priority,
     ViolationRaised,
 )
-from edge_agent.wire.status import GoneRange, Predecessor
+from edge_agent.wire.status import GoneRange, Health, Predecessor, encode_status
 from tests.stored import read_entries
 
 UTC = UtcNs(1_790_000_000 * NS_PER_S)
@@ -339,6 +339,26 @@ def test_a_gone_span_over_two_epochs_is_told_in_each(on_disk: Bench) -> None:
         GoneRange(first, 2, 2),
         GoneRange(store.epoch, 1, 1, after=Predecessor(first, 2)),
     )
+
+
+def test_a_health_names_what_is_gone_within_a_payload_however_much_it_is(on_disk: Bench) -> None:
+    """A receiver refuses what is too large, and would never hear of any of it."""
+    store = on_disk.begun()
+    for n in range(20):
+        done(store.commit([fact(n=n)] * 100, {}, pair(n)))
+    tamper(on_disk.path, "UPDATE event SET payload = zeroblob(99) WHERE n % 3 = 0")
+    met, acked = list[int](), 0
+    while acked < store.tail:
+        store.read(list(range(acked + 1, min(acked + 400, store.tail) + 1)))
+        gone = store.status().gone
+        health = Health(online=True, epoch=store.epoch, boot="b", first=store.status().first, gone=gone)
+        assert len(encode_status(health)) < PAYLOAD_MAX_BYTES
+        assert gone[0].from_seq == acked // 3 * 3 + 3
+        next_gone = [item.from_seq for item in gone if item.from_seq > acked]
+        met += next_gone
+        acked = min(next_gone[-1] + 1, store.tail)
+        store.set_acked(acked, acked)
+    assert met == list(range(3, store.tail + 1, 3))
 
 
 def test_health_shows_what_was_acked_also_when_its_row_cannot_be_read_any_more(on_disk: Bench) -> None:
