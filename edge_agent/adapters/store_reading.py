@@ -105,7 +105,7 @@ def is_store(path: Path) -> bool:
 def open_snapshot(path: Path, log_max_bytes: int = LOG_MAX_BYTES) -> Iterator[StoreSnapshot]:
     """The store at this moment, for as long as the context lasts. Raises `StoreUnreadableError`, within it too."""
     try:
-        uri = f"file:{quote(str(path.resolve()))}?mode=ro"
+        uri = f"file:{quote(os.fsencode(path.resolve()))}?mode=ro"
         with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as database:
             database.execute("BEGIN")
             yield StoreSnapshot(database, path.with_name(path.name + "-wal"), log_max_bytes)

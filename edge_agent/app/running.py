@@ -47,6 +47,9 @@ from edge_agent.wire.topics import Channel, topic
 PROBLEMS_TOLD_MAX: Final = 20
 """Problems of a refused configuration listed in its observation; the rest is in the log."""
 
+PROBLEM_MAX_CHARS: Final = 500
+"""… and how much of each: all of them fit into one event, whatever they are written in."""
+
 _DISK_TROUBLES: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS})
 """What a disk says that passes, or calls for another disk: no mistake in the configuration."""
 
@@ -161,7 +164,7 @@ class _Process:
         if problems:
             for problem in problems:
                 _log.error("configuration refused: %s", problem)
-            told = [problem[:500] for problem in problems[:PROBLEMS_TOLD_MAX]]
+            told = [_spelled(problem)[:PROBLEM_MAX_CHARS] for problem in problems[:PROBLEMS_TOLD_MAX]]
             self._supervisor.notify("READY=1\nSTATUS=configuration refused, the running one stays in force")
             self._agent.observe("config_refused", {"problems": [*told], "problems_count": len(problems)})
             return
@@ -184,6 +187,13 @@ def _problems(loading: Loading) -> tuple[str, ...]:
         return ("interrupted",)  # Ctrl-C reaches both processes, and ends the agent in its own way
     except (LoadingFailedError, OSError) as error:
         return (str(error),)
+
+
+def _spelled(text: str) -> str:
+    """With escapes for what an event cannot hold, or only at length: a path may be any bytes, whatever their encoding."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text
+    )
 
 
 class _AgentWorld(World):
