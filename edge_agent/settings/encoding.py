@@ -31,6 +31,9 @@ from edge_agent.settings.signals import (
 )
 from edge_agent.settings.spot import Spot
 
+WORD_MAX_CHARS: Final = 80
+"""A word stands in events, evidence and state reports, and on the board: longer ones would not fit into a payload."""
+
 _FLOATS: Final = (ValueType.FLOAT32, ValueType.FLOAT64)
 _UNSIGNED: Final = (ValueType.UINT16, ValueType.UINT32, ValueType.UINT64)
 _ANALOG: Final = ("scale", "offset", "unit", "rated", "limit", "min", "max", "counter_max")
@@ -254,7 +257,10 @@ class EncodingCheck:
             if raw in words or (self._is_bit and raw not in (0, 1)):
                 what = f"`map`: {raw} stands twice" if raw in words else f"`map`: one bit is never {raw}"
                 self.problems.append(self._spot.problem(what, "remove it", "map", text, at_key=True))
-            if self._name == "mode" and word not in MODE_WORDS:
+            if not 0 < len(word) <= WORD_MAX_CHARS or not word.isprintable():
+                what, mend = f"`map`: the word for {raw} is none", f"write 1 to {WORD_MAX_CHARS} characters"
+                self.problems.append(self._spot.problem(what, mend, "map", text))
+            elif self._name == "mode" and word not in MODE_WORDS:
                 self.warnings.append(self._foreign_mode(text, word))
             words[raw] = word
         return words

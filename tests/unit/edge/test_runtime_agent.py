@@ -10,9 +10,20 @@ from dataclasses import dataclass, field
 
 from edge_agent.domain.delivery import DeliveryMode
 from edge_agent.domain.plan import ReadBlock
-from edge_agent.ports import Answered, BlockOk, BlockOutcome, LinkDown, LinkUp, Publication, UplinkReport
+from edge_agent.ports import (
+    AckArrived,
+    Answered,
+    BlockOk,
+    BlockOutcome,
+    LinkDown,
+    LinkUp,
+    Publication,
+    UplinkReport,
+)
 from edge_agent.runtime.agent import Agent, Stored, World
 from edge_agent.runtime.schedule import lines
+from edge_agent.wire.event import Json
+from edge_agent.wire.status import Ack, encode_status
 from tests.simulation.virtual_loop import run_virtual
 from tests.unit.edge.rig import DOOR, Plant
 from tests.unit.edge.test_runtime_pump import Bench, LoopClock
@@ -52,11 +63,11 @@ class PromptUplink:
         pass
 
 
-def agent_on(bench: Bench, uplink: PromptUplink) -> Agent:
+def agent_on(bench: Bench, uplink: PromptUplink, mode: DeliveryMode = DeliveryMode.BROKER) -> Agent:
     links = {name: PlantLink(bench.plant) for name in lines(bench.cell)}
     world = World(bench.clock, bench.outbox, uplink, links, rss_mb=lambda: None, notify=lambda _state: None)
     stored = Stored(first=1, tail=bench.store.tail, acked=0, gone=(), recall=dict)
-    return Agent(bench.cell, world, stored, mode=DeliveryMode.BROKER, version="1", public_key="")
+    return Agent(bench.cell, world, stored, mode=mode, version="1", public_key="")
 
 
 async def shown_while_the_disk_hangs() -> tuple[list[str], list[str]]:
@@ -154,3 +165,25 @@ def test_findings_that_a_full_disk_refuses_while_the_agent_stops_are_said() -> N
     dropped, is_stored = run_virtual(stopped_as_the_disk_fills_up)
     assert not is_stored
     assert dropped > 0
+
+
+async def met_by_an_ack_with_an_endless_hash() -> list[Json]:
+    """What is told of the forks, the agent having been sent another such ack after the first."""
+    bench, uplink = Bench(clock=LoopClock()), PromptUplink()
+    stop = asyncio.Event()
+    running = asyncio.create_task(agent_on(bench, uplink, DeliveryMode.GATEWAY).run(stop))
+    for _ in range(2):
+        await asyncio.sleep(10)
+        epoch = bench.store.epoch
+        uplink.report(AckArrived(encode_status(Ack(epoch, epoch, 1, "f" * 60_000, reset=False))))
+    await asyncio.sleep(10)
+    stop.set()
+    await running
+    payloads = bench.store.read(list(range(1, bench.store.tail + 1))).payloads.values()
+    events = [json.loads(payload) for payload in payloads]
+    return [event["acked_hash"] for event in events if event.get("what") == "epoch_fork"]
+
+
+def test_an_ack_says_no_more_in_the_journal_than_an_event_can_hold() -> None:
+    """Whoever may write on the ack topic could else end the agent with one message."""
+    assert run_virtual(met_by_an_ack_with_an_endless_hash) == ["f" * 64, "f" * 64]

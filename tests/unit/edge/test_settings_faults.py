@@ -124,6 +124,8 @@ FAULTS = [
     ("ir/10, type: uint16", "ir/10, invert: true", "24:31: `invert` has no meaning for a number"),
     ("{at: plc1/hr/7, map: {0: auto, 1: setup}}", "{at: plc1/hr/7}", "25:7: a mode needs `map`"),
     ("map: {0: auto, 1: setup}", "map: {0: auto, x: setup}", "25:44: `map`: x is no raw value"),
+    ("map: {0: auto, 1: setup}", f"map: {{0: auto, 1: {'w' * 81}}}", "25:47: `map`: the word for 1 is none"),
+    ("map: {0: auto, 1: setup}", "map: {0: auto, 1: ''}", "25:47: `map`: the word for 1 is none"),
     ("map: {0: auto, 1: setup}", "map: {0: auto, 0x0: setup}", "25:44: `map`: 0 stands twice"),
     ("hr/7, map", "hr/0, map", "25:18: mode reads the same bit as heartbeat in line 16"),
     ("      door-1:", "      Door 1:", '28:7: `Door 1`: "Door 1" is no id'),
