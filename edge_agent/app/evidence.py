@@ -48,6 +48,8 @@ class VerifyOptions:
 
 def verify(path: Path, options: VerifyOptions) -> Exit:
     """Say whether a store's or a bundle's chain is whole, and name the first bad entry if not."""
+    if path.is_dir():  # the root, and here, have no name that a key could lie beside
+        return refuse(f"{path}: cannot be read: Is a directory — check the path")
     try:
         heads = Heads() if options.heads is None else _read_heads(options.heads)
         public_key = _public_key(path, options.key)

@@ -201,6 +201,9 @@ def test_verify_of_spoilt_files_and_none(store: Path, tmp_path: Path) -> None:
     junk.write_bytes(bytes(range(256)) * 9)
     assert agent("verify", junk).returncode == 1
     assert agent("verify", tmp_path / "nothing").returncode == 2
+    for folder in (tmp_path, Path("/")):
+        done = agent("verify", folder)
+        assert (done.returncode, "Is a directory" in done.stderr) == (2, True)
 
 
 def test_replay_gives_the_same_bytes_each_time(config: Path, tmp_path: Path) -> None:
