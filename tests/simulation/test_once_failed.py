@@ -25,6 +25,7 @@ ONCE_FAILED: Final = {
     1031845: "a journal restored from a backup had lost what the agent had pruned since, and could not tell how far that went",
     1037075: "an image brought what the gateway had not known of a disk when it heard that it was lost",
     1053628: "a run that was pruned whole is in the tail of the run before it, of which alone the gateway knew",
+    1057822: "what is read after a gap, before the controller's counter has moved, denies no more than it proves",
 }
 
 

@@ -9,6 +9,7 @@ two bounds the product may do what it likes.
 
 from __future__ import annotations
 
+import itertools
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -217,11 +218,27 @@ def _find_support(ward: Ward, said: Said, rule: RulePlan, place: tuple[str, str]
             rule.name, read.plain, guard, is_moving=_is_moving(reads, index, read.requested_ns - lag_ns)
         )
         supported = holds if supported is None else supported
-        if not holds:
+        if not holds and _is_vouched_for(ward, reads, index):
             return supported, read.requested_ns
         if said.observed_ns - read.requested_ns > rule.on_delay_ms * MS:
             break
     return bool(supported), None
+
+
+def _is_vouched_for(ward: Ward, reads: Sequence[Served], index: int) -> bool:
+    """Whether the controller's heartbeat had been read shortly before.
+
+    After a gap in that, what is read before the counter has been seen to move is as unknown as in the gap: it may be old,
+    and an unknown ends no violation that is being timed.
+    """
+    read = reads[index]
+    device = ward.plan.devices[read.device]  # type: ignore[index]
+    if device.heartbeat is None:
+        return True
+    homes = {block.id for block in ward.plan.blocks if device.heartbeat.signal in block.signals}
+    since_ns = read.requested_ns - device.stale_ms * MS * 3 // 4
+    earlier = itertools.takewhile(lambda other: other.ended_ns >= since_ns, reversed(reads[:index]))
+    return any(other.is_good and other.block in homes and other.requested_ns >= since_ns for other in earlier)
 
 
 def _is_moving(reads: Sequence[Served], until: int, since_ns: int) -> bool:
