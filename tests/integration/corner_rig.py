@@ -234,14 +234,23 @@ def _states(gap: GapFound, epoch: str, seq: int) -> bool:
 
 
 def _balance_occurrences(entries: Sequence[EntryBody]) -> None:
-    """Every occurrence is raised once and cleared once, be it by the agent or by a report."""
+    """Every occurrence is raised once and ends once, be it by the agent or by a report.
+
+    What the report of a twin ended, because its own violation goes on there, its agent may end itself later on.
+    """
     raised: list[str] = []
+    ended: set[str] = set()
     cleared: list[str] = []
     for entry in entries:
         match entry.event.body if isinstance(entry, EdgeEvent) else entry:
             case ViolationRaised(occurrence=occurrence) | ReconciledRaise(occurrence=occurrence):
                 raised.append(occurrence)
-            case ViolationCleared(occurrence=occurrence) | ReconciledClear(occurrence=occurrence):
+            case ViolationCleared(occurrence=occurrence):
                 cleared.append(occurrence)
+                ended.add(occurrence)
+            case ReconciledClear(occurrence=occurrence):
+                assert occurrence not in ended
+                ended.add(occurrence)
     assert len(raised) == len(set(raised))
-    assert sorted(cleared) == sorted(raised)
+    assert len(cleared) == len(set(cleared))
+    assert ended == set(raised)
