@@ -296,10 +296,13 @@ def _audit_lost(auditor: Auditor, ward: Ward, said: Said, device: str) -> None:
 
 
 def longest_blindness(ward: Ward, device: str, until_ns: int) -> int:
-    """For how long, up to then, some block of the device had no live good read; a birth of the agent begins anew."""
+    """For how long, up to then, some block of the device had no live good read; a birth of the agent begins anew.
+
+    A read that ended as the blindness was long enough, to the blur of an event's time, came after it.
+    """
     reads = ward.served.of(device)
     newest: dict[int, int] = {}
-    for read in reads[: _count_until(reads, until_ns + BLUR_NS)]:
+    for read in reads[: _count_until(reads, until_ns - BLUR_NS)]:
         if read.plain is not None:
             newest[read.block] = read.requested_ns
     return until_ns - min(newest.values(), default=0)
