@@ -18,7 +18,7 @@ from typing import Final
 from edge_agent.domain.delivery import DeliveryMode, ReportPolicy, Sender, Span
 from edge_agent.domain.findings import GuardView
 from edge_agent.domain.plan import CellPlan, ReadBlock, Table
-from edge_agent.domain.units import DeviceId
+from edge_agent.domain.units import NS_PER_MS, DeviceId
 from edge_agent.domain.wall import WallPair
 from edge_agent.engine import EdgeEngine
 from edge_agent.ports import (
@@ -301,6 +301,7 @@ class Agent:
 
     async def _health(self) -> Health:
         clock, pump, sender = self._world.clock, self._pump, self._courier.sender
+        began = clock.mono()
         self._acked = await self._world.outbox.set_acked(sender.acked, sender.ever_acked)
         status = await self._world.outbox.status()
         pump.outbox_pct = 100 if pump.is_full else status.outbox_pct
@@ -319,6 +320,7 @@ class Agent:
             overruns=sum(device.overruns for device in devices.values()),
             requests=self._requests(),
             beats=self._pulse.beats,
+            mono_ms=began // NS_PER_MS,
             devices=devices,
             clock=pump.pair.clock,
             clock_offset_ms=clock.offset_ms(),

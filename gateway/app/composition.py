@@ -282,7 +282,7 @@ class Gateway:
             heard = self.presence.health_of(*key)
             if heard is not None:
                 ages = {name: device.age_ms for name, device in heard.health.devices.items()}
-                beats[key] = Beat(max(0, now_ms - heard.received_ms), ages)
+                beats[key] = Beat(max(0, now_ms - heard.said_ms), ages)
         return View(self._plant.state, beats, self._clock.utc_ms(), self.presence.blind_since_ms())
 
     def heads(self) -> Sequence[Head]:

@@ -208,5 +208,5 @@ def agent_gauges(heard_of: Mapping[AgentKey, Heard], now_ms: int) -> Iterator[Ga
             of_device = {**labels, "device": name}
             yield Gauge("device_up", "1 while all of a device's data is good", float(device.up), of_device)
             if device.age_ms is not None:
-                age_s = (device.age_ms + now_ms - heard.received_ms) / 1000
+                age_s = (device.age_ms + now_ms - heard.said_ms) / 1000
                 yield Gauge("device_age_seconds", "Age of a device's oldest data", age_s, of_device)

@@ -26,7 +26,7 @@ _NO_AREA: Mapping[str, str] = {"zh": "其他", "en": "Other"}
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """The newest heartbeat of an agent: how long ago it came, and how old each device's data was then."""
+    """The newest heartbeat of an agent: how long ago it was said, and how old each device's data was then."""
 
     elapsed_ms: int
     ages_ms: Mapping[str, int | None] = field(default_factory=dict)

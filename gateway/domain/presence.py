@@ -4,7 +4,7 @@ Theory of operation. A retained health may be days old and a last will may be lo
 can make an agent present. An agent is *online* once a beat's counter of polls, or of its own looks at its loops (an agent may
 poll once a minute), has risen above an earlier beat's of the same run: that proves that it is polling now. It is *offline* when no beat has risen for 6 s, or at once by the last
 will of the run that is being heard: such news can only make things worse, which is safe. After 30 s its monitoring is
-lost.
+lost. A beat counts from when it was said (`domain.transit`), so one that was held up proves no more than it should.
 
     silent ──a beat rises──▶ online ──6 s without a rise, or its will──▶ offline ──30 s since the rise──▶ lost
        └──────────── 30 s since it became known ──▶ lost                    └──a beat rises──▶ online
@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 
 from edge_agent.wire.status import HEALTH_PERIOD_MS, Health
 from gateway.domain.poll_load import PollLoad, note_beat
+from gateway.domain.transit import Transit, note_transit
 
 OFFLINE_MS = 3 * HEALTH_PERIOD_MS
 """Three missed beats: what an agent said is not shown as a state any more."""
@@ -43,13 +44,17 @@ STORE_RELIEVED_PCT = 70
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """What the beats of one agent prove. `alive_ms`: when a beat last rose, or the agent became known."""
+    """What the beats of one agent prove.
+
+    `alive_ms`: when the last that rose was said, or the agent became known; `said_ms`: when the newest was said.
+    """
 
     alive_ms: int
     online: bool = False
     health: Health | None = None
-    heard_ms: int | None = None
+    said_ms: int | None = None
     load: PollLoad = field(default_factory=PollLoad)
+    transit: Transit | None = None
 
     @property
     def epoch(self) -> str | None:
@@ -67,12 +72,17 @@ def hear(known: Presence, health: Health, now_ms: int, *, retained: bool) -> Pre
         return replace(known, online=False) if health.epoch == known.epoch else known
     before = known.health
     is_same_run = before is not None and before.epoch == health.epoch
-    heard = replace(known, health=health, heard_ms=now_ms, online=known.online and is_same_run)
+    transit, said_ms = known.transit, now_ms
+    if health.mono_ms is not None:
+        transit = note_transit(known.transit, health.boot, health.mono_ms, now_ms)
+        said_ms -= transit.late_ms
+    online = known.online and is_same_run
+    heard = replace(known, health=health, said_ms=said_ms, online=online, transit=transit)
     if not retained:
-        heard = replace(heard, load=note_beat(known.load, health, now_ms))
+        heard = replace(heard, load=note_beat(known.load, health, said_ms))
     is_risen = before is not None and (health.polls > before.polls or health.beats > before.beats)
     if is_same_run and is_risen and not retained:
-        return replace(heard, online=True, alive_ms=now_ms)
+        return watch(replace(heard, online=True, alive_ms=said_ms), now_ms)
     return heard
 
 

@@ -45,10 +45,10 @@ TICK_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """The newest health of an agent, all pages together, and when it came (gateway's monotonic milliseconds)."""
+    """The newest health of an agent, all pages together, and when it was said (gateway's monotonic milliseconds)."""
 
     health: Health
-    received_ms: int
+    said_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class _Told:
 class _Agent:
     """One agent in memory. `told`: what was last journaled of it; `reached`: (epoch, seq) journaled.
 
-    `even_ms`: when the last beat came that the journal was, or became, even with.
+    `even_ms`: when the last beat was said that the journal was, or became, even with.
     """
 
     presence: Presence
@@ -138,7 +138,7 @@ class PresenceWatch:
         if health.online and _is_behind(health, agent.reached):
             agent.behind_since_ms = agent.behind_since_ms or now
         elif health.online:
-            agent.behind_since_ms, agent.even_ms = None, now
+            agent.behind_since_ms, agent.even_ms = None, agent.presence.said_ms
 
     def hear_page(self, key: AgentKey, page: HealthPage) -> None:
         """Take in page 2 or on of a health; pages of another run mean nothing."""
@@ -155,7 +155,7 @@ class PresenceWatch:
         agent.reached = (epoch, seq)
         health = agent.presence.health
         if health is not None and not _is_behind(health, agent.reached):
-            agent.behind_since_ms, agent.even_ms = None, agent.presence.heard_ms
+            agent.behind_since_ms, agent.even_ms = None, agent.presence.said_ms
 
     def newest(self) -> Mapping[AgentKey, Health]:
         """The newest health of each agent that was heard, as it came: what the stream is judged by."""
@@ -164,12 +164,12 @@ class PresenceWatch:
     def health_of(self, site: str, agent: str) -> Heard | None:
         """The newest health of one agent, with the devices of all its pages; None before the first."""
         found = self._agents.get((site, agent))
-        if found is None or found.presence.health is None or found.presence.heard_ms is None:
+        if found is None or found.presence.health is None or found.presence.said_ms is None:
             return None
         devices: dict[str, DeviceHealth] = dict(found.presence.health.devices)
         for page in found.pages.values():
             devices.update(page.devices)
-        return Heard(replace(found.presence.health, devices=devices), found.presence.heard_ms)
+        return Heard(replace(found.presence.health, devices=devices), found.presence.said_ms)
 
     def heard(self) -> Mapping[AgentKey, Heard]:
         """The newest health of every agent that was heard, with the devices of all its pages."""

@@ -139,6 +139,39 @@ def test_the_health_that_greets_a_broker_vouches_for_nothing_while_judging_lags(
     assert after > before
 
 
+@dataclass
+class StampingUplink(PromptUplink):
+    """Keeps when each beat says that it was made, and when it went out (milliseconds of `mono`)."""
+
+    mono_ns: Callable[[], int] = lambda: 0
+    stamps: list[tuple[int, int]] = field(default_factory=list)
+
+    def publish(self, publication: Publication) -> None:
+        if publication.topic.endswith("/health") and b'"online":true' in publication.payload:
+            made_ms = json.loads(publication.payload)["mono_ms"]
+            self.stamps.append((made_ms, self.mono_ns() // 1_000_000))
+        super().publish(publication)
+
+
+async def moments_of_beats() -> list[tuple[int, int]]:
+    """When each beat of ten seconds says that it was made, and when it went out."""
+    bench = Bench(clock=LoopClock())
+    uplink = StampingUplink(mono_ns=bench.clock.mono)
+    stop = asyncio.Event()
+    running = asyncio.create_task(agent_on(bench, uplink).run(stop))
+    await asyncio.sleep(10)
+    stop.set()
+    await running
+    return uplink.stamps
+
+
+def test_a_beat_says_when_it_was_made() -> None:
+    stamps = run_virtual(moments_of_beats)
+    assert len(stamps) >= 5
+    assert all(gone_ms - 50 <= made_ms <= gone_ms for made_ms, gone_ms in stamps)
+    assert stamps[-1][0] - stamps[0][0] >= 7000
+
+
 async def stopped_as_the_disk_fills_up() -> tuple[int, bool]:
     """How many findings are said to wait when the agent has ended, and whether its store took any of them."""
     bench, uplink = Bench(clock=LoopClock()), PromptUplink()

@@ -23,7 +23,7 @@ HEALTH = Health(
 def test_polling_is_told_by_agent_function_and_device_with_ages_as_of_now() -> None:
     told = {
         (gauge.name, *gauge.labels.values()): gauge.value
-        for gauge in agent_gauges({("plant", "gw-01"): Heard(HEALTH, received_ms=1000)}, now_ms=1850)
+        for gauge in agent_gauges({("plant", "gw-01"): Heard(HEALTH, said_ms=1000)}, now_ms=1850)
     }
     agent = ("plant", "gw-01")
     assert told == {

@@ -99,6 +99,28 @@ def test_monitoring_is_lost_thirty_seconds_after_the_last_rise() -> None:
     assert is_lost(silent, 2000 + LOST_MS)
 
 
+def test_a_beat_that_was_held_up_proves_no_more_than_when_it_was_said() -> None:
+    """It waited in the broker while the journal was full; read as of now, it kept doors closed on the board for 6 s."""
+    alive = Presence(0)
+    for polls in range(5):
+        alive = hear(alive, beat(polls, mono_ms=2000 * polls), 7 + 2000 * polls, retained=False)
+    late = hear(alive, beat(5, mono_ms=10_000), 14_007, retained=False)
+    assert late.online
+    assert watch(late, 16_006).online
+    assert not watch(late, 16_007).online
+    assert not hear(alive, beat(5, mono_ms=10_000), 16_007, retained=False).online
+    assert is_lost(hear(alive, beat(5, mono_ms=10_000), 40_007, retained=False), 40_007)
+
+
+def test_beats_that_came_late_are_no_hindrance_once_they_come_in_time_again() -> None:
+    presence = Presence(0)
+    for polls in range(5):
+        presence = hear(presence, beat(polls, mono_ms=2000 * polls), 7 + 2000 * polls, retained=False)
+    presence = hear(presence, beat(5, mono_ms=10_000), 20_000, retained=False)
+    assert not presence.online
+    assert hear(presence, beat(6, mono_ms=20_100), 20_110, retained=False).online
+
+
 # the service, over a real journal
 
 
