@@ -61,7 +61,10 @@ class Plain:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """One read: when asked, when answered or given up (virtual ns), what was so (None: no answer, or a stopped PLC's)."""
+    """One read: when asked, when answered or given up (virtual ns), what was so (None: no answer, or a stopped PLC's).
+
+    `stopped`: the memory that a stopped program left, one object for each time that it stopped.
+    """
 
     device: str
     block: int
@@ -69,6 +72,7 @@ class Served:
     ended_ns: int
     is_good: bool
     plain: Plain | None
+    stopped: Image | None = None
 
 
 class ServedLog:
@@ -134,7 +138,8 @@ class SimFieldbus:
             await asyncio.sleep(latency_ms / 1000)
             self._advance()
         image = cell.image(spec.device)
-        plain = read_wires(cell.machines[spec.id]) if controller.frozen is None else None
+        stopped = controller.frozen
+        plain = read_wires(cell.machines[spec.id]) if stopped is None else None
         if not is_late:
             await asyncio.sleep(latency_ms / 1000)
         is_good = fault is None
@@ -146,6 +151,7 @@ class SimFieldbus:
                 self._loop.now_ns,
                 is_good,
                 plain if is_good else None,
+                stopped if is_good else None,
             )
         )
         match fault:

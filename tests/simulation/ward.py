@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from edge_agent.domain.plan import CellPlan, Table
 from edge_agent.wire.event import Event
+from simulators.cell import Image
 from tests.simulation.agent_node import AgentNode
 from tests.simulation.clocks import NodeClock
 from tests.simulation.fieldbus import BusWeather, Served, ServedLog
@@ -73,6 +74,7 @@ class Ward:
         self._good_ns: dict[tuple[str, int], int] = {}
         self._live_ns: dict[str, int] = {}
         self._watched_ns: dict[str, int] = {}
+        self._stopped: dict[tuple[str, int], Image | None] = {}
         self.door_block: dict[str, int] = {
             block.device: block.id for block in self.plan.blocks if block.table is Table.DISCRETE_INPUT
         }
@@ -158,5 +160,7 @@ class Ward:
         if is_reborn or gap_ns > self.plan.devices[read.device].stale_ms * MS:  # type: ignore[index]
             self._watched_ns[read.device] = read.ended_ns
         self._good_ns[block] = read.requested_ns
-        if read.plain is not None:
+        # one that stopped anew had run since the last good read: its counter has moved
+        if read.stopped is None or read.stopped is not self._stopped.get(block):
             self._live_ns[read.device] = read.requested_ns
+        self._stopped[block] = read.stopped
