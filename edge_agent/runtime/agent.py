@@ -301,10 +301,10 @@ class Agent:
 
     async def _health(self) -> Health:
         clock, pump, sender = self._world.clock, self._pump, self._courier.sender
-        began = clock.mono()
         self._acked = await self._world.outbox.set_acked(sender.acked, sender.ever_acked)
         status = await self._world.outbox.status()
         pump.outbox_pct = 100 if pump.is_full else status.outbox_pct
+        counted_at = clock.mono()
         devices = await self._device_healths()
         return Health(
             online=True,
@@ -320,7 +320,7 @@ class Agent:
             overruns=sum(device.overruns for device in devices.values()),
             requests=self._requests(),
             beats=self._pulse.beats,
-            mono_ms=began // NS_PER_MS,
+            mono_ms=counted_at // NS_PER_MS,
             devices=devices,
             clock=pump.pair.clock,
             clock_offset_ms=clock.offset_ms(),
