@@ -263,7 +263,9 @@ class Agent:
         health = await self._health()
         if self._pump.is_behind(self._world.clock.mono()):
             was = self._vouched
-            health = replace(health, polls=was.polls, overruns=was.overruns, beats=was.beats)
+            health = replace(
+                health, polls=was.polls, overruns=was.overruns, beats=was.beats, mono_ms=was.mono_ms
+            )
         at = self._pump.pair.label(self._world.clock.mono())
         self._desk.greet(self._epoch, health, at, self._seq, are_current=self._is_current())
 
@@ -288,9 +290,11 @@ class Agent:
                 self._courier.poke()
                 due_s = max(due_s + 1.0, loop.time())
                 await asyncio.sleep(due_s - loop.time())
-            if not self._pump.is_behind(self._world.clock.mono()):
-                self._vouched = await self._health()
-                self._desk.put_health(self._vouched)
+            health = None if self._pump.is_behind(self._world.clock.mono()) else await self._health()
+            # the store may have hung while it was asked
+            if health is not None and not self._pump.is_behind(self._world.clock.mono()):
+                self._vouched = health
+                self._desk.put_health(health)
                 if is_new and self._pump.engine.is_settled:
                     is_new = False
                     self._world.lasting()

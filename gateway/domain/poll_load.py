@@ -37,7 +37,7 @@ OVERRUNS_LEAST: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class _Beat:
-    """The counters of one beat, and when it came."""
+    """The counters of one beat, and when it was said."""
 
     at_ms: int
     polls: int

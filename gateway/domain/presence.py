@@ -25,6 +25,9 @@ from gateway.domain.transit import Transit, note_transit
 OFFLINE_MS = 3 * HEALTH_PERIOD_MS
 """Three missed beats: what an agent said is not shown as a state any more."""
 
+PROMPT_MS = OFFLINE_MS - HEALTH_PERIOD_MS
+"""A beat older than this makes nobody present: it could not last until the next, and presence would flap."""
+
 UNJUDGED_MS = 3000
 """When nobody has looked at the beats for so long (this process stood still, or a commit hangs), nothing that agents said is
 shown as how it is: half of what a silent agent is believed."""
@@ -46,7 +49,8 @@ STORE_RELIEVED_PCT = 70
 class Presence:
     """What the beats of one agent prove.
 
-    `alive_ms`: when the last that rose was said, or the agent became known; `said_ms`: when the newest was said.
+    `alive_ms`: when the last that rose was said, or the agent became known: it never runs back, whatever clock a beat
+    names. `said_ms`: when the newest was said.
     """
 
     alive_ms: int
@@ -81,9 +85,10 @@ def hear(known: Presence, health: Health, now_ms: int, *, retained: bool) -> Pre
     if not retained:
         heard = replace(heard, load=note_beat(known.load, health, said_ms))
     is_risen = before is not None and (health.polls > before.polls or health.beats > before.beats)
-    if is_same_run and is_risen and not retained:
-        return watch(replace(heard, online=True, alive_ms=said_ms), now_ms)
-    return heard
+    if not (is_same_run and is_risen and not retained):
+        return heard
+    online = heard.online or now_ms - said_ms <= PROMPT_MS
+    return watch(replace(heard, online=online, alive_ms=max(known.alive_ms, said_ms)), now_ms)
 
 
 def watch(known: Presence, now_ms: int) -> Presence:

@@ -104,8 +104,8 @@ def test_a_guards_state_is_not_published_anew_while_its_change_waits_for_the_dis
     assert afterwards == ["open"]
 
 
-async def beats_while_judging_lags() -> list[tuple[int, int]]:
-    """Counters of the health before the disk hangs, of the one that a connection begins with meanwhile, of one after."""
+async def beats_while_judging_lags() -> list[tuple[int, int, int]]:
+    """Counters and moment of the health before the disk hangs, of the one that a connection begins with meanwhile, of one after."""
     bench, uplink = Bench(clock=LoopClock()), PromptUplink()
     stop = asyncio.Event()
     running = asyncio.create_task(agent_on(bench, uplink).run(stop))
@@ -127,9 +127,9 @@ async def beats_while_judging_lags() -> list[tuple[int, int]]:
     return [before, greeted, after]
 
 
-def counters(published: list[Publication]) -> list[tuple[int, int]]:
+def counters(published: list[Publication]) -> list[tuple[int, int, int]]:
     healths = [json.loads(item.payload) for item in published if item.topic.endswith("/health")]
-    return [(health["polls"], health["beats"]) for health in healths if health["online"]]
+    return [(health["polls"], health["beats"], health["mono_ms"]) for health in healths if health["online"]]
 
 
 def test_the_health_that_greets_a_broker_vouches_for_nothing_while_judging_lags() -> None:
@@ -137,6 +137,31 @@ def test_the_health_that_greets_a_broker_vouches_for_nothing_while_judging_lags(
     before, greeted, after = run_virtual(beats_while_judging_lags)
     assert greeted == before
     assert after > before
+
+
+async def beats_after_the_store_hung() -> tuple[int, int]:
+    """How many beats went out before the store hung, and by when its marks went on but a commit still hung."""
+    bench, uplink = Bench(clock=LoopClock()), PromptUplink()
+    stop = asyncio.Event()
+    running = asyncio.create_task(agent_on(bench, uplink).run(stop))
+    await asyncio.sleep(10)
+    bench.outbox.hold, bench.outbox.hold_marks = asyncio.Event(), asyncio.Event()
+    bench.plant.closed = 0
+    before = len(counters(uplink.published))
+    await asyncio.sleep(5)
+    bench.outbox.hold_marks.set()
+    await asyncio.sleep(5)
+    after = len(counters(uplink.published))
+    bench.outbox.hold.set()
+    stop.set()
+    await running
+    return before, after
+
+
+def test_a_beat_that_was_begun_before_judging_lagged_is_not_given_once_it_does() -> None:
+    """The beat asks the store first; while it waited for that, a change found no way to the disk."""
+    before, after = run_virtual(beats_after_the_store_hung)
+    assert after == before
 
 
 @dataclass

@@ -65,13 +65,14 @@ class HandClock:
 
 
 class DirectOutbox:
-    """The store without its thread; `is_full` plays a full disk, `hold` a slow one."""
+    """The store without its thread; `is_full` plays a full disk, `hold` one that is slow to commit, `hold_marks` to mark."""
 
     def __init__(self, store: EventStore, said: list[str]) -> None:
         self._store = store
         self._said = said
         self.is_full = False
         self.hold: asyncio.Event | None = None
+        self.hold_marks: asyncio.Event | None = None
         self.waiting: list[Loss] = []
 
     async def commit(
@@ -97,6 +98,8 @@ class DirectOutbox:
         self.waiting.append(waiting)
 
     async def set_acked(self, acked: int, ever_acked: int) -> Position | None:
+        if self.hold_marks is not None:
+            await self.hold_marks.wait()
         return self._store.set_acked(acked, ever_acked)
 
     async def status(self) -> StoreStatus:

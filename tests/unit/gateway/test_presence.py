@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,41 @@ def test_a_beat_that_was_held_up_proves_no_more_than_when_it_was_said() -> None:
     assert not watch(late, 16_007).online
     assert not hear(alive, beat(5, mono_ms=10_000), 16_007, retained=False).online
     assert is_lost(hear(alive, beat(5, mono_ms=10_000), 40_007, retained=False), 40_007)
+
+
+def test_a_beat_that_names_any_moment_takes_no_proof_back() -> None:
+    """Nor does it end the process: a moment 285 000 years ago has no date."""
+    presence = Presence(0)
+    for polls in range(5):
+        presence = hear(presence, beat(polls, mono_ms=2000 * polls), 2000 * polls, retained=False)
+    ahead = hear(presence, beat(5, mono_ms=2**53 - 1), 10_000, retained=False)
+    behind = hear(ahead, beat(6, mono_ms=0), 10_500, retained=False)
+    assert behind.online
+    assert behind.alive_ms == 10_000
+
+
+def test_a_twin_whose_clock_lags_by_an_hour_makes_no_presence_flap() -> None:
+    presence, shown = Presence(0), []
+    for second in range(2, 60):
+        mono_ms = 1000 * second if second % 2 else 1000 * second - 3_600_000
+        presence = hear(presence, beat(second, mono_ms=mono_ms), 1000 * second, retained=False)
+        presence = watch(presence, 1000 * second)
+        shown.append(presence.online)
+        assert not is_lost(presence, 1000 * second)
+    assert shown == sorted(shown)
+
+
+def test_a_way_that_grew_by_five_seconds_flaps_no_presence() -> None:
+    presence, shown = Presence(0), []
+    for now_ms in range(0, 120_000, 500):
+        if now_ms % 2000 == 0:
+            said_ms = now_ms if now_ms < 40_000 else now_ms - 5000
+            presence = hear(presence, beat(now_ms, mono_ms=said_ms), now_ms, retained=False)
+        presence = watch(presence, now_ms)
+        assert not is_lost(presence, now_ms)
+        shown.append(presence.online)
+    assert sum(before and not after for before, after in pairwise(shown)) == 1
+    assert shown[-1]
 
 
 def test_beats_that_came_late_are_no_hindrance_once_they_come_in_time_again() -> None:

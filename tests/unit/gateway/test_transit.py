@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.domain.presence import OFFLINE_MS, PROMPT_MS
 from gateway.domain.transit import WINDOW_MS, Transit, note_transit
 
 
@@ -39,6 +40,21 @@ def test_silence_forgets_no_measure_however_long_it_is() -> None:
     before = [(2000 * n, 2000 * n + 1000) for n in range(60)]
     after = [(2000 * n, 4_000_000) for n in range(60, 70)]
     assert lates(before + after)[-10:] == [4_000_000 - 1000 - 2000 * n for n in range(60, 70)]
+
+
+def test_one_burst_after_another_forgets_no_measure() -> None:
+    """The journal fails twice; between the two nothing came in time."""
+    prompt = [(2000 * n, 2000 * n) for n in range(30)]
+    first = [(2000 * n, 185_000) for n in range(30, 65)]
+    second = [(2000 * n, 250_000) for n in range(93, 101)]
+    assert lates(prompt + first + second)[-1] == 50_000
+
+
+def test_a_clock_that_is_slewed_as_fast_as_any_server_slews_ends_no_presence() -> None:
+    """chrony slews by a twelfth: beats of every two seconds then come 2.2 s apart."""
+    beats = [(2000 * n, 2167 * n) for n in range(300)]
+    assert max(lates(beats)) + 2167 < OFFLINE_MS
+    assert max(lates(beats)) <= PROMPT_MS
 
 
 def test_a_paused_machine_comes_back_with_a_clock_that_lags_and_is_believed_again_after_two_windows() -> None:
