@@ -89,8 +89,8 @@ def run_seed(seed: int, without: Collection[str] = ()) -> Run:
 def _weather_of(world: World) -> Counter[str]:
     """What the links and the network did, which no trouble had to be called for."""
     struck: Counter[str] = Counter()
+    struck["finding without room"] = len({at for ward in world.auditor.wards for at in ward.losses})
     for ward in world.auditor.wards:
-        struck["finding without room"] += len(ward.losses)
         struck["read failed"] += sum(
             not read.is_good for device in ward.plan.devices for read in ward.served.of(device)
         )

@@ -67,9 +67,9 @@ class Ward:
         self.unreadable: set[Key] = set()
         """Events that were damaged on its disk, or pruned: nobody can send them any more."""
         self.unwritten: list[tuple[int, int]] = []
-        """When its disk took nothing: what it found then and died with is nowhere."""
+        """When its disk took nothing, or that of which it is an image: what it found then and died with is nowhere."""
         self.losses: list[int] = []
-        """When something found no room in its store."""
+        """When something found no room in its store, or in the one that it is an image of."""
         self.image: tuple[Said, ...] = ()
         self._good_ns: dict[tuple[str, int], int] = {}
         self._live_ns: dict[str, int] = {}

@@ -161,6 +161,7 @@ class World:
         clone = self._make_ward(folder.name, of.plan, folder, draw)
         clone.is_clone = True
         clone.bases = [of.held()]
+        clone.losses, clone.unwritten = [*of.losses], [*of.unwritten]
         self._set_weather(clone, is_good=False)
         self.auditor.wards.append(clone)
         return clone
