@@ -20,7 +20,8 @@ from typing import Final
 from edge_agent.ports import StoreBrokenError
 
 SCHEMA_VERSION: Final = 2
-"""2: with `cut`, so that chains may be pruned. A store of version 1 can be pruned from its next checkpoint on."""
+"""2: with `cut`, so that chains may be pruned (`store_rows` says what its columns hold). A store of version 1 can be pruned
+from its next checkpoint on."""
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS event (

@@ -6,14 +6,14 @@ step moves `first` to one of them, or, when that left rows behind, deletes up to
 commit waits long for its turn:
 
     step ─┬─ rows before `first` are left ─▶ delete some of them
-          ├─ by age:   nothing is un-acked                    ─▶ `first` = the last checkpoint older than `KEEP_NS`
+          ├─ by age:   nothing is un-acked                    ─▶ `first` = the last checkpoint older than `KEEP_MS`
           ├─ by size:  the file holds more than `size_max_mb` ─▶ `first` = the last checkpoint within a 16th, or the next
           └─ nothing to do
 
 By age only what is acked goes, and nothing while anything is un-acked: a gateway that was away, or lost its journal,
 finds the window as it was. By size everything goes that was acked once, wherever the ack stands now; the rest is the
-outbox, which has a limit of its own. An age is told from `at`, by a clock that is synchronised as it was then, or is
-not, as it was not then: when a clock finds its time at last, or loses it, what was recorded before is not suddenly old.
+outbox, which has a limit of its own. An age is running time (`store_rows`), never told from `at`: a clock that finds its
+time after weeks in 1970, or is set wrong for a moment, would else prune the whole window at once.
 
 The file does not shrink: SQLite uses freed pages again, so that it never grows beyond what it once had to hold, which
 is `size_max_mb` and what is never acked. What lies on a spoilt page cannot be deleted: `first` passes it, the rows beside
@@ -32,10 +32,9 @@ from edge_agent.adapters.store_file import is_damage, is_full
 from edge_agent.adapters.store_rows import EventRows
 from edge_agent.adapters.store_tables import KeyedTexts, transaction
 from edge_agent.domain.delivery import Span
-from edge_agent.domain.units import NS_PER_S, UtcNs
-from edge_agent.domain.wall import WallPair, rfc3339
+from edge_agent.domain.units import NS_PER_MS, MonoNs
 
-KEEP_NS: Final = 7 * 86_400 * NS_PER_S
+KEEP_MS: Final = 7 * 86_400_000
 """The replay window: so long acked events are kept for a gateway that lost its journal."""
 
 PRUNE_ROWS_MAX: Final = 256
@@ -72,13 +71,13 @@ class Pruner:
         """The place of the last checkpoint, or of the chain's beginning."""
         return self._ask("SELECT max(n) FROM cut") or self.first
 
-    def step(self, bounds: Bounds, pair: WallPair) -> bool:
+    def step(self, bounds: Bounds, mono: MonoNs) -> bool:
         """Do a little of what there is to do; False when there was nothing, or it cannot be done."""
         try:
             oldest = self._oldest()
             if oldest is None:
                 return False
-            first = self.first if oldest < self.first else self._choose(bounds, pair)
+            first = self.first if oldest < self.first else self._choose(bounds, mono)
             if first is not None:
                 self._cut(first, oldest)
         except sqlite3.Error as error:
@@ -129,12 +128,11 @@ class Pruner:
                 raise
             return self._swept + 1
 
-    def _choose(self, bounds: Bounds, pair: WallPair) -> int | None:
+    def _choose(self, bounds: Bounds, mono: MonoNs) -> int | None:
         """Where the chain is to begin, None where it begins now."""
         if bounds.acked == bounds.tail:
-            query = "SELECT max(n) FROM cut WHERE synced = ? AND n > ? AND n <= ? AND at <= ?"
-            oldest_kept = rfc3339(UtcNs(pair.utc - KEEP_NS))
-            by_age = self._ask(query, pair.synced, self.first, bounds.acked, oldest_kept)
+            acked = Span(self.first + 1, bounds.acked)
+            by_age = self._rows.last_cut_of_age(KEEP_MS, mono // NS_PER_MS, acked)
             if by_age is not None:
                 return by_age
         if self._used_bytes() <= self._size_max_bytes:

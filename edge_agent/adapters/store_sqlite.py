@@ -6,7 +6,7 @@ was committed). One connection, used by one thread at a time, does all of it; an
 lock, another site or agent by the identity bound at creation.
 
     store ─┬─ event    n │ epoch seq │ hash │ payload     the payload is what travels, byte for byte
-           ├─ cut      n │ at synced                      the checkpoints: where a pruned chain may begin
+           ├─ cut      n │ at synced                      the checkpoints, where a pruned chain may begin; `at`: how long had run
            ├─ epoch    epoch │ first_n                    every epoch this store ever had
            ├─ memory   key │ JSON                         what the engine and the runtime remember
            ├─ gone     first_n last_n                     places found unreadable: never sent, named in health
@@ -322,7 +322,7 @@ class EventStore:
     def prune(self, acked: int, pair: WallPair) -> Pruned:
         """A step of pruning (`store_pruning`); `acked` is how far the receiver is known to have got by now."""
         bounds = Bounds(min(acked, self._acked), self._ever_acked, self.tail)
-        is_more = self._pruner.step(bounds, pair)
+        is_more = self._pruner.step(bounds, pair.mono)
         with self._guarding():
             self._log.committed()
         return Pruned(is_more=is_more, first=self.first)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from edge_agent.adapters.signing import is_signed
 from edge_agent.adapters.store_file import IN_MEMORY
-from edge_agent.adapters.store_pruning import CHECKPOINT_SHARE, KEEP_NS, PRUNE_ROWS_MAX
+from edge_agent.adapters.store_pruning import CHECKPOINT_SHARE, KEEP_MS, PRUNE_ROWS_MAX
 from edge_agent.adapters.store_reading import StoreUnreadableError, open_snapshot
 from edge_agent.adapters.store_sqlite import CHECKPOINT_PERIOD_NS, EventStore
 from edge_agent.domain.delivery import NOT_PLACED, Match, Span
@@ -18,11 +19,11 @@ from edge_agent.domain.verification import Verdict, verify_chain
 from edge_agent.wire.codec import decode
 from edge_agent.wire.event import Checkpoint, Event, Position
 from edge_agent.wire.status import GoneRange
-from tests.contract.test_store import KEY, Bench, done, fact, pair, tamper
+from tests.contract.test_store import KEY, RUN, Bench, done, fact, pair, tamper
 from tests.stored import read_entries
 
 HOUR_S = CHECKPOINT_PERIOD_NS / NS_PER_S
-WEEK_S = KEEP_NS / NS_PER_S
+WEEK_S = KEEP_MS / 1000
 MIB = 1024 * 1024
 
 
@@ -122,13 +123,55 @@ def test_by_age_nothing_goes_while_anything_is_not_acked(bench: Bench) -> None:
     assert prune(store, 2 * WEEK_S) > 0
 
 
-@pytest.mark.parametrize(("then", "now"), [(False, True), (True, False)])
-def test_a_clock_that_finds_or_loses_its_time_makes_nothing_old(bench: Bench, then: bool, now: bool) -> None:
+@pytest.mark.parametrize("then", [False, True])
+@pytest.mark.parametrize("now", [False, True])
+def test_a_wall_clock_that_is_set_makes_nothing_old(bench: Bench, then: bool, now: bool) -> None:
+    """Ten days ahead for some seconds, the window was gone; then the gateway's disk was lost, and nothing could refill it."""
     store = bench.begun()
     hourly(store, 10, synced=then)
     ack_all(store)
-    assert prune(store, 50 * WEEK_S, synced=now) == 0
-    assert prune(store, 50 * WEEK_S, synced=then) > 0
+    ahead = pair(10 * HOUR_S, utc_offset_s=50 * WEEK_S, synced=now)
+    assert not store.prune(store.tail, ahead).is_more
+    done(store.commit([fact(at=11 * HOUR_S)], {}, pair(11 * HOUR_S, utc_offset_s=50 * WEEK_S, synced=now)))
+    ack_all(store)
+    assert prune(store, 12 * HOUR_S, synced=now) == 0
+    assert store.first == 1
+    assert prune(store, 2 * WEEK_S, synced=now) > 0
+
+
+def test_age_is_running_time_over_restarts_and_boots(on_disk: Bench) -> None:
+    """Four days of one boot, a restart after a day in the same, then another boot whose clock begins at zero."""
+    day_s = 24 * HOUR_S
+    store = on_disk.begun()
+    hourly(store, 96)
+    oldest = store.tail
+    store.stop_clean(pair(4 * day_s))
+    store.close()
+    store = on_disk.open()
+    done(store.begin_epoch(pair(5 * day_s)))
+    store.stop_clean(pair(5 * day_s))
+    ack_all(store)
+    assert prune(store, 5 * day_s) == 0
+    store.close()
+    store = on_disk.open(replace(RUN, boot="another"))
+    done(store.begin_epoch(pair(10)))
+    ack_all(store)
+    assert prune(store, 1.9 * day_s) == 0, "five days and those"
+    assert prune(store, 6.2 * day_s) > 0
+    assert oldest <= store.first <= oldest + 2
+
+
+def test_what_a_version_before_cut_is_not_pruned_by_age_until_a_later_checkpoint_is(bench: Bench) -> None:
+    """It wrote labels of a wall clock."""
+    store = bench.begun()
+    hourly(store, 5)
+    store._db.execute("UPDATE cut SET at = '1970-01-01T00:00:00.000000Z', synced = 1")
+    ack_all(store)
+    assert prune(store, 2 * WEEK_S) == 0
+    hourly(store, 5, 6)
+    ack_all(store)
+    assert prune(store, 2 * WEEK_S) > 0
+    assert store.first > 5
 
 
 def test_above_the_size_the_oldest_acked_events_go_and_the_file_stops_growing(on_disk: Bench) -> None:

@@ -94,9 +94,9 @@ def test_what_was_acked_is_pruned_by_age_and_by_size_and_an_older_gateway_goes_o
         run = begin_old_run(plant.store, days_ago(9))
         run.note(50)
         run.stop(at_s=1.5 * DAY_S)
-        run = begin_old_run(plant.store, days_ago(0.5))
+        run = begin_old_run(plant.store, days_ago(7.4))
         run.note(100)
-        run.stop()
+        run.stop(at_s=7.3 * DAY_S)
         last_of_old_run = plant.stored()[51]
         plant.agent.start()
         plant.open_door()
