@@ -12,7 +12,7 @@ commit waits long for its turn:
 
 By age only what is acked goes, and nothing while anything is un-acked: a gateway that was away, or lost its journal,
 finds the window as it was. By size everything goes that was acked once, wherever the ack stands now; the rest is the
-outbox, which has a limit of its own. An age is running time (`store_rows`), never told from `at`: a clock that finds its
+outbox, which has a limit of its own. An age is running time (`store_ages`), never told from `at`: a clock that finds its
 time after weeks in 1970, or is set wrong for a moment, would else prune the whole window at once.
 
 The file does not shrink: SQLite uses freed pages again, so that it never grows beyond what it once had to hold, which
@@ -28,6 +28,7 @@ import sqlite3
 from dataclasses import dataclass
 from typing import Final
 
+from edge_agent.adapters.store_ages import CheckpointAges
 from edge_agent.adapters.store_file import is_damage, is_full
 from edge_agent.adapters.store_rows import EventRows
 from edge_agent.adapters.store_tables import KeyedTexts, transaction
@@ -57,10 +58,11 @@ class Pruner:
     """Prunes one store. `first` is the place at which its chain begins."""
 
     def __init__(
-        self, database: sqlite3.Connection, rows: EventRows, facts: KeyedTexts, size_max_bytes: int
+        self, database: sqlite3.Connection, rows: EventRows, facts: KeyedTexts, boot: str, size_max_bytes: int
     ) -> None:
         self._db = database
         self._rows = rows
+        self._ages = CheckpointAges(database, rows, boot)
         self._facts = facts
         self._size_max_bytes = size_max_bytes
         self._swept = int(facts.get("swept", "0"))
@@ -132,7 +134,7 @@ class Pruner:
         """Where the chain is to begin, None where it begins now."""
         if bounds.acked == bounds.tail:
             acked = Span(self.first + 1, bounds.acked)
-            by_age = self._rows.last_cut_of_age(KEEP_MS, mono // NS_PER_MS, acked)
+            by_age = self._ages.last_older_than(KEEP_MS, mono // NS_PER_MS, acked)
             if by_age is not None:
                 return by_age
         if self._used_bytes() <= self._size_max_bytes:

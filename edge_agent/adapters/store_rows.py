@@ -17,29 +17,18 @@ from edge_agent.domain.units import UtcNs
 from edge_agent.domain.wall import parse_rfc3339
 from edge_agent.ports import StoreBrokenError
 from edge_agent.wire.codec import DecodeError, decode
-from edge_agent.wire.event import Checkpoint, Event, Position
+from edge_agent.wire.event import Checkpoint, ClockState, Event, Position
 from edge_agent.wire.sealed import bears_seal
 
 _ROW_BYTES: Final = 200
 """What a row costs beside its payload: keys, hash, index entry, page overhead."""
 
 
-_BY_RUNNING_TIME: Final = 2
-"""`cut.synced` of a checkpoint whose `at` is the store's running time. Versions before wrote a label of a wall clock
-there, and 0 or 1: those are left out here, as these are there."""
-
-
 class EventRows:
-    """The table `event`, and `cut`: the checkpoints in it, at which a pruned chain may begin.
-
-    A checkpoint's age is running time: how long agents have had this store open, and what passed between them within one
-    boot. No wall clock has a say in it. What passed while the machine was off nobody knows: it counts as nothing.
-    """
+    """The table `event`, and `cut`: the checkpoints in it, at which a pruned chain may begin."""
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self._db = database
-        self._ran_before_ms: int | None = None
-        """Running time minus monotonic time of the present boot; None before this process wrote anything."""
 
     def insert(self, first: int, events: Sequence[Event]) -> None:
         """Append these from place `first` on, within the caller's transaction."""
@@ -47,38 +36,13 @@ class EventRows:
             (n, event.epoch, event.seq, event.hash, event.payload) for n, event in enumerate(events, first)
         ]
         self._db.executemany("INSERT INTO event VALUES (?, ?, ?, ?, ?)", rows)
-        before_ms = self._ran_before_ms
-        if before_ms is None and events:
-            self._ran_before_ms = before_ms = self._read_running_time(events[0]) - events[0].mono_ms
+        # `at` and `synced` are for versions before, which told an age by them; here `store_ages` reads the event.
         cuts = [
-            (n, _as_text((before_ms or 0) + event.mono_ms), _BY_RUNNING_TIME)
+            (n, event.at, event.clock is ClockState.SYNCED)
             for n, event in enumerate(events, first)
             if isinstance(event.body, Checkpoint)
         ]
         self._db.executemany("INSERT INTO cut VALUES (?, ?, ?)", cuts)
-
-    def last_cut_of_age(self, age_ms: int, mono_ms: int, between: Span) -> int | None:
-        """The last checkpoint of these places that is so old by running time; None when there is none."""
-        if self._ran_before_ms is None or self._ran_before_ms + mono_ms < age_ms:
-            return None
-        query = "SELECT max(n) FROM cut WHERE synced = ? AND n BETWEEN ? AND ? AND at <= ?"
-        at = _as_text(self._ran_before_ms + mono_ms - age_ms)
-        bounds = (_BY_RUNNING_TIME, between.first, between.last, at)
-        found: int | None = self._db.execute(query, bounds).fetchone()[0]
-        return found
-
-    def _read_running_time(self, begun: Event) -> int:
-        """The running time at which a process goes on with this store: from its last checkpoint on, within one boot."""
-        query = "SELECT n, at FROM cut WHERE synced = ? ORDER BY n DESC LIMIT 1"
-        last = self._db.execute(query, (_BY_RUNNING_TIME,)).fetchone()
-        if last is None:
-            return 0
-        n, ran = last
-        event = decode(self.read(Span(n, n)).get(n, b""))
-        ran_ms = int(ran) if ran.isascii() and ran.isdigit() else 0
-        if isinstance(event, DecodeError) or event.boot != begun.boot:
-            return ran_ms
-        return ran_ms + max(0, begun.mono_ms - event.mono_ms)
 
     def forget_beyond(self, tail: int) -> None:
         """What is said of places beyond the end, which others will take; within the caller's transaction.
@@ -160,8 +124,3 @@ def demand_damage(error: sqlite3.DatabaseError) -> None:
 def _is_sound(payload: object, key: Position) -> bool:
     """A damaged page may hold any type in any column."""
     return isinstance(payload, bytes) and bears_seal(payload, key)
-
-
-def _as_text(ran_ms: int) -> str:
-    """Running time in milliseconds, as text that sorts like its number."""
-    return f"{max(0, ran_ms):020d}"

@@ -6,7 +6,7 @@ was committed). One connection, used by one thread at a time, does all of it; an
 lock, another site or agent by the identity bound at creation.
 
     store ─┬─ event    n │ epoch seq │ hash │ payload     the payload is what travels, byte for byte
-           ├─ cut      n │ at synced                      the checkpoints, where a pruned chain may begin; `at`: how long had run
+           ├─ cut      n │ at synced                      the checkpoints: where a pruned chain may begin
            ├─ epoch    epoch │ first_n                    every epoch this store ever had
            ├─ memory   key │ JSON                         what the engine and the runtime remember
            ├─ gone     first_n last_n                     places found unreadable: never sent, named in health
@@ -141,7 +141,7 @@ class EventStore:
             raise
         self._acked = int(self._facts.get("acked", "0"))
         self._ever_acked = int(self._facts.get("ever_acked", "0"))
-        self._pruner = Pruner(self._db, self._rows, self._facts, size_max_mb * _MIB)
+        self._pruner = Pruner(self._db, self._rows, self._facts, run.boot, size_max_mb * _MIB)
         self._unacked_bytes = self._rows.count_bytes(self._ever_acked + 1)
         self._unsealed_bytes = self._rows.count_bytes(self._pruner.last_cut)
         self._log = LogKeeper(self._db)

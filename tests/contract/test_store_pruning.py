@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from edge_agent.adapters.signing import is_signed
+from edge_agent.adapters.store_ages import READ_EVENTS_MAX, RunningTime
 from edge_agent.adapters.store_file import IN_MEMORY
 from edge_agent.adapters.store_pruning import CHECKPOINT_SHARE, KEEP_MS, PRUNE_ROWS_MAX
 from edge_agent.adapters.store_reading import StoreUnreadableError, open_snapshot
@@ -161,17 +162,57 @@ def test_age_is_running_time_over_restarts_and_boots(on_disk: Bench) -> None:
     assert oldest <= store.first <= oldest + 2
 
 
-def test_what_a_version_before_cut_is_not_pruned_by_age_until_a_later_checkpoint_is(bench: Bench) -> None:
-    """It wrote labels of a wall clock."""
-    store = bench.begun()
-    hourly(store, 5)
-    store._db.execute("UPDATE cut SET at = '1970-01-01T00:00:00.000000Z', synced = 1")
+@pytest.mark.parametrize("spoilt", ["x'30b0'", "'9999-12-31'", "'1970-01-01'"])
+def test_what_stands_beside_the_events_makes_nothing_old_and_spoils_nothing(
+    on_disk: Bench, spoilt: str
+) -> None:
+    """One fallen bit in the row of a checkpoint pruned the whole window, or had the whole store moved aside."""
+    store = on_disk.begun()
+    hourly(store, 10)
+    store.close()
+    tamper(on_disk.path, f"UPDATE cut SET at = CAST({spoilt} AS TEXT), synced = 2")
+    store = on_disk.open()
+    done(store.begin_epoch(pair(11 * HOUR_S)))
     ack_all(store)
-    assert prune(store, 2 * WEEK_S) == 0
-    hourly(store, 5, 6)
+    assert store.tail > 30, "the same store"
+    assert prune(store, WEEK_S + 0.99 * HOUR_S) == 0
+    assert prune(store, WEEK_S + 5.5 * HOUR_S) > 0
+
+
+def test_the_ages_of_a_long_history_are_read_a_step_at_a_time(on_disk: Bench) -> None:
+    store = on_disk.begun()
+    hourly(store, 2 * READ_EVENTS_MAX + 10, events=1)
     ack_all(store)
-    assert prune(store, 2 * WEEK_S) > 0
-    assert store.first > 5
+    store.close()
+    store = on_disk.open()
+    now_s = WEEK_S + 2 * READ_EVENTS_MAX * HOUR_S
+    assert [store.prune(store.tail, pair(now_s)).is_more for _ in range(3)] == [False, False, True]
+
+
+def test_an_event_that_cannot_be_read_is_no_measure_of_age(on_disk: Bench) -> None:
+    store = on_disk.begun()
+    hourly(store, 10)
+    ack_all(store)
+    store.close()
+    tamper(on_disk.path, "UPDATE event SET payload = x'00' WHERE n IN (SELECT n FROM cut ORDER BY n LIMIT 8)")
+    store = on_disk.open()
+    assert prune(store, WEEK_S + 8.5 * HOUR_S) == 0
+    assert prune(store, WEEK_S + 9.5 * HOUR_S) > 0
+
+
+def test_running_time_adds_up_boots_and_never_runs_back() -> None:
+    time = RunningTime()
+    moments = [
+        ("one", 50),
+        ("one", 70),
+        ("one", 60),
+        ("one", 75),
+        ("two", 5),
+        ("two", 9),
+        ("one", 500),
+        ("one", 501),
+    ]
+    assert [time.reach(*moment) for moment in moments] == [0, 20, 20, 25, 25, 29, 29, 30]
 
 
 def test_above_the_size_the_oldest_acked_events_go_and_the_file_stops_growing(on_disk: Bench) -> None:

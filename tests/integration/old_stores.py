@@ -101,13 +101,11 @@ class OldRun:
 
 
 def begin_old_run(store: Path, started: UtcNs) -> OldRun:
-    """A run on this store, begun at that time. Its clock is unsynchronised, as this machine's may be."""
+    """A run on this store, begun with its machine at that time. Its clock is unsynchronised, as this machine's may be."""
     store.parent.mkdir(parents=True, exist_ok=True)
     key = load_or_create_key(key_path(store))
-    opened = EventStore(
-        store, Run(SITE, AGENT, "an-older-boot", "1", "c" * 64), size_max_mb=16, sign=key.sign
-    )
-    run = OldRun(opened, started)
+    boot = Run(SITE, AGENT, f"boot-{started}", "1", "c" * 64)
+    run = OldRun(opened := EventStore(store, boot, size_max_mb=16, sign=key.sign), started)
     assert isinstance(opened.begin_epoch(run._pair(0)), Committed)
     return run
 
