@@ -1,9 +1,9 @@
 """How old the checkpoints of a store are, in running time: by the times in its own events, never by a wall clock.
 
-Each event carries its boot and its monotonic time under its hash. From run to run and from checkpoint to checkpoint,
-what passed within a boot is added up; what passed between two boots nobody knows, and counts as nothing. So a clock that
-finds its time after weeks in 1970, or is set wrong for a moment, makes nothing old, and neither does a bit that fell over
-in a table beside the events: what is wrongly held to be young is only kept for longer.
+Each event carries its boot and its monotonic time under its hash. From checkpoint to checkpoint, and to the first and
+last event of each run, what passed within a boot is added up; what passed between two boots nobody knows, and counts as
+nothing. So a clock that finds its time after weeks in 1970, or is set wrong for a moment, makes nothing old, and neither
+does a bit that fell over in a table beside the events: what is wrongly held to be young is only kept for longer.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from edge_agent.adapters.store_rows import EventRows
 from edge_agent.domain.delivery import Span
 from edge_agent.wire.codec import DecodeError, decode
 
-READ_EVENTS_MAX: Final = 256
-"""Events read in one step, at the first ones of a process: some ten milliseconds. A week holds hardly more checkpoints."""
+READ_EVENTS_MAX: Final = 128
+"""Events read in one step, at the first ones of a process: some ten milliseconds, and tens when each is as large as may be."""
 
 
 @dataclass(slots=True)
@@ -70,7 +70,8 @@ class CheckpointAges:
         """Add what was written since; False when there is more of it than one step reads."""
         query = (
             "SELECT n FROM cut WHERE n BETWEEN :first AND :last"
-            " UNION SELECT first_n FROM epoch WHERE first_n BETWEEN :first AND :last ORDER BY 1 LIMIT :max"
+            " UNION SELECT first_n FROM epoch WHERE first_n BETWEEN :first AND :last"
+            " UNION SELECT first_n - 1 FROM epoch WHERE first_n - 1 BETWEEN :first AND :last ORDER BY 1 LIMIT :max"
         )
         first = max(places.first, self._read_up_to + 1)
         bounds = {"first": first, "last": places.last, "max": READ_EVENTS_MAX}

@@ -65,8 +65,8 @@ class Pruner:
         self._ages = CheckpointAges(database, rows, boot)
         self._facts = facts
         self._size_max_bytes = size_max_bytes
-        self._swept = int(facts.get("swept", "0"))
         self.first = int(facts.get("first", "1"))
+        self._swept = min(int(facts.get("swept", "0")), self.first - 1)
 
     @property
     def last_cut(self) -> int:
@@ -90,7 +90,7 @@ class Pruner:
 
     def _cut(self, first: int, oldest: int) -> None:
         """Let the chain begin at `first`, and delete some of what lies before it."""
-        if first != self.first and not self._rows.read(Span(first, first)):
+        if first != self.first and not self._rows.is_checkpoint(first):
             with transaction(self._db):
                 self._db.execute("DELETE FROM cut WHERE n = ?", (first,))
             return
@@ -111,15 +111,24 @@ class Pruner:
             self._sweep(first, Span(middle + 1, span.last))
 
     def _commit(self, first: int, span: Span, *, is_sound: bool) -> None:
+        is_moved = first != self.first
         with transaction(self._db):
             if is_sound:
                 self._db.execute("DELETE FROM event WHERE n BETWEEN ? AND ?", (span.first, span.last))
-            self._facts.put({"swept": str(span.last)})
-            if first != self.first:
-                self._facts.put({"first": str(first)})
-                self._db.execute("DELETE FROM cut WHERE n < ?", (first,))
-                self._db.execute("DELETE FROM gone WHERE last_n < ?", (first,))
+            self._facts.put({"swept": str(span.last)} | ({"first": str(first)} if is_moved else {}))
         self.first, self._swept = first, span.last
+        if is_moved:
+            self._forget("DELETE FROM cut WHERE n < ?")
+            self._forget("DELETE FROM gone WHERE last_n < ?")
+
+    def _forget(self, statement: str) -> None:
+        """Delete what is said of places before `first`. Where a page of that is spoilt it stays: nobody asks for it."""
+        try:
+            with transaction(self._db):
+                self._db.execute(statement, (self.first,))
+        except sqlite3.Error as error:
+            if not is_damage(error):
+                raise
 
     def _oldest(self) -> int | None:
         """The first place beyond those swept that holds a row, or may: nobody knows what is on a spoilt page."""

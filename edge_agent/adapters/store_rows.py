@@ -67,6 +67,11 @@ class EventRows:
             return self.read(Span(span.first, middle)) | self.read(Span(middle + 1, span.last))
         return {n: payload for n, *key, payload in rows if _is_sound(payload, Position(*key))}
 
+    def is_checkpoint(self, n: int) -> bool:
+        """Whether a checkpoint can be read there: else no chain may begin there, whatever `cut` says."""
+        event = decode(self.read(Span(n, n)).get(n, b""))
+        return not isinstance(event, DecodeError) and isinstance(event.body, Checkpoint)
+
     def head(self) -> Head | None:
         """The end of the chain, None in a new store."""
         row = self._db.execute(

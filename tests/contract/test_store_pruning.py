@@ -18,9 +18,9 @@ from edge_agent.domain.delivery import NOT_PLACED, Match, Span
 from edge_agent.domain.units import NS_PER_S
 from edge_agent.domain.verification import Verdict, verify_chain
 from edge_agent.wire.codec import decode
-from edge_agent.wire.event import Checkpoint, Event, Position
+from edge_agent.wire.event import Checkpoint, Event, Observation, Position
 from edge_agent.wire.status import GoneRange
-from tests.contract.test_store import KEY, RUN, Bench, done, fact, pair, tamper
+from tests.contract.test_store import KEY, RUN, Bench, done, fact, p1, pair, tamper
 from tests.stored import read_entries
 
 HOUR_S = CHECKPOINT_PERIOD_NS / NS_PER_S
@@ -198,6 +198,24 @@ def test_an_event_that_cannot_be_read_is_no_measure_of_age(on_disk: Bench) -> No
     store = on_disk.open()
     assert prune(store, WEEK_S + 8.5 * HOUR_S) == 0
     assert prune(store, WEEK_S + 9.5 * HOUR_S) > 0
+
+
+def test_boots_that_end_in_power_cuts_count_to_their_last_event(on_disk: Bench) -> None:
+    """Nothing was counted of a boot without two checkpoints: what came after the last one was not looked at."""
+    count = round(1.1 * WEEK_S / HOUR_S)
+    for number in range(count):
+        store = on_disk.open(replace(RUN, boot=f"boot-{number}"))
+        store._db.execute("PRAGMA synchronous=OFF")
+        done(store.begin_epoch(pair(0)))
+        if number % 10 == 0:
+            done(store.commit([p1(at=60)], {}, pair(60)))
+        done(store.commit([fact(at=0.98 * HOUR_S)], {}, pair(0.98 * HOUR_S)))
+        if number < count - 1:
+            store.close()
+    ack_all(store)
+    for _ in range(3 * count // READ_EVENTS_MAX + 1):
+        prune(store, HOUR_S)
+    assert store.first > 10
 
 
 def test_running_time_adds_up_boots_and_never_runs_back() -> None:
@@ -426,6 +444,15 @@ def spoil_page(path: Path, kind: int, mark: bytes) -> None:
         file.write(b"\xa5" * size)
 
 
+def flip_bit(path: Path, offset: int, bit: int) -> None:
+    """One bit of a file falls over."""
+    with path.open("r+b") as file:
+        file.seek(offset)
+        (byte,) = file.read(1)
+        file.seek(offset)
+        file.write(bytes([byte ^ 1 << bit]))
+
+
 @pytest.mark.parametrize(
     ("kind", "mark"),
     [(TABLE_LEAF, b'"kind":"agent_started"'), (TABLE_LEAF, b'"n":150'), (INDEX_LEAF, b"")],
@@ -456,6 +483,55 @@ def test_pages_that_cannot_be_read_are_gone_around(on_disk: Bench, kind: int, ma
     prune(store, 2 * WEEK_S)
     assert store.first > first, "and it goes on"
     assert verdict(on_disk.path).flaw is None
+
+
+@pytest.mark.parametrize("offset", range(8, 96, 8))
+def test_a_bit_that_fell_over_among_the_checkpoints_does_not_end_pruning(on_disk: Bench, offset: int) -> None:
+    """Rows of `cut` that could not be deleted kept `first` where it was, for ever, by age and by size."""
+    store = on_disk.begun()
+    hourly(store, 60)
+    ack_all(store)
+    store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    (page,) = store._db.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'cut'").fetchone()
+    (size,) = store._db.execute("PRAGMA page_size").fetchone()
+    store.close()
+    flip_bit(on_disk.path, (page - 1) * size + offset, 7)
+    store = on_disk.open()
+    begun = done(store.begin_epoch(pair(61 * HOUR_S))).events
+    if any(isinstance(event.body, Observation) for event in begun):
+        return  # found at the start, and said: `store_damaged`
+    hourly(store, 3, 61)
+    ack_all(store)
+    prune(store, WEEK_S + 63.5 * HOUR_S)
+    assert store.first > 180
+
+
+@pytest.mark.parametrize("why", ["age", "size"])
+def test_no_chain_begins_where_no_checkpoint_is_whatever_is_said_beside_the_events(
+    on_disk: Bench, why: str
+) -> None:
+    store = on_disk.begun()
+    hourly(store, 10)
+    ack_all(store)
+    store.close()
+    tamper(on_disk.path, "UPDATE cut SET n = n - 2 WHERE n > 8")
+    store = on_disk.open()
+    store._pruner._size_max_bytes = 1 if why == "size" else 1 << 30
+    prune(store, 2 * WEEK_S if why == "age" else 0)
+    assert store.first == 8, "the only one that is a checkpoint"
+    assert verdict(on_disk.path).flaw is None
+
+
+@pytest.mark.parametrize("swept", ["35", "9" * 25])
+def test_a_spoilt_note_of_how_far_was_swept_holds_nothing_up(on_disk: Bench, swept: str) -> None:
+    store = on_disk.begun()
+    hourly(store, 10)
+    ack_all(store)
+    store.close()
+    tamper(on_disk.path, "INSERT OR REPLACE INTO fact VALUES ('swept', ?)", swept)
+    store = on_disk.open()
+    assert prune(store, 2 * WEEK_S) > 0
+    assert rows(store)[0] == store.first > 30
 
 
 def test_a_flood_brings_checkpoints_so_that_size_never_takes_the_whole_window(bench: Bench) -> None:
