@@ -89,11 +89,15 @@ class StoreBrokenError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """Events on disk, in chain order; `first` is the place of the first, `tail` the store's last place now."""
+    """Events on disk, in chain order; `first` is the place of the first, `tail` the store's last place now.
+
+    `is_owing`: findings were lost, above the limit, and no event tells that yet: the next commit that finds room does.
+    """
 
     first: int
     tail: int
     events: tuple[Event, ...]
+    is_owing: bool = False
 
 
 @dataclass(frozen=True, slots=True)

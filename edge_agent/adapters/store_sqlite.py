@@ -234,6 +234,7 @@ class EventStore:
         outcome = self._write(self._head, bodies, memory, pair, self._losses.facts(counted))
         if isinstance(outcome, Committed):
             self._losses.settle()
+            return replace(outcome, is_owing=counted is not None)
         return outcome
 
     def note_waiting(self, waiting: Loss, pair: WallPair) -> None:

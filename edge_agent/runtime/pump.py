@@ -101,6 +101,9 @@ class Pump:
         self.is_full = False
         self.outbox_pct = 0
         self._has_overflowed = False
+        self._is_owing = False
+        """Findings were lost, above the limit, that no event tells yet. Told as soon as there is room, and a report follows:
+        until then a gateway shows what was before them, and this agent's beats vouch for it."""
         self._is_ending = False
         self._outbox = outbox
         self._clock = clock
@@ -280,7 +283,8 @@ class Pump:
     async def _commit(self) -> Committed | None:
         """Commit what there is; None when the disk is full or there was nothing to do."""
         now = self._clock.mono()
-        if self._unstored.is_empty and now < self._idle_commit_at and not self.is_full:
+        is_to_tell = self._is_owing and self.outbox_pct < 100
+        if self._unstored.is_empty and now < self._idle_commit_at and not (self.is_full or is_to_tell):
             return None
         self._idle_commit_at = MonoNs(now + IDLE_COMMIT_NS)
         taken = self._unstored
@@ -296,6 +300,7 @@ class Pump:
             self._log.warning("store has room again")
             self.is_full = False
             self._noted = None
+        self._is_owing = outcome.is_owing
         if outcome.events:
             self._has_overflowed |= any(isinstance(event.body, OutboxOverflow) for event in outcome.events)
             self._on_commit(outcome)

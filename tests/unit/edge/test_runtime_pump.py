@@ -205,6 +205,24 @@ async def test_a_poll_without_a_change_costs_no_commit() -> None:
     assert bench.said == []
 
 
+async def test_what_found_the_outbox_full_is_told_as_soon_as_there_is_room_and_a_report_follows() -> None:
+    """Seed 1129948: a plant in which nothing moved said nothing of what was lost for up to a minute, and its beats vouched
+    meanwhile for states from before the loss."""
+    bench = Bench()
+    await bench.poll()
+    limit_bytes, bench.store._limit_bytes = bench.store._limit_bytes, 1
+    bench.pump.outbox_pct = 100
+    for _ in range(30):
+        await bench.poll(ok=False)
+    assert not any(isinstance(body, OutboxOverflow) for body in bench.bodies())
+    bench.store._limit_bytes = limit_bytes
+    bench.pump.outbox_pct = 0
+    await bench.poll(ok=False)
+    assert any(isinstance(body, OutboxOverflow) for body in bench.bodies())
+    await bench.poll(ok=False)
+    assert isinstance(bench.bodies()[-1], StateReport)
+
+
 async def test_nothing_is_shown_while_the_disk_is_full_and_all_of_it_afterwards() -> None:
     bench = Bench()
     await bench.poll()
