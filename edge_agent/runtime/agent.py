@@ -304,6 +304,11 @@ class Agent:
             advance()
 
     async def _health(self) -> Health:
+        """How things stand.
+
+        As long as something was lost that no stored report makes good, the outbox is told to be full: what a gateway shows is
+        older than what is known here, so beats prove that the agent lives and vouch for nothing.
+        """
         clock, pump, sender = self._world.clock, self._pump, self._courier.sender
         self._acked = await self._world.outbox.set_acked(sender.acked, sender.ever_acked)
         status = await self._world.outbox.status()
@@ -319,7 +324,7 @@ class Agent:
             acked=self._acked,
             first=status.first,
             gone=status.gone,
-            outbox_pct=pump.outbox_pct,
+            outbox_pct=100 if pump.is_mute or self._reports.is_owed else pump.outbox_pct,
             polls=sum(device.polls for device in devices.values()),
             overruns=sum(device.overruns for device in devices.values()),
             requests=self._requests(),

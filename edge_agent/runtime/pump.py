@@ -100,10 +100,12 @@ class Pump:
         self.pair = pair
         self.is_full = False
         self.outbox_pct = 0
-        self._has_overflowed = False
         self._is_owing = False
-        """Findings were lost, above the limit, that no event tells yet. Told as soon as there is room, and a report follows:
-        until then a gateway shows what was before them, and this agent's beats vouch for it."""
+        """Findings were lost, above the limit, that no event tells yet: told as soon as there is room."""
+        self._has_overflowed = False
+        """The loss is told; that a report has to follow is not said yet."""
+        self._reported: tuple[int, int] | None = None
+        """A report is stored: the chain's last place then, and how many blocks it could say nothing of."""
         self._is_ending = False
         self._outbox = outbox
         self._clock = clock
@@ -189,6 +191,11 @@ class Pump:
         waiting += [since for since in (self._found_at, self._committing_since) if since is not None]
         return bool(waiting) and now - min(waiting) > BEHIND_NS
 
+    @property
+    def is_mute(self) -> bool:
+        """Whether something was found that no event tells: what the journal holds is not what this agent knows."""
+        return self.is_full or self._is_owing or self._has_overflowed
+
     def observe(self, what: str, detail: dict[str, Json]) -> None:
         """A fact for the journal that is not the engine's."""
         self._unstored.drafts.append(Draft(self._clock.mono(), Observation(what, detail)))
@@ -227,6 +234,7 @@ class Pump:
         now = self._clock.mono()
         while not self._feed(now, found_max=COMMIT_EVENTS_MAX):
             await self._commit()
+        self._note_stored(reports, now)
         unseen = self.engine.unseen_count
         is_due = reports.is_due(
             sender, now, is_settled=self.engine.is_settled, unseen=unseen, outbox_pct=self.outbox_pct
@@ -235,13 +243,17 @@ class Pump:
             parts = self.engine.state_report(now)
             self._unstored.drafts.extend(Draft(now, part) for part in parts)
             self._unstored.report, self._unstored.unseen = True, unseen
-        committed = await self._commit()
-        if committed is not None and self._unstored.report:
-            self._unstored.report = False
-            reports.reported(committed.tail, now, self._unstored.unseen)
+        await self._commit()
+        self._note_stored(reports, now)
+
+    def _note_stored(self, reports: ReportPolicy, now: MonoNs) -> None:
+        """What the commits since the last call mean for reports; one in the same commit was made before what was lost."""
+        if self._reported is not None:
+            last_part, unseen = self._reported
+            reports.reported(last_part, now, unseen)
         if self._has_overflowed:
-            reports.overflow()  # a report in the same commit was made before what was lost
-        self._has_overflowed = False
+            reports.overflow()
+        self._reported, self._has_overflowed = None, False
 
     def _feed(self, now: MonoNs, found_max: int | None = None) -> bool:
         """Judge what waits, and what is due when nothing does; False when it stopped at `found_max` findings."""
@@ -280,33 +292,34 @@ class Pump:
         dropped = (unstored.loss.dropped if unstored.loss else 0) + len(excess)
         unstored.loss = Loss(dropped, since, excess[-1].observed)
 
-    async def _commit(self) -> Committed | None:
-        """Commit what there is; None when the disk is full or there was nothing to do."""
+    async def _commit(self) -> None:
+        """Commit what there is; when the disk is full it waits on."""
         now = self._clock.mono()
         is_to_tell = self._is_owing and self.outbox_pct < 100
         if self._unstored.is_empty and now < self._idle_commit_at and not (self.is_full or is_to_tell):
-            return None
+            return
         self._idle_commit_at = MonoNs(now + IDLE_COMMIT_NS)
         taken = self._unstored
-        self._unstored = _Unstored(report=taken.report, unseen=taken.unseen)
+        self._unstored = _Unstored()
         self._committing_since, self._found_at = self._found_at or now, None
         outcome = await self._outbox.commit(taken.drafts, taken.memory, self.pair, taken.loss)
         self._committing_since = None
         if isinstance(outcome, StoreFull):
             self._keep(taken)
             await self._note_waiting()
-            return None
+            return
         if self.is_full:
             self._log.warning("store has room again")
             self.is_full = False
             self._noted = None
         self._is_owing = outcome.is_owing
+        if taken.report:
+            self._reported = outcome.tail, taken.unseen
         if outcome.events:
             self._has_overflowed |= any(isinstance(event.body, OutboxOverflow) for event in outcome.events)
             self._on_commit(outcome)
         if taken.views:
             self._on_views(taken.views)
-        return outcome
 
     async def _note_waiting(self) -> None:
         """What the full disk refused is in memory alone: before anything else, say beside the store how much that is."""
@@ -325,7 +338,6 @@ class Pump:
         taken.drafts.extend(newer.drafts)
         taken.memory |= newer.memory
         taken.views.extend(newer.views)
-        taken.report = newer.report
         self._unstored = taken
         self._bound(taken)
         self._retry_at = MonoNs(self._clock.mono() + FULL_RETRY_NS)

@@ -97,8 +97,9 @@ class Health:
     """An agent's beat. Of the last will only `online` (False), `epoch` and `boot` are there.
 
     `acked` is the furthest position the agent saw acked (None: none), `first` the oldest event still in its store.
-    `rss_mb`, `clock_offset_ms` are integers or None when unknown; `outbox_pct` is 0–100. `requests` counts what was sent
-    since the start by Modbus function code, `"1"` to `"4"`. `beats` rises as long as all loops of the agent advance: it is
+    `rss_mb`, `clock_offset_ms` are integers or None when unknown; `outbox_pct` is 0–100; it is 100, too, from
+    a finding that was lost until the state report that makes it good is stored. `requests` counts what was sent since the start
+    by Modbus function code, `"1"` to `"4"`. `beats` rises as long as all loops of the agent advance: it is
     polling, however rarely a poll is due or ends (0: an agent that does not say). `mono_ms`: when it was counted, on the
     monotonic clock of `boot` (None: an agent that does not say); what passed since then is how old it is.
     """

@@ -30,6 +30,7 @@ ONCE_FAILED: Final = {
     1066917: "beats that had waited while the journal was full vouched for an agent that had been cut off since",
     1070051: "a program that ran for 0.4 s while its reads timed out had moved its counter",
     1073388: "the end of a violation had found no room on the disk that a clone's is an image of",
+    1129948: "an agent that had lost findings for want of room vouched for what it had told before them",
 }
 
 

@@ -139,6 +139,51 @@ def test_the_health_that_greets_a_broker_vouches_for_nothing_while_judging_lags(
     assert after > before
 
 
+def told_full(bench: Bench, uplink: PromptUplink) -> tuple[int, int, int]:
+    """The outbox as the newest health tells it, the last event that it names, and the last state report in the store."""
+    texts = bench.store.read(range(1, bench.store.tail + 1)).payloads.values()
+    events = [json.loads(text) for text in texts]
+    reports = [event["seq"] for event in events if event["kind"] == "state_report"]
+    newest = json.loads([item.payload for item in uplink.published if item.topic.endswith("/health")][-1])
+    return newest["outbox_pct"], newest["seq"], reports[-1]
+
+
+async def beats_around_a_loss() -> list[tuple[int, int, int]]:
+    """`told_full` before findings are lost, while there is no room, with room but before a report, and after that."""
+    bench, uplink = Bench(clock=LoopClock()), PromptUplink()
+    stop = asyncio.Event()
+    running = asyncio.create_task(agent_on(bench, uplink, DeliveryMode.GATEWAY).run(stop))
+    await asyncio.sleep(10)
+    told = [told_full(bench, uplink)]
+    limit_bytes, bench.store._limit_bytes = bench.store._limit_bytes, 1
+    bench.plant.closed = 0
+    await asyncio.sleep(10)
+    told.append(told_full(bench, uplink))
+    bench.store._limit_bytes = limit_bytes
+    await asyncio.sleep(10)
+    told.append(told_full(bench, uplink))
+    (last,) = bench.store.read([bench.store.tail]).payloads.values()
+    epoch, seq, digest = (json.loads(last)[name] for name in ("epoch", "seq", "hash"))
+    uplink.report(AckArrived(encode_status(Ack(epoch, epoch, seq, digest, reset=False))))
+    await asyncio.sleep(10)
+    told.append(told_full(bench, uplink))
+    stop.set()
+    await running
+    return told
+
+
+def test_an_agent_that_lost_findings_vouches_for_nothing_before_a_report_makes_them_good() -> None:
+    """Seed 1129948: its beats kept guards on the board as closed that it knew to be unknown. The report waits here until
+    the one before it is acked; a full outbox is what a gateway takes for "it cannot say what it sees".
+    """
+    before, lost, room, healed = run_virtual(beats_around_a_loss)
+    assert before[0] < 100
+    assert lost[0] == room[0] == 100
+    assert lost[2] == room[2] == before[2], "no report yet"
+    assert healed[0] < 100
+    assert healed[1] >= healed[2] > room[2], "and what it names has to be journaled before it is believed"
+
+
 async def beats_after_the_store_hung() -> tuple[int, int]:
     """How many beats went out before the store hung, and by when its marks went on but a commit still hung."""
     bench, uplink = Bench(clock=LoopClock()), PromptUplink()
