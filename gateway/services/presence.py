@@ -8,7 +8,7 @@ nobody counts as judged.
 A living agent may still have more to say than has come. Its beats tell how far its store is, and only one that the journal
 is even with vouches for what is shown: when the last such beat is as old as a silent agent is believed, what it said last is
 no state any more, and its presence is journaled anew with the event to wait for. One whose store is full says nothing at all about what it sees: it counts
-as offline until there is room again.
+as offline until there is room again and, if it lost findings, a report that makes them good.
 
 Source: the outside contract, section 3 (health); `domain.presence` has the limits and their sources.
 """
@@ -37,7 +37,7 @@ AgentKey: TypeAlias = tuple[str, str]
 """Site and agent."""
 
 FULL_PCT = 100
-"""An outbox this full takes no events: what such an agent sees does not reach the journal."""
+"""An outbox this full takes no events, or lost some that no report makes good yet: what its agent sees is not in the journal."""
 
 TICK_S = 0.5
 """How often silence is looked for: a twelfth of the shortest limit."""
@@ -282,7 +282,7 @@ def _note_presence(recording: Recording, key: AgentKey, news: _News, now: int) -
         recording.append(PresenceChanged(*key, True, presence.epoch, "its beats rise", news.tell.seq))
         return
     if presence.online:
-        reason = "its store is full: it cannot say what it sees"
+        reason = "its store is full, or was and its report is due: it cannot say what it sees"
         recording.append(PresenceChanged(*key, online=False, epoch=presence.epoch, reason=reason))
         return
     silent_ms = now - presence.alive_ms
