@@ -3,6 +3,9 @@
     above `size_max_mb`   counted in `fact`, in the transaction that stores what still may be stored
     disk full             noted beside the store (`store_note`), in place: what waits in memory would be lost by a kill
 
+What was told is not made good by that: only a state report that was made after the loss says how things stand. Until one is
+stored the loss is *unhealed*, over restarts too.
+
 A note stands until the transaction that stores or tells what it is about, which names its number in `fact`: one that
 was taken up is never counted again, whenever the process is killed. After it the note is emptied too, because it may
 outlive its store (moved aside, deleted), and a store its note (copied without): then numbers go on from `fact`.
@@ -13,7 +16,6 @@ Source: the outside contract, section 3 (`outbox_overflow`); reliability invaria
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Final
 
 from edge_agent.adapters.store_note import StoreNote
@@ -24,6 +26,7 @@ from edge_agent.wire.event import OutboxOverflow
 
 _COUNTED: Final = "overflow"
 _TAKEN: Final = "loss_taken"
+_UNHEALED: Final = "unhealed"
 
 
 class LossBook:
@@ -47,14 +50,33 @@ class LossBook:
         owed = _join(owed, self._left)
         return owed if loss is None else _join(owed, _worded(loss, pair))
 
-    def facts(self, counted: OutboxOverflow | None) -> Mapping[str, str | None]:
-        """What the transaction keeps that tells everything owed, or (`counted`) counts it on."""
+    @property
+    def is_untold(self) -> bool:
+        """Whether there is a loss that no event tells."""
+        return self._left is not None or self._facts.get(_COUNTED, "") != ""
+
+    @property
+    def is_unhealed(self) -> bool:
+        """Whether there is a loss that no state report follows."""
+        return self.is_untold or self._facts.get(_UNHEALED, "") != ""
+
+    def facts(
+        self, counted: OutboxOverflow | None, *, is_told: bool, is_healed: bool
+    ) -> dict[str, str | None]:
+        """What the transaction keeps that tells everything owed (`is_told`), or counts it on (`counted`).
+
+        `is_healed`: it stores a state report that was made after all of it.
+        """
         kept = None if counted is None else json.dumps([counted.dropped, counted.since, counted.until])
         facts: dict[str, str | None] = {}
         if (kept is None) is not (self._facts.get(_COUNTED, "") == "") or kept is not None:
             facts[_COUNTED] = kept
         if self._note is not None and self._note.loss.number > int(self._facts.get(_TAKEN, "0")):
             facts[_TAKEN] = str(self._note.loss.number)
+        if is_healed and self._facts.get(_UNHEALED, ""):
+            facts[_UNHEALED] = None
+        elif is_told and not is_healed:
+            facts[_UNHEALED] = "1"
         return facts
 
     def settle(self) -> None:

@@ -78,6 +78,7 @@ from edge_agent.wire.event import (
     Json,
     Observation,
     Position,
+    StateReport,
 )
 
 CHECKPOINT_PERIOD_NS: Final = 3600 * NS_PER_S  # the outside contract, section 6
@@ -199,7 +200,7 @@ class EventStore:
         is_told = owed is not None and self._unacked_bytes < self._limit_bytes
         if owed is not None and is_told:
             bodies.append((pair.mono, owed))
-            facts |= self._losses.facts(None)
+            facts |= self._losses.facts(None, is_told=True, is_healed=False)
         epoch = mint_ulid(pair.utc, self._draw)
         head = self._head or Head(0, epoch, 0, seed_hash(self._run.site, self._run.agent, epoch), UtcNs(0))
         self._has_begun = True
@@ -210,6 +211,7 @@ class EventStore:
             self._spoilt = frozenset()
             if is_told:
                 self._losses.settle()
+            return self._with_losses(outcome)
         return outcome
 
     def commit(
@@ -226,16 +228,23 @@ class EventStore:
             times = [observed for observed, _ in bodies]
             loss = join_losses(loss, Loss(len(bodies), min(times), max(times)))
             bodies = []
+        # what came back from a full disk together with a loss may hold a report from before it
+        is_healed = loss is None and any(map(_ends_report, bodies))
         counted = self._losses.owed(loss, pair)
-        if counted is not None and self._unacked_bytes < self._limit_bytes:
+        is_told = counted is not None and self._unacked_bytes < self._limit_bytes
+        if counted is not None and is_told:
             # never later than what waited with it: `at` does not go back
             bodies.insert(0, (min([pair.mono, *(observed for observed, _ in bodies)]), counted))
             counted = None
-        outcome = self._write(self._head, bodies, memory, pair, self._losses.facts(counted))
+        facts = self._losses.facts(counted, is_told=is_told, is_healed=is_healed)
+        outcome = self._write(self._head, bodies, memory, pair, facts)
         if isinstance(outcome, Committed):
             self._losses.settle()
-            return replace(outcome, is_owing=counted is not None)
+            return self._with_losses(outcome)
         return outcome
+
+    def _with_losses(self, outcome: Committed) -> Committed:
+        return replace(outcome, is_untold=self._losses.is_untold, is_unhealed=self._losses.is_unhealed)
 
     def note_waiting(self, waiting: Loss, pair: WallPair) -> None:
         """These found the disk full and wait in memory: said beside the store, where a kill leaves it for the next run."""
@@ -490,6 +499,12 @@ class EventStore:
             if self._path is not None and is_damage(error):
                 move_aside(self._path)  # it opened, and would open again: only writing shows it
             raise StoreBrokenError(f"the store failed: {error}") from error
+
+
+def _ends_report(item: tuple[MonoNs, Body]) -> bool:
+    """Whether this is the last part of a state report: all parts go into one commit."""
+    _, body = item
+    return isinstance(body, StateReport) and body.part == body.parts
 
 
 def _text(value: Json) -> str | None:

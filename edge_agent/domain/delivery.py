@@ -323,8 +323,6 @@ class ReportPolicy:
 
     def __init__(self, period_s: int) -> None:
         self._period_ns = period_s * NS_PER_S
-        self.is_owed = False
-        """Findings were lost, and no report was stored since."""
         self._is_wanted = False
         self._again_at: MonoNs | None = None
         self._sooner_at = MonoNs(0)
@@ -337,11 +335,11 @@ class ReportPolicy:
 
     def overflow(self) -> None:
         """Something found no room in the store: only a report heals a raise or a clear that nobody will ever read."""
-        self._is_wanted = self.is_owed = True
+        self._is_wanted = True
 
     def reported(self, last_part: int, now: MonoNs, unseen: int) -> None:
         """A report is stored; `last_part` is the place of its last part, `unseen` how many blocks of it were never good."""
-        self._is_wanted = self.is_owed = False
+        self._is_wanted = False
         self._last_part = last_part
         self._again_at = MonoNs(now + self._period_ns)
         self._sooner_at = MonoNs(now + REPORT_AGAIN_S * NS_PER_S)

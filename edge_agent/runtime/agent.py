@@ -199,6 +199,7 @@ class Agent:
             on_views=self._show,
             on_split=self._note_split,
         )
+        self._pump.is_unhealed = begun.is_unhealed
         removed, memory = stale_topics(remembered, self._desk.own_topics())
         self._desk.forget(removed)
         if memory:
@@ -324,7 +325,7 @@ class Agent:
             acked=self._acked,
             first=status.first,
             gone=status.gone,
-            outbox_pct=100 if pump.is_mute or self._reports.is_owed else pump.outbox_pct,
+            outbox_pct=100 if pump.is_mute else pump.outbox_pct,
             polls=sum(device.polls for device in devices.values()),
             overruns=sum(device.overruns for device in devices.values()),
             requests=self._requests(),

@@ -27,7 +27,7 @@ from edge_agent.domain.wall import WallPair
 from edge_agent.engine import EdgeEngine
 from edge_agent.ports import BlockOk, Clock, Committed, Loss, Outbox, StoreFull
 from edge_agent.runtime.polling import Reply
-from edge_agent.wire.event import Json, Observation, OutboxOverflow
+from edge_agent.wire.event import Json, Observation
 
 INBOX_MAX: Final = 65_536
 """Replies waiting for the engine, about 200 bytes each: a minute of a thousand devices, thinned out. Links wait beyond it,
@@ -100,10 +100,10 @@ class Pump:
         self.pair = pair
         self.is_full = False
         self.outbox_pct = 0
-        self._is_owing = False
-        """Findings were lost, above the limit, that no event tells yet: told as soon as there is room."""
-        self._has_overflowed = False
-        """The loss is told; that a report has to follow is not said yet."""
+        self.is_unhealed = False
+        """Findings were lost, and no report that was made after it is stored."""
+        self._is_untold = False
+        """No event tells it, either: done as soon as there is room."""
         self._reported: tuple[int, int] | None = None
         """A report is stored: the chain's last place then, and how many blocks it could say nothing of."""
         self._is_ending = False
@@ -193,8 +193,8 @@ class Pump:
 
     @property
     def is_mute(self) -> bool:
-        """Whether something was found that no event tells: what the journal holds is not what this agent knows."""
-        return self.is_full or self._is_owing or self._has_overflowed
+        """Whether what was found is not all in the store: what a gateway can show is not what this agent knows."""
+        return self.is_full or self.is_unhealed
 
     def observe(self, what: str, detail: dict[str, Json]) -> None:
         """A fact for the journal that is not the engine's."""
@@ -247,13 +247,13 @@ class Pump:
         self._note_stored(reports, now)
 
     def _note_stored(self, reports: ReportPolicy, now: MonoNs) -> None:
-        """What the commits since the last call mean for reports; one in the same commit was made before what was lost."""
+        """What the commits since the last call mean for reports."""
         if self._reported is not None:
             last_part, unseen = self._reported
             reports.reported(last_part, now, unseen)
-        if self._has_overflowed:
+        self._reported = None
+        if self.is_unhealed and not self._is_untold:
             reports.overflow()
-        self._reported, self._has_overflowed = None, False
 
     def _feed(self, now: MonoNs, found_max: int | None = None) -> bool:
         """Judge what waits, and what is due when nothing does; False when it stopped at `found_max` findings."""
@@ -295,7 +295,7 @@ class Pump:
     async def _commit(self) -> None:
         """Commit what there is; when the disk is full it waits on."""
         now = self._clock.mono()
-        is_to_tell = self._is_owing and self.outbox_pct < 100
+        is_to_tell = self._is_untold and self.outbox_pct < 100
         if self._unstored.is_empty and now < self._idle_commit_at and not (self.is_full or is_to_tell):
             return
         self._idle_commit_at = MonoNs(now + IDLE_COMMIT_NS)
@@ -312,11 +312,10 @@ class Pump:
             self._log.warning("store has room again")
             self.is_full = False
             self._noted = None
-        self._is_owing = outcome.is_owing
+        self._is_untold, self.is_unhealed = outcome.is_untold, outcome.is_unhealed
         if taken.report:
             self._reported = outcome.tail, taken.unseen
         if outcome.events:
-            self._has_overflowed |= any(isinstance(event.body, OutboxOverflow) for event in outcome.events)
             self._on_commit(outcome)
         if taken.views:
             self._on_views(taken.views)

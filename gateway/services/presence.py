@@ -64,7 +64,7 @@ class _Told:
 class _Agent:
     """One agent in memory. `told`: what was last journaled of it; `reached`: (epoch, seq) journaled.
 
-    `even_ms`: when the last beat was said that the journal was, or became, even with.
+    `even_ms`: when the last beat was said that vouched for what is shown: the journal was, or became, even with it.
     """
 
     presence: Presence
@@ -138,7 +138,7 @@ class PresenceWatch:
         if health.online and _is_behind(health, agent.reached):
             agent.behind_since_ms = agent.behind_since_ms or now
         elif health.online:
-            agent.behind_since_ms, agent.even_ms = None, agent.presence.said_ms
+            _note_even(agent, health)
 
     def hear_page(self, key: AgentKey, page: HealthPage) -> None:
         """Take in page 2 or on of a health; pages of another run mean nothing."""
@@ -155,7 +155,7 @@ class PresenceWatch:
         agent.reached = (epoch, seq)
         health = agent.presence.health
         if health is not None and not _is_behind(health, agent.reached):
-            agent.behind_since_ms, agent.even_ms = None, agent.presence.said_ms
+            _note_even(agent, health)
 
     def newest(self) -> Mapping[AgentKey, Health]:
         """The newest health of each agent that was heard, as it came: what the stream is judged by."""
@@ -240,6 +240,13 @@ def _is_behind(health: Health, reached: tuple[str, int]) -> bool:
     held = seq if epoch == health.epoch else 0
     acked = health.acked.seq if health.acked is not None and health.acked.epoch == health.epoch else 0
     return health.seq > max(held, acked)
+
+
+def _note_even(agent: _Agent, health: Health) -> None:
+    """The journal holds all that this beat names; one of a full store vouches for nothing even so."""
+    agent.behind_since_ms = None
+    if health.outbox_pct < FULL_PCT:
+        agent.even_ms = agent.presence.said_ms
 
 
 def _judge(key: AgentKey, agent: _Agent, now: int, is_open: frozenset[Subject]) -> _News:

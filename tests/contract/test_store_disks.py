@@ -19,9 +19,10 @@ import pytest
 from edge_agent.adapters.store_note import StoreNote
 from edge_agent.adapters.store_sqlite import EventStore
 from edge_agent.domain.delivery import Match, Span
+from edge_agent.domain.findings import Draft
 from edge_agent.domain.units import NS_PER_S, MonoNs
 from edge_agent.ports import Committed, Loss, StoreBrokenError, StoreFull
-from edge_agent.wire.event import ClockState, Observation, OutboxOverflow, Position
+from edge_agent.wire.event import ClockState, Observation, OutboxOverflow, Position, StateReport
 from tests.contract.test_store import Bench, done, fact, p1, pair, tamper
 from tests.damage import HARM
 from tests.small_disk import SmallDisk
@@ -130,6 +131,61 @@ def test_losses_of_several_runs_add_up_until_they_are_told(on_disk: Bench) -> No
     killed(store)
     (overflow,) = overflows(told(on_disk.open().begin_epoch(pair(30))))
     assert overflow == OutboxOverflow(5, "2026-09-21T14:13:25.000000Z", "2026-09-21T14:13:29.000000Z")
+
+
+def report(at: float) -> Draft:
+    return Draft(MonoNs(round(at * NS_PER_S)), StateReport(1, 1, {}, {}, ()))
+
+
+def losses(outcome: Committed | StoreFull) -> tuple[bool, bool]:
+    """Whether a loss is untold, and whether it is unhealed."""
+    return done(outcome).is_untold, done(outcome).is_unhealed
+
+
+def test_a_loss_is_unhealed_over_kills_until_a_report_that_was_made_after_it_is_stored(
+    on_disk: Bench,
+) -> None:
+    """The run after it would else vouch for a gateway that knows nothing of a raise that was lost."""
+    store = on_disk.begun()
+    while store.status().outbox_pct < 100:
+        done(store.commit([fact(text="x" * 40_000) for _ in range(20)], {}, pair(1)))
+    assert losses(store.commit([], {}, pair(1))) == (False, False)
+    assert losses(store.commit([fact(at=2)], {}, pair(2))) == (True, True)
+    assert losses(store.commit([report(3)], {}, pair(3))) == (True, True), "it found no room itself"
+    killed(store)
+    store = on_disk.open()
+    assert losses(store.begin_epoch(pair(4))) == (True, True)
+    store.set_acked(store.tail, store.tail)
+    assert losses(store.commit([fact(at=5)], {}, pair(5))) == (False, True)
+    killed(store)
+    store = on_disk.open()
+    assert losses(store.begin_epoch(pair(6))) == (False, True)
+    assert losses(store.commit([report(7)], {}, pair(8), loss(1, 7, 8))) == (False, True), (
+        "made before, perhaps"
+    )
+    assert losses(store.commit([report(9)], {}, pair(9))) == (False, False)
+    killed(store)
+    assert losses(on_disk.open().begin_epoch(pair(10))) == (False, False)
+
+
+def test_a_report_in_the_commit_that_tells_what_was_counted_before_makes_it_good(on_disk: Bench) -> None:
+    store = on_disk.begun()
+    while store.status().outbox_pct < 100:
+        done(store.commit([fact(text="x" * 40_000) for _ in range(20)], {}, pair(1)))
+    done(store.commit([fact(at=2)], {}, pair(2)))
+    store.set_acked(store.tail, store.tail)
+    healing = store.commit([report(3)], {}, pair(3))
+    assert [type(body) for body in told(healing)] == [OutboxOverflow, StateReport]
+    assert losses(healing) == (False, False)
+
+
+def test_what_a_kill_on_a_full_disk_lost_is_unhealed_when_the_next_run_has_told_it(on_disk: Bench) -> None:
+    store = on_disk.begun()
+    store.note_waiting(loss(3, 5, 6), pair(7))
+    killed(store)
+    store = on_disk.open()
+    assert losses(store.begin_epoch(pair(20))) == (False, True)
+    assert losses(store.commit([report(21)], {}, pair(21))) == (False, False)
 
 
 def test_a_new_store_beside_an_old_note_tells_no_loss_that_was_told(on_disk: Bench) -> None:

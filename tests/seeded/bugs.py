@@ -165,7 +165,7 @@ BUGS: Final = (
                 "        self._losses = LossBook(self._facts, self._note)\n",
                 "        self._losses = LossBook(self._facts, self._note)\n"
                 "        with self._transaction():\n"
-                "            self._facts.put(self._losses.facts(None))\n",
+                "            self._facts.put(self._losses.facts(None, is_told=True, is_healed=False))\n",
             ),
         ),
         (

@@ -7,8 +7,10 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from edge_agent.domain.delivery import DeliveryMode
+from edge_agent.domain.findings import Draft
 from edge_agent.domain.plan import ReadBlock
 from edge_agent.ports import (
     AckArrived,
@@ -22,7 +24,7 @@ from edge_agent.ports import (
 )
 from edge_agent.runtime.agent import Agent, Stored, World
 from edge_agent.runtime.schedule import lines
-from edge_agent.wire.event import Json
+from edge_agent.wire.event import Json, Observation
 from edge_agent.wire.status import Ack, encode_status
 from tests.simulation.virtual_loop import run_virtual
 from tests.unit.edge.rig import DOOR, Plant
@@ -127,9 +129,13 @@ async def beats_while_judging_lags() -> list[tuple[int, int, int]]:
     return [before, greeted, after]
 
 
+def healths(published: list[Publication]) -> list[dict[str, Any]]:
+    told = [json.loads(item.payload) for item in published if item.topic.endswith("/health")]
+    return [health for health in told if health["online"]]
+
+
 def counters(published: list[Publication]) -> list[tuple[int, int, int]]:
-    healths = [json.loads(item.payload) for item in published if item.topic.endswith("/health")]
-    return [(health["polls"], health["beats"], health["mono_ms"]) for health in healths if health["online"]]
+    return [(health["polls"], health["beats"], health["mono_ms"]) for health in healths(published)]
 
 
 def test_the_health_that_greets_a_broker_vouches_for_nothing_while_judging_lags() -> None:
@@ -144,7 +150,7 @@ def told_full(bench: Bench, uplink: PromptUplink) -> tuple[int, int, int]:
     texts = bench.store.read(range(1, bench.store.tail + 1)).payloads.values()
     events = [json.loads(text) for text in texts]
     reports = [event["seq"] for event in events if event["kind"] == "state_report"]
-    newest = json.loads([item.payload for item in uplink.published if item.topic.endswith("/health")][-1])
+    newest = healths(uplink.published)[-1]
     return newest["outbox_pct"], newest["seq"], reports[-1]
 
 
@@ -182,6 +188,45 @@ def test_an_agent_that_lost_findings_vouches_for_nothing_before_a_report_makes_t
     assert lost[2] == room[2] == before[2], "no report yet"
     assert healed[0] < 100
     assert healed[1] >= healed[2] > room[2], "and what it names has to be journaled before it is believed"
+
+
+async def outbox_told_by_the_run_after_a_loss() -> tuple[set[int], int]:
+    """What its beats tell before there is room for a report (97 % wait for an ack), and after that."""
+    bench, uplink = Bench(clock=LoopClock()), PromptUplink()
+    for number in range(40):
+        bench.store.commit(
+            [Draft(bench.clock.mono(), Observation("fill", {"n": number}))], {}, bench.clock.pair()
+        )
+    stop = asyncio.Event()
+    running = asyncio.create_task(agent_on(bench, uplink, DeliveryMode.GATEWAY).run(stop))
+    await asyncio.sleep(10)
+    bench.store._limit_bytes = 1
+    bench.plant.closed = 0
+    await asyncio.sleep(5)
+    stop.set()
+    await running
+    uplink.published.clear()
+    stop.clear()
+    bench.outbox.hold = asyncio.Event()
+    running = asyncio.create_task(agent_on(bench, uplink, DeliveryMode.GATEWAY).run(stop))
+    bench.store._limit_bytes = bench.store._unacked_bytes * 100 // 96
+    await asyncio.sleep(1)
+    assert healths(uplink.published), "it has greeted before its first commit"
+    bench.outbox.hold.set()
+    await asyncio.sleep(20)
+    waiting = {health["outbox_pct"] for health in healths(uplink.published)}
+    bench.store._limit_bytes *= 2
+    await asyncio.sleep(5)
+    healed = healths(uplink.published)[-1]["outbox_pct"]
+    stop.set()
+    await running
+    return waiting, healed
+
+
+def test_the_run_after_a_loss_vouches_for_nothing_either_before_its_report() -> None:
+    waiting, healed = run_virtual(outbox_told_by_the_run_after_a_loss)
+    assert waiting == {100}
+    assert healed < 100
 
 
 async def beats_after_the_store_hung() -> tuple[int, int]:

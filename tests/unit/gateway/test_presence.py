@@ -266,6 +266,35 @@ async def test_an_agent_that_stays_away_over_a_restart_of_the_gateway_is_still_a
     assert again.findings_of(GatewayRule.MONITORING_LOST) == ["raised"]
 
 
+async def test_beats_of_a_full_store_vouch_for_nothing_and_make_nothing_last_that_was_said_before(
+    rig: Rig,
+) -> None:
+    """While the journal was away, too, they kept what was shown before: for seconds after both had room again."""
+    journal = AwayJournal(rig.journal)
+    journal.is_away = False
+    rig = Rig(journal, rig.clock, rig.findings)  # type: ignore[arg-type]
+    await rig.beats(beat(1, seq=10))
+    await rig.beats(beat(2, seq=10))
+    rig.watch.reached((SITE, AGENT, E), 10)
+    journal.is_away = True
+    for polls in range(3, 13):
+        await rig.pass_time(2000)
+        await rig.beats(beat(polls, seq=10, outbox_pct=100))
+    await rig.pass_time(2000)
+    await rig.beats(beat(13, seq=14))
+    journal.is_away = False
+    await rig.pass_time(500)
+    assert rig.awaited() == 14
+
+
+async def test_an_agent_whose_store_is_full_is_offline_until_it_is_not(rig: Rig) -> None:
+    for polls, pct in enumerate((99, 99, 100, 100, 99), start=1):
+        await rig.beats(beat(polls, seq=polls, outbox_pct=pct))
+    assert rig.told() == [True, False, True]
+    assert rig.awaited() == 5
+    assert rig.findings_of(GatewayRule.MONITORING_LOST) == []
+
+
 async def test_a_clock_that_is_off_is_a_finding_until_it_is_right(rig: Rig) -> None:
     await rig.beats(beat(1))
     await rig.beats(beat(2, clock_offset_ms=-1500))
