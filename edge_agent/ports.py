@@ -91,7 +91,7 @@ class StoreBrokenError(Exception):
 class Committed:
     """Events on disk, in chain order; `first` is the place of the first, `tail` the store's last place now.
 
-    `is_untold`: findings were lost, above the limit, and no event tells that yet: the next commit that finds room does.
+    `is_untold`: findings were lost, and no event tells that yet: the next commit that finds room does.
     `is_unhealed`: they were, and no state report that was made after it is stored yet, by this run or one before.
     """
 

@@ -10,7 +10,7 @@ lock, another site or agent by the identity bound at creation.
            ├─ epoch    epoch │ first_n                    every epoch this store ever had
            ├─ memory   key │ JSON                         what the engine and the runtime remember
            ├─ gone     first_n last_n                     places found unreadable: never sent, named in health
-           └─ fact     key │ value                        identity, first, swept, acked and where that is, clean stop, pending overflow
+           └─ fact     key │ value                        identity, first, swept, acked and where that is, clean stop, losses
 
 What goes wrong, and what comes of it:
 
