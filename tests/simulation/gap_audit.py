@@ -74,7 +74,8 @@ def _audit_lost_stores(auditor: Auditor, ward: Ward, gaps: Sequence[GapFound]) -
 
     It learns of the loss by a store that begins anew, and says so by what it knew then: what an image of that disk brings
     later, or brings a journal that was itself lost since, came too late for that. Beside a clone nobody can tell whose
-    disk it was: the gap may be the clone's.
+    disk it was: the gap may be the clone's. Nor can anybody where the beginning straggled in behind that of a later store:
+    the gap may be of any run.
     """
     of_clones = {
         said.event.epoch
@@ -84,11 +85,17 @@ def _audit_lost_stores(auditor: Auditor, ward: Ward, gaps: Sequence[GapFound]) -
     }
     places = {(entry.event.epoch, entry.event.seq): place for place, entry in enumerate(auditor.journaled())}
     for store, mishap in enumerate(ward.mishaps):
-        told_at = _first_place_of_successor(ward, store, places)
-        if mishap.by_image or told_at is None:
+        successor = _successor_heard_of(ward, store, places)
+        if mishap.by_image or successor is None:
             continue
+        told_at = min(places[key] for key in _keys(ward, successor) if key in places)
+        is_overtaken = any(
+            places.get(key, told_at) < told_at
+            for later in range(successor + 1, len(ward.bases))
+            for key in _keys(ward, later)
+        )
         own = [said.event for said in ward.said if said.store == store]
-        epochs = {event.epoch for event in own} | of_clones
+        epochs = {said.event.epoch for said in ward.said if is_overtaken or said.store == store} | of_clones
         is_known = any(places.get((event.epoch, event.seq), told_at) < told_at for event in own)
         missing = [event for event in own if (event.epoch, event.seq) not in places]
         if is_known and missing and not any(gap.epoch in epochs for gap in gaps):
@@ -100,14 +107,18 @@ def _audit_lost_stores(auditor: Auditor, ward: Ward, gaps: Sequence[GapFound]) -
             )
 
 
-def _first_place_of_successor(ward: Ward, store: int, places: Mapping[Key, int]) -> int | None:
-    """Where in the journal a store begins anew after that one; None where an image came before anybody heard of it."""
+def _keys(ward: Ward, store: int) -> list[Key]:
+    """What an agent committed to one of its stores."""
+    return [(said.event.epoch, said.event.seq) for said in ward.said if said.store == store]
+
+
+def _successor_heard_of(ward: Ward, store: int, places: Mapping[Key, int]) -> int | None:
+    """The first store that began anew after that one and of which anything came; None where an image came before."""
     for later in range(store + 1, len(ward.bases)):
         if ward.mishaps[later - 1].by_image:
             return None
-        keys = [(said.event.epoch, said.event.seq) for said in ward.said if said.store == later]
-        if heard := [places[key] for key in keys if key in places]:
-            return min(heard)
+        if any(key in places for key in _keys(ward, later)):
+            return later
     return None
 
 

@@ -31,6 +31,7 @@ ONCE_FAILED: Final = {
     1070051: "a program that ran for 0.4 s while its reads timed out had moved its counter",
     1073388: "the end of a violation had found no room on the disk that a clone's is an image of",
     1129948: "an agent that had lost findings for want of room vouched for what it had told before them",
+    1145927: "the beginning of a new store straggled in behind the image that had replaced it: whose tail was lost, nobody can tell",
 }
 
 
