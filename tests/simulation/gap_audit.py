@@ -75,7 +75,7 @@ def _audit_lost_stores(auditor: Auditor, ward: Ward, gaps: Sequence[GapFound]) -
     It learns of the loss by a store that begins anew, and says so by what it knew then: what an image of that disk brings
     later, or brings a journal that was itself lost since, came too late for that. Beside a clone nobody can tell whose
     disk it was: the gap may be the clone's. Nor can anybody where the beginning straggled in behind that of a later store:
-    the gap may be of any run.
+    the gap may be of any run, but is stated by then, and not before that disk was known.
     """
     of_clones = {
         said.event.epoch
@@ -95,16 +95,35 @@ def _audit_lost_stores(auditor: Auditor, ward: Ward, gaps: Sequence[GapFound]) -
             for key in _keys(ward, later)
         )
         own = [said.event for said in ward.said if said.store == store]
-        epochs = {said.event.epoch for said in ward.said if is_overtaken or said.store == store} | of_clones
-        is_known = any(places.get((event.epoch, event.seq), told_at) < told_at for event in own)
+        epochs = {event.epoch for event in own} | of_clones
+        known_at = min((places.get(key, told_at) for key in _keys(ward, store)), default=told_at)
         missing = [event for event in own if (event.epoch, event.seq) not in places]
-        if is_known and missing and not any(gap.epoch in epochs for gap in gaps):
+        is_stated = any(gap.epoch in epochs for gap in gaps) or (
+            is_overtaken and _is_gap_stated_between(auditor, ward, known_at, told_at)
+        )
+        if known_at < told_at and missing and not is_stated:
             first = missing[0]
             auditor.find(
                 Check.GAP_MEANS_LOSS,
                 f"{ward.name}: {first.epoch}/{first.seq} and {len(missing) - 1} more went with a disk, and no gap"
                 " tells of it",
             )
+
+
+def _is_gap_stated_between(auditor: Auditor, ward: Ward, from_place: int, to_place: int) -> bool:
+    """Whether a final gap of that agent was stated after one event came and before another did, by places in the journal."""
+    place = -1
+    for entry in auditor.entries:
+        match entry.body:
+            case EdgeEvent():
+                place += 1
+            case GapFound(final=True) as gap if (
+                gap.agent == ward.plan.agent and from_place <= place < to_place
+            ):
+                return True
+            case _:
+                pass
+    return False
 
 
 def _keys(ward: Ward, store: int) -> list[Key]:
